@@ -1,0 +1,68 @@
+# Two commands do everything on a fresh machine with Python 3.10+ and make: `make demo` and `make test`.
+# Each sets up its own virtual environment in .venv; PYTHON and VENV may be given (`make test PYTHON=python3.12`).
+
+PYTHON ?= python3
+VENV ?= .venv
+JOBS ?= 2
+OUT ?= demo-output
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format lint types docs bench tables wheel clean
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+demo: $(VENV)/.demo  ## train, blur, evaluate, fine-tune on photographs that ship inside packages; writes $(OUT)
+	$(BIN)/blurlib demo --out $(OUT)
+
+# One thread a process: two pytest workers on two cores, and no OpenMP pool in a process that forks.
+test: export OMP_NUM_THREADS := 1
+test: $(VENV)/.dev  ## all tests and doctests
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+check: lint types docs test  ## everything that CI runs
+
+format: $(VENV)/.dev  ## put the code into the house's form
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+lint: $(VENV)/.dev  ## form and likely mistakes
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.dev  ## mypy, strict
+	$(BIN)/mypy
+
+docs: $(VENV)/.dev  ## the pages, in docs/_build/html; a warning is an error
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+bench: $(VENV)/.dev  ## time the engine against its rivals
+	$(BIN)/python benchmarks/engine.py
+
+tables: $(VENV)/.dev  ## write the result tables of README and docs from the committed records
+	$(BIN)/python docs/tables.py
+
+wheel: $(VENV)/.dev  ## build sdist and wheel in dist
+	$(BIN)/python -m build --outdir dist .
+
+clean:  ## remove what the commands above made, the environment too
+	rm -rf $(VENV) build dist docs/_build $(OUT) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find src tests docs examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "blurlib needs Python 3.10 or newer: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+# Editable, so that a change in the checkout is what runs; again whenever the dependencies change.
+$(VENV)/.demo: pyproject.toml | $(BIN)/python
+	@echo "Setting up $(VENV): torch is large, so this takes some minutes the first time."
+	$(PIP) --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	@echo "Setting up $(VENV): torch is large, so this takes some minutes the first time."
+	$(PIP) --editable '.[dev]'
+	@touch $@ $(VENV)/.demo

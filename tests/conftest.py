@@ -1,0 +1,32 @@
+"""What every test starts from: a fixed seed, one thread, and no GPU unless asked for."""
+
+import os
+import random
+
+import numpy as np
+import pytest
+import torch
+
+# Results must not depend on the number of threads; the tests of exactly that set their own.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    """Fixes the global generators before each test, so that order and selection of tests do not matter."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002  third parties draw from the global generator
+    torch.manual_seed(0)
+
+
+def pytest_collection_modifyitems(items):
+    """Skips the tests marked `cuda` where there is no GPU.
+
+    BLURLIB_REQUIRE_CUDA=1 lets them run and fail instead, so that a job on a GPU machine cannot pass by skipping.
+    """
+    if torch.cuda.is_available() or os.environ.get("BLURLIB_REQUIRE_CUDA") == "1":
+        return
+    skip = pytest.mark.skip(reason="no CUDA device (BLURLIB_REQUIRE_CUDA=1 makes this a failure)")
+    for item in items:
+        if item.get_closest_marker("cuda"):
+            item.add_marker(skip)
