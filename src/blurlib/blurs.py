@@ -1,0 +1,491 @@
+"""Blurs as values: each names one kernel and has a short name that reads back to the same value.
+
+========== ============================ =========================================================
+Short name Value                        Kernel
+========== ============================ =========================================================
+sharp      Sharp()                      none
+D4, D2.5a  Disk(4), Disk(2.5, True)     defocus disk of that radius, binary (paper), antialiased
+H8, V8     Box(8), Box(8, True)         box of that many pixels, horizontal, vertical
+L12@30     Line(12, 30)                 line of that length at that angle in degrees
+G4         Gaussian(4)                  Gaussian of that standard deviation
+S17        Shake(17)                    camera-shake kernel 17 of the test bank
+S17@train  Shake(17, "train")           camera-shake kernel 17 of the train bank
+shake      OwnShake()                   each image's own camera-shake kernel
+========== ============================ =========================================================
+
+A mix is written ``sharp + D4`` (equal shares) or ``0.2 sharp + 0.8 shake`` (shares that sum to 1).
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from . import kernels, randomness
+from .kernels import Bank
+
+__all__ = [
+    "Blur",
+    "Box",
+    "Disk",
+    "Gaussian",
+    "Line",
+    "OwnShake",
+    "Shake",
+    "Sharp",
+    "describe",
+    "own_shake",
+    "parse",
+    "parse_list",
+    "parse_mix",
+]
+
+# Purposes that keep keyed draws apart from those of other modules.
+_OWN_SHAKE = 0x5AE
+
+
+class Blur:
+    """A value that names one blur kernel; compare, hash, print and parse it.
+
+    Example:
+        >>> str(Disk(4)), parse("D4") == Disk(4)
+        ('D4', True)
+    """
+
+    def kernel(self, scale: float = 1.0) -> torch.Tensor:
+        """The kernel for an image `scale` times as large as the one the blur is defined for.
+
+        Args:
+            scale: above 0; 1 is the blur as it is written.
+
+        Returns:
+            Float64 tensor (h, w), both odd, sum 1.
+
+        Raises:
+            ValueError: if the scaled kernel would be absurdly large, or the blur has no kernel of its own.
+
+        Example:
+            >>> Disk(2).kernel().shape, Disk(2).kernel(scale=3).shape
+            (torch.Size([5, 5]), torch.Size([13, 13]))
+        """
+        raise TypeError(
+            f"{type(self).__name__} has no kernel of its own; use Sharp, Disk, Box, Line, Gaussian or Shake"
+        )
+
+
+@dataclass(frozen=True)
+class Sharp(Blur):
+    """No blur.
+
+    Example:
+        >>> Sharp().kernel().tolist()
+        [[1.0]]
+    """
+
+    def kernel(self, scale: float = 1.0) -> torch.Tensor:
+        """See :meth:`Blur.kernel`: one pixel at every scale."""
+        kernels.check_number("scale", scale, high=math.inf, unit="times")
+        return torch.ones(1, 1, dtype=torch.float64)
+
+    def __str__(self) -> str:
+        return "sharp"
+
+
+@dataclass(frozen=True)
+class Disk(Blur):
+    """Defocus: see :func:`blurlib.kernels.disk`.
+
+    Attributes:
+        radius: in pixels.
+        antialias: area coverage instead of the paper's binary disk.
+
+    Example:
+        >>> str(Disk(2.5, antialias=True))
+        'D2.5a'
+    """
+
+    radius: float
+    antialias: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(
+            self, "radius", kernels.check_number("radius", self.radius, high=kernels.MAX_RADIUS)
+        )
+
+    def kernel(self, scale: float = 1.0) -> torch.Tensor:
+        """See :meth:`Blur.kernel`."""
+        return kernels.disk(self.radius * scale, antialias=self.antialias)
+
+    def __str__(self) -> str:
+        return f"D{_text(self.radius)}{'a' if self.antialias else ''}"
+
+
+@dataclass(frozen=True)
+class Box(Blur):
+    """Motion along an axis as in the paper: see :func:`blurlib.kernels.box`.
+
+    Attributes:
+        length: whole number of pixels.
+        vertical: along y instead of x.
+
+    Example:
+        >>> str(Box(8)), str(Box(8, vertical=True))
+        ('H8', 'V8')
+    """
+
+    length: int
+    vertical: bool = False
+
+    def __post_init__(self) -> None:
+        kernels.check_integer("length", self.length, low=1, high=int(2 * kernels.MAX_RADIUS))
+
+    def kernel(self, scale: float = 1.0) -> torch.Tensor:
+        """See :meth:`Blur.kernel`; at another scale than 1 the centred line of the scaled length."""
+        if scale == 1.0:
+            return kernels.box(self.length, vertical=self.vertical)
+        return kernels.line(self.length * scale, 90.0 if self.vertical else 0.0)
+
+    def __str__(self) -> str:
+        return f"{'V' if self.vertical else 'H'}{self.length}"
+
+
+@dataclass(frozen=True)
+class Line(Blur):
+    """Straight motion of any length and angle: see :func:`blurlib.kernels.line`.
+
+    Attributes:
+        length: in pixels.
+        angle: degrees counter-clockwise from +x.
+
+    Example:
+        >>> str(Line(12, 30))
+        'L12@30'
+    """
+
+    length: float
+    angle: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(
+            self, "length", kernels.check_number("length", self.length, high=2 * kernels.MAX_RADIUS)
+        )
+        angle = kernels.check_number("angle", self.angle, low=-1e6, high=1e6, unit="degrees")
+        object.__setattr__(self, "angle", angle)
+
+    def kernel(self, scale: float = 1.0) -> torch.Tensor:
+        """See :meth:`Blur.kernel`."""
+        return kernels.line(self.length * scale, self.angle)
+
+    def __str__(self) -> str:
+        return f"L{_text(self.length)}@{_text(self.angle)}"
+
+
+@dataclass(frozen=True)
+class Gaussian(Blur):
+    """Gaussian blur cut at four standard deviations: see :func:`blurlib.kernels.gaussian`.
+
+    Attributes:
+        sigma: standard deviation in pixels.
+
+    Example:
+        >>> str(Gaussian(4))
+        'G4'
+    """
+
+    sigma: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(
+            self, "sigma", kernels.check_number("sigma", self.sigma, high=kernels.MAX_RADIUS / 4)
+        )
+
+    def kernel(self, scale: float = 1.0) -> torch.Tensor:
+        """See :meth:`Blur.kernel`."""
+        return kernels.gaussian(self.sigma * scale)
+
+    def __str__(self) -> str:
+        return f"G{_text(self.sigma)}"
+
+
+@dataclass(frozen=True)
+class Shake(Blur):
+    """One camera-shake kernel of a bank: see :func:`blurlib.kernels.bank_kernel`.
+
+    Attributes:
+        index: its number in the bank.
+        bank: "test" or "train".
+
+    Example:
+        >>> str(Shake(17)), str(Shake(17, "train"))
+        ('S17', 'S17@train')
+    """
+
+    index: int
+    bank: Bank = "test"
+
+    def __post_init__(self) -> None:
+        if self.bank not in kernels.BANK_SIZES:
+            raise ValueError(f"`bank` must be 'test' or 'train', got {self.bank!r}")
+        kernels.check_integer("index", self.index, low=0, high=kernels.BANK_SIZES[self.bank] - 1)
+
+    def kernel(self, scale: float = 1.0) -> torch.Tensor:
+        """See :meth:`Blur.kernel`; at another scale than 1 the kernel is resampled."""
+        kernel = kernels.bank_kernel(self.index, self.bank)
+        return kernel if scale == 1.0 else kernels.resample(kernel, scale)
+
+    def __str__(self) -> str:
+        return f"S{self.index}{'@train' if self.bank == 'train' else ''}"
+
+
+@dataclass(frozen=True)
+class OwnShake(Blur):
+    """Camera shake, each image with a kernel of its own: of the test bank in evaluation, the train bank in training.
+
+    It has no kernel before an image is named: :func:`own_shake` and `BlurMixSampler.draw` resolve it.
+
+    Example:
+        >>> str(OwnShake())
+        'shake'
+    """
+
+    def kernel(self, scale: float = 1.0) -> torch.Tensor:
+        """See :meth:`Blur.kernel`; always an error here.
+
+        Raises:
+            ValueError: always, with the remedy.
+        """
+        raise ValueError(
+            "`shake` has a kernel only for a given image; name a kernel of the bank instead, for example S17"
+        )
+
+    def __str__(self) -> str:
+        return "shake"
+
+
+def _text(number: float) -> str:
+    """Shortest text that reads back to the same float; whole numbers without a point."""
+    return repr(int(number)) if number == int(number) and abs(number) < 1e15 else repr(number)
+
+
+def own_shake(index: int, *, seed: int = 0) -> Shake:
+    """The test-bank kernel of an image, the same in every setting (the paper, section 3).
+
+    A keyed shuffle of each hundred indices, so that any hundred successive images share out the whole bank.
+
+    Args:
+        index: of the image in the full sorted listing, before any `limit`.
+        seed: another seed is another assignment.
+
+    Returns:
+        The shake.
+
+    Raises:
+        TypeError: if `index` is not a whole number.
+        ValueError: if it is negative.
+
+    Example:
+        >>> len({own_shake(i) for i in range(300, 400)})
+        100
+    """
+    size = kernels.BANK_SIZES["test"]
+    number = kernels.check_integer("index", index, low=0, high=2**62)
+    order = randomness.permutation(size, seed=seed, key=(number // size, _OWN_SHAKE))
+    return Shake(int(order[number % size]))
+
+
+_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?"
+_FORMS = {
+    re.compile(rf"D({_NUMBER})(a?)"): lambda m: Disk(float(m[1]), antialias=bool(m[2])),
+    re.compile(r"([HV])(\d+)"): lambda m: Box(int(m[2]), vertical=m[1] == "V"),
+    re.compile(rf"L({_NUMBER})(?:@({_NUMBER}))?"): lambda m: Line(float(m[1]), float(m[2] or 0)),
+    re.compile(rf"G({_NUMBER})"): lambda m: Gaussian(float(m[1])),
+    re.compile(r"S(\d+)(?:@(train|test))?"): lambda m: Shake(int(m[1]), m[2] or "test"),
+    re.compile(r"sharp"): lambda m: Sharp(),
+    re.compile(r"shake"): lambda m: OwnShake(),
+}
+_EXAMPLES = ("sharp", "D4", "D2.5a", "H8", "V8", "L12@30", "G4", "S17", "S17@train", "shake")
+_WORDS = {
+    "disk": "D",
+    "defocus": "D",
+    "box": "H",
+    "horizontal": "H",
+    "vertical": "V",
+    "line": "L",
+    "motion": "L",
+}
+_WORDS |= {
+    "gaussian": "G",
+    "gauss": "G",
+    "camera": "S",
+    "none": "sharp",
+    "original": "sharp",
+    "camerashake": "shake",
+}
+
+
+def parse(text: str | Blur) -> Blur:
+    """Read a short name; the inverse of ``str(blur)``.
+
+    Args:
+        text: such as "D4"; a blur is returned as it is.
+
+    Returns:
+        The blur.
+
+    Raises:
+        TypeError: if `text` is neither.
+        ValueError: if there is no such blur; the message suggests the nearest.
+
+    Example:
+        >>> parse("L12@30")
+        Line(length=12.0, angle=30.0)
+    """
+    if isinstance(text, Blur):
+        return text
+    if not isinstance(text, str):
+        raise TypeError(
+            f"`blur` must be a short name such as 'D4' or a Blur, got {type(text).__name__}: {text!r}"
+        )
+    name = text.strip()
+    for form, build in _FORMS.items():
+        match = form.fullmatch(name)
+        if match:
+            return build(match)
+    raise ValueError(
+        f"`blur` must be one of the forms {', '.join(_EXAMPLES)}; got {text!r}, did you mean {_nearest(name)!r}?"
+    )
+
+
+def _nearest(name: str) -> str:
+    """The short name that was most likely meant."""
+    word, number = "".join(re.findall(r"[A-Za-z]+", name)).lower(), "".join(re.findall(r"[\d.]+", name)[:1])
+    close = difflib.get_close_matches(word, [*_WORDS, "sharp", "shake"], n=1, cutoff=0.6)
+    letter = _WORDS.get(close[0], close[0]) if close else name[:1].upper()
+    if letter in ("sharp", "shake"):
+        return letter
+    if letter in "DHVLGS" and letter and number.strip("."):
+        return letter + (str(int(float(number))) if letter in "HVS" else _text(float(number)))
+    return next((example for example in _EXAMPLES if letter and example.startswith(letter)), "D4")
+
+
+def parse_list(blurs: str | Blur | Iterable[str | Blur]) -> tuple[Blur, ...]:
+    """Read several blurs, such as "sharp, D4, D8, shake".
+
+    Args:
+        blurs: short names separated by commas, one blur, or a sequence of names and blurs.
+
+    Returns:
+        The blurs in their order.
+
+    Raises:
+        ValueError: if there is none, one is unknown, or one is named twice.
+
+    Example:
+        >>> [str(blur) for blur in parse_list("sharp, D4")]
+        ['sharp', 'D4']
+    """
+    if isinstance(blurs, str):
+        blurs = [name for name in blurs.split(",") if name.strip()]
+    elif isinstance(blurs, Blur):
+        blurs = [blurs]
+    parsed = tuple(parse(blur) for blur in blurs)
+    if not parsed:
+        raise ValueError("`blurs` must name at least one blur, got none; for example 'sharp, D4, D8'")
+    double = [str(blur) for position, blur in enumerate(parsed) if blur in parsed[:position]]
+    if double:
+        raise ValueError(f"`blurs` must name each blur once, got {double[0]!r} twice; remove one of them")
+    return parsed
+
+
+def parse_mix(mix: str | Blur | Mapping[Any, float]) -> dict[Any, float]:
+    """Read a mix of blurs with shares.
+
+    Args:
+        mix: "sharp + D4" (equal shares), "0.2 sharp + 0.8 shake" (a share before each), a blur, or a mapping from
+            names, blurs or transforms (anything with a `draw` method) to shares.
+
+    Returns:
+        A dict from blurs (or the transforms given) to shares that sum to 1 exactly as far as floats do.
+
+    Raises:
+        TypeError: if `mix` is none of these, or a share is not a number.
+        ValueError: if a blur is unknown or named twice, only some shares are given, one is not above 0, or they do
+            not sum to 1 within 1e-6.
+
+    Example:
+        >>> {str(blur): share for blur, share in parse_mix("0.2 sharp + 0.8 shake").items()}
+        {'sharp': 0.2, 'shake': 0.8}
+    """
+    if isinstance(mix, Blur):
+        return {mix: 1.0}
+    if isinstance(mix, str):
+        parts = (
+            [_split_share(part) for part in mix.split(" + ")]
+            if " + " in mix
+            else [_split_share(p) for p in mix.split("+")]
+        )
+        given = [share for share, _ in parts if share is not None]
+        if given and len(given) < len(parts):
+            raise ValueError(f"`mix` must give a share for each blur or for none, got {mix!r}")
+        named = [(parse(name), 1.0 / len(parts) if share is None else share) for share, name in parts]
+    elif isinstance(mix, Mapping):
+        named = [(blur if hasattr(blur, "draw") else parse(blur), share) for blur, share in mix.items()]
+    else:
+        raise TypeError(
+            f"`mix` must be a text such as 'sharp + D4', a blur or a mapping to shares, got {mix!r}"
+        )
+    shares: dict[Any, float] = {}
+    for blur, share in named:
+        if blur in shares:
+            raise ValueError(f"`mix` must name each blur once, got {str(blur)!r} twice; add their shares")
+        shares[blur] = kernels.check_number(f"share of {blur}", share, low=1e-9, high=1.0, unit="parts of 1")
+    total = math.fsum(shares.values())
+    if not shares or abs(total - 1.0) > 1e-6:
+        raise ValueError(
+            f"`mix` must have shares that sum to 1, got {total:g} in {mix!r}; divide each by {total:g}"
+        )
+    return {blur: share / total for blur, share in shares.items()}
+
+
+def _split_share(part: str) -> tuple[float | None, str]:
+    match = re.fullmatch(rf"\s*({_NUMBER})\s*(%?)\s+(\S+)\s*", part)
+    if not match:
+        return None, part
+    return float(match[1]) / (100.0 if match[2] else 1.0), match[3]
+
+
+def describe(blur: Blur) -> str:
+    """A blur in words, for tables and pictures.
+
+    Args:
+        blur: any blur.
+
+    Returns:
+        Such as "defocus disk, radius 8 px".
+
+    Example:
+        >>> describe(Disk(8))
+        'defocus disk, radius 8 px'
+    """
+    match blur:
+        case Sharp():
+            return "sharp"
+        case Disk(radius, antialias):
+            return f"defocus disk, radius {_text(radius)} px{', antialiased' if antialias else ''}"
+        case Box(length, vertical):
+            return f"{'vertical' if vertical else 'horizontal'} motion, length {length} px"
+        case Line(length, angle):
+            return f"straight motion, length {_text(length)} px at {_text(angle)}°"
+        case Gaussian(sigma):
+            return f"Gaussian, sigma {_text(sigma)} px"
+        case Shake(index, bank):
+            return f"camera shake, kernel {index} of the {bank} bank"
+        case OwnShake():
+            return "camera shake, a kernel for each image"
+    return str(blur)
