@@ -1,0 +1,45 @@
+"""Writes the result tables between the markers of README.md and the pages, from what the committed records gave.
+
+A page holds `<!-- NAME:begin -->` and `<!-- NAME:end -->`; between them goes `benchmarks/records/NAME/table.md`, which the script that
+made the records writes beside them. `python docs/tables.py --check` changes nothing and fails where a page is not up to date.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+RECORDS = ROOT / "benchmarks" / "records"
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+MARKED = re.compile(r"(<!-- (?P<name>[\w-]+):begin -->\n)(?P<body>.*?)(<!-- (?P=name):end -->)", re.DOTALL)
+
+
+def filled(text: str) -> str:
+    """The page with the newest table between each pair of markers; a table that does not exist leaves nothing."""
+
+    def table(match: re.Match[str]) -> str:
+        path = RECORDS / match["name"] / "table.md"
+        body = "\n" + path.read_text(encoding="utf-8").strip() + "\n\n" if path.exists() else ""
+        return match[1] + body + match[4]
+
+    return MARKED.sub(table, text)
+
+
+def main() -> int:
+    """Fills every page, or with `--check` only names those that are not up to date."""
+    check = "--check" in sys.argv[1:]
+    stale = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        new = filled(text)
+        if new != text:
+            stale.append(page.relative_to(ROOT))
+            if not check:
+                page.write_text(new, encoding="utf-8")
+    if stale:
+        print("not up to date:" if check else "written:", *stale)
+    return int(check and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
