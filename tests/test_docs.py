@@ -30,7 +30,9 @@ def blocks(language: str) -> list:
     found = []
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
-        for number, body in enumerate(re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)):
+        for number, body in enumerate(
+            re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+        ):
             if ">>>" not in body:
                 found.append(pytest.param(body, id=f"{page.relative_to(ROOT).as_posix()}-{number}"))
     return found
@@ -99,11 +101,15 @@ def test_links_lead_somewhere(page):
 
 def test_tables_are_those_of_the_records():
     module = runpy.run_path(str(ROOT / "docs" / "tables.py"))
-    stale = [page.name for page in PAGES if module["filled"](page.read_text("utf-8")) != page.read_text("utf-8")]
+    stale = [
+        page.name for page in PAGES if module["filled"](page.read_text("utf-8")) != page.read_text("utf-8")
+    ]
     assert not stale, f"{stale}: run `make tables`"
 
 
 def test_every_public_module_has_its_page():
     pages = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "api").glob("*.md"))
-    modules = [path.stem for path in Path(blurlib.__file__).parent.glob("*.py") if not path.stem.startswith("_")]
+    modules = [
+        path.stem for path in Path(blurlib.__file__).parent.glob("*.py") if not path.stem.startswith("_")
+    ]
     assert not [name for name in modules if f"automodule:: blurlib.{name}\n" not in pages]
