@@ -4,7 +4,7 @@ from importlib.metadata import version as installed_version
 
 project = "blurlib"
 author = "the blurlib developers"
-copyright = author
+copyright = author  # noqa: A001  Sphinx asks for this name
 release = version = installed_version("blurlib")
 
 extensions = [

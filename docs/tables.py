@@ -1,7 +1,8 @@
-"""Writes the result tables between the markers of README.md and the pages, from what the committed records gave.
+"""Writes the result tables between the markers of README.md and the pages.
 
-A page holds `<!-- NAME:begin -->` and `<!-- NAME:end -->`; between them goes `benchmarks/records/NAME/table.md`, which the script that
-made the records writes beside them. `python docs/tables.py --check` changes nothing and fails where a page is not up to date.
+A page holds `<!-- NAME:begin -->` and `<!-- NAME:end -->`; between them goes `benchmarks/records/NAME/table.md`,
+which the script that reads the records writes beside them. `python docs/tables.py --check` changes nothing and fails
+where a page is not up to date.
 """
 
 import re
@@ -15,7 +16,7 @@ MARKED = re.compile(r"(<!-- (?P<name>[\w-]+):begin -->\n)(?P<body>.*?)(<!-- (?P=
 
 
 def filled(text: str) -> str:
-    """The page with the newest table between each pair of markers; a table that does not exist leaves nothing."""
+    """The page with the newest table between each pair of markers, or nothing where there is none."""
 
     def table(match: re.Match[str]) -> str:
         path = RECORDS / match["name"] / "table.md"

@@ -22,7 +22,7 @@ def _seed():
 def pytest_collection_modifyitems(items):
     """Skips the tests marked `cuda` where there is no GPU.
 
-    BLURLIB_REQUIRE_CUDA=1 lets them run and fail instead, so that a job on a GPU machine cannot pass by skipping.
+    BLURLIB_REQUIRE_CUDA=1 lets them run and fail instead: a job on a GPU machine cannot pass by skipping.
     """
     if torch.cuda.is_available() or os.environ.get("BLURLIB_REQUIRE_CUDA") == "1":
         return

@@ -1,6 +1,6 @@
-"""README and pages: their Python uses names and arguments that exist, their commands parse, their links lead somewhere.
+"""README and pages: their Python uses what exists, their commands parse, their links lead somewhere.
 
-Examples written with `>>>` run as doctests; this file looks after the others, which need data or hours. Blocks without data run here.
+Examples written with `>>>` run as doctests; this file looks after the others. Blocks that need no data run here.
 """
 
 import ast
