@@ -1,0 +1,119 @@
+"""Small tables of text, for terminals and for Markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+__all__ = ["csv_table", "markdown_table", "plain_table", "sides_text", "written"]
+
+
+def plain_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns aligned by spaces: the first to the left, the others to the right.
+
+    Args:
+        header: one heading a column.
+        rows: cells, as many in each row as there are headings.
+
+    Returns:
+        Lines of equal structure, a rule under the heading; no line break at the end.
+
+    Example:
+        >>> print(plain_table(["blur", "top-1 %"], [["sharp", "76.1"], ["D8", "40.0"]]))
+        blur   top-1 %
+        -----  -------
+        sharp     76.1
+        D8        40.0
+    """
+    lines = [list(header), *map(list, rows)]
+    widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
+    lines.insert(1, ["-" * width for width in widths])
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table: the first column to the left, the others to the right.
+
+    Args:
+        header: one heading a column.
+        rows: cells; a vertical bar in one is escaped.
+
+    Returns:
+        The table; no line break at the end.
+
+    Example:
+        >>> print(markdown_table(["blur", "top-1 %"], [["sharp", "76.1"]]))
+        | blur | top-1 % |
+        |:--|--:|
+        | sharp | 76.1 |
+    """
+    rule = "|:--|" + "--:|" * (len(header) - 1)
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in (header, *rows)]
+    return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def csv_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    r"""Comma-separated values; a number is written so that it reads back to the same one.
+
+    Args:
+        header: one heading a column.
+        rows: cells, text or numbers.
+
+    Returns:
+        The text, with a line break at the end of each line.
+
+    Example:
+        >>> csv_table(["blur", "top1"], [["D8", 0.1]])
+        'blur,top1\nD8,0.1\n'
+    """
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    return text.getvalue()
+
+
+def sides_text(sides: Sequence[int]) -> str:
+    """A scale setting in one word.
+
+    Args:
+        sides: network sides in pixels that were averaged.
+
+    Returns:
+        Such as "256" or "256+512", as the paper's table 1 writes it.
+
+    Example:
+        >>> sides_text((256, 512))
+        '256+512'
+    """
+    return "+".join(map(str, sides))
+
+
+def written(text: str, path: str | Path | None = None) -> str:
+    """Write a text to a file, aside first and then renamed, so that no reader ever sees half of it.
+
+    Args:
+        text: what to write.
+        path: the file, in UTF-8; its folder is made. Nothing is written if None.
+
+    Returns:
+        The text.
+
+    Example:
+        >>> written("sharp")
+        'sharp'
+    """
+    if path is not None:
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside = target.with_name(f".{target.name}.{os.getpid()}")
+        aside.write_text(text, encoding="utf-8", newline="\n")
+        aside.replace(target)
+    return text
