@@ -1,8 +1,8 @@
 """Writes the result tables between the markers of README.md and the pages.
 
-A page holds `<!-- NAME:begin -->` and `<!-- NAME:end -->`; between them goes `benchmarks/records/NAME/table.md`,
-which the script that reads the records writes beside them. `python docs/tables.py --check` changes nothing and fails
-where a page is not up to date.
+A page holds `<!-- NAME:begin -->` and `<!-- NAME:end -->`; between them goes
+`benchmarks/records/NAME/table.md`, which the script that reads the records writes beside them.
+`python docs/tables.py --check` changes nothing and fails where a page is not up to date.
 """
 
 import re
