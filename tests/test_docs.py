@@ -1,6 +1,6 @@
 """README and pages: their Python uses what exists, their commands parse, their links lead somewhere.
 
-Examples written with `>>>` run as doctests; this file looks after the others, and runs those that need no data.
+Examples written with `>>>` run as doctests; this file looks after the others, and runs those without data.
 """
 
 import ast
