@@ -70,7 +70,7 @@ def image_values(
         >>> values.correct, values.ids
         (array([1, 0], dtype=uint8), array(['0', '1'], dtype='<U1'))
     """
-    log_p = scores.detach().to("cpu", torch.float64).log_softmax(dim=1)
+    log_p = scores.detach().cpu().double().log_softmax(dim=1)
     label = torch.as_tensor(labels, dtype=torch.int64)
     true = log_p.gather(1, label[:, None])
     before = torch.arange(log_p.shape[1]) < label[:, None]

@@ -47,7 +47,7 @@ class BlurReport:
         >>> print(report.table())
         blur  top-1 %  top-5 %  entropy  cross-entropy  ECE %  images
         ----  -------  -------  -------  -------------  -----  ------
-        D8       50.0    100.0    0.474          0.720   30.6       2
+        D8       50.0    100.0    0.474          0.720   42.5       2
     """
 
     records: tuple[Record, ...]
@@ -177,16 +177,14 @@ class BlurReport:
 
         Returns:
             The JSON file.
-
-        Example:
-            >>> report.save("runs/before")  # doctest: +SKIP
-            PosixPath('runs/before/report.json')
         """
         target = _json_path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        images = [record.images for record in self.records]
-        if all(images):
-            arrays = {name: np.stack([getattr(values, name) for values in images]) for name in _ARRAYS}
+        images = [record.images for record in self.records if record.images is not None]
+        if len(images) == len(self.records):
+            arrays: dict[str, Any] = {
+                name: np.stack([getattr(values, name) for values in images]) for name in _ARRAYS
+            }
             aside = target.with_name(f".{target.stem}.{os.getpid()}.npz")
             np.savez_compressed(aside, ids=images[0].ids, label=images[0].label, **arrays)
             aside.replace(target.with_suffix(".npz"))
@@ -218,7 +216,7 @@ class BlurReport:
             records = [Record(**{**record, "sides": tuple(record["sides"])}) for record in plain["records"]]
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
-                f"`path` must be a report written by `save`, got {str(source)!r}, which is not one ({error!r})"
+                f"`path` must be a report written by `save`, got {str(source)!r} ({error!r})"
             ) from error
         if source.with_suffix(".npz").is_file():
             with np.load(source.with_suffix(".npz"), allow_pickle=False) as stored:
@@ -322,7 +320,7 @@ def compare(
     )
 
 
-def _reports(name: str, given: BlurReport | Sequence[BlurReport]) -> list[BlurReport]:
+def _reports(name: str, given: Any) -> list[BlurReport]:
     reports = [given] if isinstance(given, BlurReport) else list(given) if isinstance(given, Sequence) else []
     if not reports or not all(isinstance(report, BlurReport) for report in reports):
         raise TypeError(f"`{name}` must be a BlurReport or a sequence of them, got {given!r:.80}")

@@ -1,0 +1,335 @@
+"""evaluate(): how a network does on sharp and blurred images (the paper, sections 3 and 4).
+
+The protocol is in `protocol`, the loading and gathering of views in `_views`, the arithmetic in `metrics`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import platform
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from ._views import Average, ImageViews, Owner, Plan, batches, loader
+from .blurs import Blur, parse_list
+from .data import ImageRoot, OnError, Skipped, open_root, pick_device, pick_workers
+from .kernels import check_integer
+from .metrics import TOP_K, Accumulator
+from .models import Dense, dense
+from .protocol import Crops, normalisation, normalised
+from .records import BlurReport
+
+__all__ = ["PAPER_BLURS", "Average", "evaluate"]
+
+PAPER_BLURS = "sharp, D2, D4, D6, D8, H4, H8, V4, V8, shake, G4, G8"
+"""The conditions of the paper's table 1, in its order."""
+
+_SAVE_EVERY = 300.0  # seconds between two writings of a partial report
+
+
+def evaluate(
+    model: nn.Module,
+    root: str | os.PathLike[str] | Dataset[Any] | Sequence[Any],
+    *,
+    blurs: str | Blur | Iterable[str | Blur] = PAPER_BLURS,
+    scales: int | Sequence[int | Sequence[int]] = (256,),
+    crops: Crops = "center",
+    crop: int = 224,
+    average: Average = "crops",
+    canonical_side: int = 384,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    limit: int | None = None,
+    on_error: OnError = "raise",
+    batch_size: int = 64,
+    workers: int | None = None,
+    device: str | torch.device | None = None,
+    seed: int = 0,
+    output: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+) -> BlurReport:
+    """Measure a classifier on the validation images under several blurs at several scales.
+
+    Each image is brought to the canonical side, blurred, rounded to 8 bits, resized by network side /
+    canonical side, cropped and shown to the network (the paper, section 3). Camera shake gives every image a
+    kernel of its own from the test bank, by its position in the full sorted listing: the same in every
+    setting. The network runs in evaluation mode without gradients; afterwards it is as it was, its mode and
+    device included.
+
+    Args:
+        model: any classifier from (B, 3, H, W) to (B, classes) logits or log-probabilities.
+        root: a folder with `val/<class>/*`, or a dataset of (PIL image, label).
+        blurs: short names or blurs; the paper's twelve conditions by default.
+        scales: settings, each a network side in px or several sides to average: ``(128, 256, (256, 512),
+            512)`` are the four of the paper's table 1.
+        crops: "center", "five" (corners and centre) or "dense": the whole image, the network made
+            fully-convolutional by :func:`blurlib.models.dense`.
+        crop: side of the crops in px; where the network side is smaller, the crop is that side.
+        average: "crops" averages the log-probabilities of all crops of all scales (the paper), "scales" those
+            of each scale first. Probabilities are the softmax of the mean.
+        canonical_side: shorter side in px at which blurs are defined.
+        mean: of the colours, three values in [0, 1]; None takes the model's own (timm), else ImageNet's.
+        std: of the colours, likewise.
+        limit: take an even, seeded, class-balanced subset of this many images.
+        on_error: "raise" at a broken image, or "skip" it, count it in the records and list it in the
+            settings.
+        batch_size: crops shown to the network at once; a larger view counts by its area.
+        workers: loader processes; None chooses. No result depends on it.
+        device: where the network runs; None takes an accelerator if there is one.
+        seed: of `limit` and of the images' own shakes.
+        output: a folder for report.json, .npz, .csv and .md. An evaluation that stops early leaves what it
+            has measured there as partial.json and partial.npz.
+        progress: show a progress bar.
+
+    Returns:
+        The report, one record a condition. With fewer than five classes its top-5 looks at all classes.
+
+    Raises:
+        TypeError: if an argument is of the wrong kind, or the network does not return a tensor.
+        ValueError: if a value is out of its range, a blur is unknown, an image is broken (under "raise"), the
+            network's outputs do not match the classes or are not finite, or it cannot be made dense.
+        FileNotFoundError: if the folder or its `val` is missing.
+
+    Example:
+        >>> from PIL import Image
+        >>> network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+        >>> photos = [(Image.new("RGB", (40, 30), colour), i) for i, colour in enumerate(["red", "blue"])]
+        >>> report = evaluate(network, photos, blurs="sharp, D4", scales=(32,), crop=32, canonical_side=48,
+        ...                   progress=False, device="cpu")
+        >>> report["D4"].count, report.blurs
+        (2, ('sharp', 'D4'))
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"`model` must be a torch.nn.Module, got {type(model).__name__}")
+    plan = Plan(
+        blurs=parse_list(blurs),
+        scales=_scale_settings(scales),
+        crops=_choice("crops", crops, Crops),
+        crop=crop,
+        average=_choice("average", average, Average),
+        canonical_side=canonical_side,
+        seed=seed,
+    )
+    check_integer("batch_size", batch_size, low=1, high=2**31)
+    place = pick_device(device)
+    colours = normalisation(model, mean, std)
+    listing = open_root(root, split="val", limit=limit, seed=seed, on_error=on_error)
+    folder = None if output is None else _folder(output)
+    settings = {
+        **plan.settings(),
+        "mean": list(colours[0]),
+        "std": list(colours[1]),
+        "limit": limit,
+        "on_error": on_error,
+        "root": f"{listing.name}/val" if isinstance(root, (str, os.PathLike)) else listing.name,
+        "model": type(model).__name__,
+        "device": place.type,
+        "versions": {
+            **{name: version(name) for name in ("blurlib", "torch", "torchvision", "numpy", "pillow")},
+            "python": platform.python_version(),
+        },
+        "date": dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
+    }
+    network = dense(model) if crops == "dense" else model
+    views = loader(listing, plan, pick_workers(workers, len(listing)))
+    tally = _Tally(plan, listing)
+    saved = time.monotonic()
+    try:
+        with (
+            _evaluating(network, place) as place,
+            tqdm(views, desc="evaluate", unit="image", disable=not progress) as items,
+        ):
+            for batch, owners in batches(tally.opened(items), batch_size, crop * crop):
+                tally.add(_log_probabilities(network, batch, colours, place), owners)
+                if folder is not None and tally.accumulator and time.monotonic() - saved > _SAVE_EVERY:
+                    tally.report(settings, complete=False).save(folder / "partial.json")
+                    saved = time.monotonic()
+    except BaseException:
+        if folder is not None and tally.accumulator:
+            tally.report(settings, complete=False).save(folder / "partial.json")
+        raise
+    report = tally.report(settings, complete=True)
+    if folder is not None:
+        report.to_csv(folder / "report.csv")
+        report.to_markdown(folder / "report.md")
+        report.save(folder)
+        for name in ("partial.json", "partial.npz"):
+            (folder / name).unlink(missing_ok=True)
+    return report
+
+
+def _scale_settings(scales: Any) -> tuple[tuple[int, ...], ...]:
+    """(256, (256, 512)) as ((256,), (256, 512))."""
+    remedy = "give sides in px, or tuples of sides to average, such as (128, 256, (256, 512), 512)"
+    if isinstance(scales, (str, bytes)) or not isinstance(scales, (int, Sequence)):
+        raise TypeError(f"`scales` must be a sequence of sides, got {scales!r}; {remedy}")
+    settings = []
+    for entry in (scales,) if isinstance(scales, int) else scales:
+        sides = (entry,) if isinstance(entry, int) else entry
+        whole = isinstance(sides, Sequence) and all(type(side) is int for side in sides)
+        if isinstance(sides, str) or not whole:
+            raise TypeError(f"`scales` must hold whole numbers of pixels, got {entry!r}; {remedy}")
+        if not sides or min(sides) < 1 or len(set(sides)) < len(sides):
+            raise ValueError(f"`scales` must hold different sides of at least 1 px, got {entry!r}; {remedy}")
+        settings.append(tuple(sides))
+    if not settings or len(set(settings)) < len(settings):
+        raise ValueError(f"`scales` must name at least one setting and each once, got {scales!r}; {remedy}")
+    return tuple(settings)
+
+
+def _choice(name: str, value: Any, choices: Any) -> Any:
+    if value not in get_args(choices):
+        raise ValueError(f"`{name}` must be one of {', '.join(get_args(choices))}, got {value!r}")
+    return value
+
+
+def _folder(output: str | os.PathLike[str]) -> Path:
+    """The output folder, made before hours of work and not after."""
+    folder = Path(output)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"`output` must be a folder, got the file {str(folder)!r}")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@contextmanager
+def _evaluating(model: nn.Module, device: torch.device) -> Iterator[torch.device]:
+    """The network in evaluation mode on the device, and afterwards as it was, each of its modules."""
+    modes = {module: module.training for module in model.modules()}
+    homes = {tensor.device for tensor in (*model.parameters(), *model.buffers())}
+    # A network that is spread over several devices stays where its owner put it.
+    moved = len(homes) == 1 and homes != {device}
+    try:
+        model.eval()
+        if moved:
+            model.to(device)
+        yield device if len(homes) <= 1 else next(model.parameters()).device
+    finally:
+        if moved:
+            model.to(homes.pop())
+        for module, training in modes.items():
+            module.training = training
+
+
+def _log_probabilities(
+    model: nn.Module,
+    images: torch.Tensor,
+    colours: tuple[tuple[float, ...], tuple[float, ...]],
+    device: torch.device,
+) -> torch.Tensor:
+    """Float64 log-probabilities (B, C, positions) of uint8 images; one position if not dense."""
+    kind = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    with torch.inference_mode():
+        batch = normalised(images.to(device), *colours).to(kind)
+        if isinstance(model, Dense):
+            return model.positions(batch).flatten(2).cpu().double()
+        scores = model(batch)
+        if not isinstance(scores, torch.Tensor):
+            raise TypeError(
+                f"`model` must return a tensor of scores, got {type(scores).__name__}; "
+                "wrap it in a module that returns the (batch, classes) tensor alone"
+            )
+        if scores.ndim != 2 or len(scores) != len(images):
+            raise ValueError(
+                f"`model` must return a row of scores for each image, ({len(images)}, classes), "
+                f"got {tuple(scores.shape)}; pool and flatten its output"
+            )
+        # To the CPU before the precision rises: not every device has float64.
+        return scores.cpu().double().log_softmax(dim=1)[..., None]
+
+
+class _Sums:
+    """What is known of one image so far: sums of log-probabilities (blurs, sides, C), and of how many."""
+
+    def __init__(self, label: int, left: int, blurs: int, sides: int) -> None:
+        self.label = label
+        self.left = left
+        self.sums: torch.Tensor | None = None
+        self.counts = torch.zeros(blurs, sides, dtype=torch.float64)
+
+    def add(self, row: torch.Tensor, owner: Owner, positions: int) -> None:
+        if self.sums is None:
+            self.sums = torch.zeros(*self.counts.shape, len(row), dtype=torch.float64)
+        self.sums[owner.blur, owner.side] += row
+        self.counts[owner.blur, owner.side] += positions
+        self.left -= 1
+
+
+class _Tally:
+    """Sums up the views of each image until all are there, then judges it under every condition."""
+
+    def __init__(self, plan: Plan, listing: ImageRoot) -> None:
+        self.plan = plan
+        self.listing = listing
+        self.accumulator = Accumulator(plan.conditions)
+        self.skipped: list[Skipped] = []
+        self.outputs = 0
+        self._open: dict[int, _Sums] = {}
+
+    def opened(self, items: Iterable[ImageViews | Skipped | Exception]) -> Iterator[ImageViews]:
+        """Pass the images on, knowing from now on what is expected of each."""
+        for item in items:
+            if isinstance(item, Exception):
+                raise item
+            if isinstance(item, Skipped):
+                self.skipped.append(item)
+                continue
+            left = sum(views.shape[0] * views.shape[1] for views in item.views)
+            self._open[item.position] = _Sums(item.label, left, len(self.plan.blurs), len(self.plan.sides))
+            yield item
+
+    def add(self, log_p: torch.Tensor, owners: list[Owner]) -> None:
+        """Take in the log-probabilities (B, C, positions) of a batch."""
+        if not self.outputs:
+            self._check_outputs(log_p.shape[1])
+        for row, owner in zip(log_p.sum(dim=2), owners, strict=True):
+            image = self._open[owner.position]
+            image.add(row, owner, log_p.shape[2])
+            if not image.left:
+                self._judge(owner.position, self._open.pop(owner.position))
+
+    def _check_outputs(self, outputs: int) -> None:
+        classes = len(self.listing.classes)
+        if classes and outputs != classes:
+            raise ValueError(
+                f"`model` must give one score a class, got {outputs} scores for the {classes} classes of "
+                "`root`; replace its last layer, or bring the folders of all classes that it knows"
+            )
+        self.outputs = outputs
+
+    def _judge(self, position: int, image: _Sums) -> None:
+        name = self.listing.id(position)
+        if not 0 <= image.label < self.outputs:
+            raise ValueError(
+                f"`root` must have labels from 0 to {self.outputs - 1}, one for each score of `model`, "
+                f"got {image.label} for the image {name!r}"
+            )
+        assert image.sums is not None  # it has at least one view
+        self.accumulator.update(position, name, image.label, self.plan.pooled(image.sums, image.counts))
+
+    def report(self, settings: dict[str, Any], *, complete: bool) -> BlurReport:
+        """The report of the images judged so far."""
+        if not self.accumulator:
+            first = self.skipped[0]
+            raise ValueError(
+                f"`root` must hold an image that can be read, all {len(self.skipped)} were skipped; "
+                f"the first: {first.reason}"
+            )
+        known = {
+            "classes": self.outputs,
+            "top_k": min(TOP_K, self.outputs),
+            "skipped": [skipped.name for skipped in self.skipped],
+            "complete": complete,
+        }
+        records = self.accumulator.compute(skipped=len(self.skipped))
+        return BlurReport(records=records, settings={**settings, **known})
