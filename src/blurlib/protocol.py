@@ -22,6 +22,7 @@ from PIL import Image
 
 from . import convolution, randomness
 from .blurs import Blur, Sharp
+from .convolution import Border
 from .kernels import check_integer
 
 __all__ = [
@@ -86,6 +87,7 @@ class Protocol:
             384 and 410, times canonical_side / 384.
         resample: filter of both resizings, antialiased. The paper does not name one; bilinear is what
             torchvision's pipelines, and so most networks, were trained with.
+        border: what the blur takes to lie outside the image, see :func:`blurlib.blur` (not in the paper).
 
     Raises:
         TypeError: if a size is not an integer.
@@ -101,6 +103,7 @@ class Protocol:
     crop: int = 224
     jitter: tuple[int, ...] | None = None
     resample: Resample = "bilinear"
+    border: Border = "reflect"
 
     def __post_init__(self) -> None:
         """Checks every field; lists become tuples."""
@@ -297,12 +300,13 @@ def to_canonical(image: Image.Image, side: int = 384, *, resample: Resample = "b
     return np.array(image if size == image.size else image.resize(size, _filter(resample)))
 
 
-def blurred(array: np.ndarray, blur: Blur) -> np.ndarray:
-    """Blurs an 8-bit image and rounds to 8 bits (section 3), borders reflected.
+def blurred(array: np.ndarray, blur: Blur, *, border: Border = "reflect") -> np.ndarray:
+    """Blurs an 8-bit image and rounds to 8 bits (section 3).
 
     Args:
         array: uint8, shape (H, W, 3); it is not modified.
         blur: the blur, in pixels of this array.
+        border: what lies outside the image, see :func:`blurlib.blur`.
 
     Returns:
         A uint8 array of shape (H, W, 3); for :class:`~blurlib.blurs.Sharp` the same array.
@@ -318,7 +322,7 @@ def blurred(array: np.ndarray, blur: Blur) -> np.ndarray:
     if isinstance(blur, Sharp):
         return array
     planes = torch.from_numpy(array).permute(2, 0, 1)
-    return np.asarray(convolution.blur(planes, blur.kernel()).permute(1, 2, 0).numpy())
+    return np.asarray(convolution.blur(planes, blur.kernel(), border=border).permute(1, 2, 0).numpy())
 
 
 def to_network(
@@ -439,7 +443,8 @@ def training_view(
     ).tolist()
     first_side = protocol.first_sides[int(first * len(protocol.first_sides))]
     network_side = protocol.network_sides[int(second * len(protocol.network_sides))]
-    array = blurred(to_canonical(image, first_side, resample=protocol.resample), blur)
+    array = to_canonical(image, first_side, resample=protocol.resample)
+    array = blurred(array, blur, border=protocol.border)
     array = to_network(
         array, network_side=network_side, canonical_side=protocol.canonical_side, resample=protocol.resample
     )
@@ -460,6 +465,7 @@ def evaluation_views(
     crop: int = 224,
     crops: Crops = "center",
     resample: Resample = "bilinear",
+    border: Border = "reflect",
 ) -> dict[tuple[int, int], torch.Tensor]:
     """What the network sees of one image under every blur at every side (section 3), decoded once.
 
@@ -471,6 +477,7 @@ def evaluation_views(
         crop: side of the crops in px; where the shorter side is smaller, the crop is that side.
         crops: "center", "five" (see :func:`crop_boxes`) or "dense", the whole image.
         resample: the filter of both resizings.
+        border: what the blurs take to lie outside the image, see :func:`blurlib.blur`.
 
     Returns:
         For each (position in `blurs`, side) a uint8 tensor of shape (crops, 3, c, c), for "dense" (1, 3, H,
@@ -489,7 +496,7 @@ def evaluation_views(
     canonical = to_canonical(image, canonical_side, resample=resample)
     views = {}
     for position, blur in enumerate(blurs):
-        array = blurred(canonical, blur)
+        array = blurred(canonical, blur, border=border)
         for side in sides:
             seen = to_network(array, network_side=side, canonical_side=canonical_side, resample=resample)
             if crops == "dense":

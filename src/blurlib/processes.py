@@ -1,0 +1,135 @@
+"""The processes that train together, as torchrun starts them, and torch's own random numbers in them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from . import randomness
+
+__all__ = ["Team", "joined", "keyed_noise"]
+
+_NOISE = 41  # purpose that keeps these draws apart from those of other modules
+
+
+@dataclass(frozen=True, kw_only=True)
+class Team:
+    """The processes that train together; one alone without torchrun.
+
+    Attributes:
+        rank: this process, from 0.
+        world: how many there are.
+        device: where this one computes.
+
+    Example:
+        >>> Team(rank=0, world=1, device=torch.device("cpu")).sum(torch.ones(2)).tolist()
+        [1.0, 1.0]
+    """
+
+    rank: int
+    world: int
+    device: torch.device
+
+    def sum(self, numbers: Tensor) -> Tensor:
+        """Adds up a tensor over the processes, in place.
+
+        Args:
+            numbers: the same shape in every process.
+
+        Returns:
+            The same tensor, now the sum.
+        """
+        if self.world > 1:
+            dist.all_reduce(numbers)
+        return numbers
+
+    def merge(self, texts: dict[str, str]) -> dict[str, str]:
+        """Unites a small dict over the processes.
+
+        Args:
+            texts: this process's entries.
+
+        Returns:
+            The entries of all.
+        """
+        if self.world == 1:
+            return texts
+        parts: list[dict[str, str]] = [{} for _ in range(self.world)]
+        dist.all_gather_object(parts, texts)
+        return {name: text for part in parts for name, text in part.items()}
+
+    def share_buffers(self, network: nn.Module) -> None:
+        """Gives every process the first one's buffers (batch norm's statistics).
+
+        Args:
+            network: the module; its buffers are overwritten.
+        """
+        if self.world > 1:
+            for buffer in network.buffers():
+                dist.broadcast(buffer, 0)
+
+    def wait(self) -> None:
+        """Waits until every process is here."""
+        if self.world > 1:
+            dist.barrier()
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[Team]:
+    """Joins the processes that torchrun started, unless the caller has done so already.
+
+    Args:
+        device: where this process computes; it chooses NCCL or Gloo.
+
+    Yields:
+        The team; outside torchrun a team of one.
+
+    Example:
+        >>> with joined(torch.device("cpu")) as team:
+        ...     team.world
+        1
+    """
+    launched = dist.is_available() and int(os.environ.get("WORLD_SIZE", "1")) > 1
+    with ExitStack() as stack:
+        if device.type == "cuda":
+            stack.enter_context(torch.cuda.device(device))
+        if launched and not dist.is_initialized():
+            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+            stack.callback(dist.destroy_process_group)
+        if dist.is_available() and dist.is_initialized():
+            yield Team(rank=dist.get_rank(), world=dist.get_world_size(), device=device)
+        else:
+            yield Team(rank=0, world=1, device=device)
+
+
+@contextmanager
+def keyed_noise(*, seed: int, epoch: int, team: Team) -> Iterator[None]:
+    """Seeds torch's own generators (dropout draws from them) by (seed, epoch, rank); puts them back after.
+
+    Args:
+        seed: any integer.
+        epoch: from 0.
+        team: its rank has noise of its own; on its device.
+
+    Yields:
+        Nothing.
+
+    Example:
+        >>> with keyed_noise(seed=0, epoch=2, team=Team(rank=0, world=1, device=torch.device("cpu"))):
+        ...     noise = torch.rand(1)
+    """
+    word = int(randomness.words(1, seed=seed, key=(epoch, team.rank, _NOISE))[0] >> 1)
+    # Not torch.manual_seed: it also seeds the other GPUs, which nobody would put back.
+    with torch.random.fork_rng(devices=[team.device] if team.device.type == "cuda" else []):
+        torch.default_generator.manual_seed(word)
+        if team.device.type == "cuda":
+            torch.cuda.manual_seed(word)
+        elif team.device.type == "mps":
+            torch.mps.manual_seed(word)
+        yield
