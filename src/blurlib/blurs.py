@@ -12,18 +12,14 @@ S17        Shake(17)                    camera-shake kernel 17 of the test bank
 S17@train  Shake(17, "train")           camera-shake kernel 17 of the train bank
 shake      OwnShake()                   each image's own camera-shake kernel
 ========== ============================ =========================================================
-
-A mix is written ``sharp + D4`` (equal shares) or ``0.2 sharp + 0.8 shake`` (shares that sum to 1).
 """
 
 from __future__ import annotations
 
 import difflib
-import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -43,11 +39,15 @@ __all__ = [
     "own_shake",
     "parse",
     "parse_list",
-    "parse_mix",
 ]
 
 # Purposes that keep keyed draws apart from those of other modules.
 _OWN_SHAKE = 0x5AE
+
+
+def check_scale(scale: float) -> None:
+    """Raise an error that names the rule and the value unless the scale is a finite number above 0."""
+    kernels.check_number("scale", scale, low=1e-6, high=1e6, unit="times")
 
 
 class Blur:
@@ -74,9 +74,7 @@ class Blur:
             >>> Disk(2).kernel().shape, Disk(2).kernel(scale=3).shape
             (torch.Size([5, 5]), torch.Size([13, 13]))
         """
-        raise TypeError(
-            f"{type(self).__name__} has no kernel of its own; use Sharp, Disk, Box, Line, Gaussian or Shake"
-        )
+        raise TypeError(f"{type(self).__name__} has no kernel (scale {scale}); use Disk, Box, Line, ...")
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,7 @@ class Sharp(Blur):
 
     def kernel(self, scale: float = 1.0) -> torch.Tensor:
         """See :meth:`Blur.kernel`: one pixel at every scale."""
-        kernels.check_number("scale", scale, high=math.inf, unit="times")
+        check_scale(scale)
         return torch.ones(1, 1, dtype=torch.float64)
 
     def __str__(self) -> str:
@@ -120,6 +118,7 @@ class Disk(Blur):
 
     def kernel(self, scale: float = 1.0) -> torch.Tensor:
         """See :meth:`Blur.kernel`."""
+        check_scale(scale)
         return kernels.disk(self.radius * scale, antialias=self.antialias)
 
     def __str__(self) -> str:
@@ -147,6 +146,7 @@ class Box(Blur):
 
     def kernel(self, scale: float = 1.0) -> torch.Tensor:
         """See :meth:`Blur.kernel`; at another scale than 1 the centred line of the scaled length."""
+        check_scale(scale)
         if scale == 1.0:
             return kernels.box(self.length, vertical=self.vertical)
         return kernels.line(self.length * scale, 90.0 if self.vertical else 0.0)
@@ -180,6 +180,7 @@ class Line(Blur):
 
     def kernel(self, scale: float = 1.0) -> torch.Tensor:
         """See :meth:`Blur.kernel`."""
+        check_scale(scale)
         return kernels.line(self.length * scale, self.angle)
 
     def __str__(self) -> str:
@@ -207,6 +208,7 @@ class Gaussian(Blur):
 
     def kernel(self, scale: float = 1.0) -> torch.Tensor:
         """See :meth:`Blur.kernel`."""
+        check_scale(scale)
         return kernels.gaussian(self.sigma * scale)
 
     def __str__(self) -> str:
@@ -236,6 +238,7 @@ class Shake(Blur):
 
     def kernel(self, scale: float = 1.0) -> torch.Tensor:
         """See :meth:`Blur.kernel`; at another scale than 1 the kernel is resampled."""
+        check_scale(scale)
         kernel = kernels.bank_kernel(self.index, self.bank)
         return kernel if scale == 1.0 else kernels.resample(kernel, scale)
 
@@ -245,9 +248,10 @@ class Shake(Blur):
 
 @dataclass(frozen=True)
 class OwnShake(Blur):
-    """Camera shake, each image with a kernel of its own: of the test bank in evaluation, the train bank in training.
+    """Camera shake, each image with a kernel of its own.
 
-    It has no kernel before an image is named: :func:`own_shake` and `BlurMixSampler.draw` resolve it.
+    It comes from the test bank in evaluation and from the train bank in training, and is not there before an
+    image is named: :func:`own_shake` and `BlurMixSampler.draw` resolve it.
 
     Example:
         >>> str(OwnShake())
@@ -260,6 +264,7 @@ class OwnShake(Blur):
         Raises:
             ValueError: always, with the remedy.
         """
+        check_scale(scale)
         raise ValueError(
             "`shake` has a kernel only for a given image; name a kernel of the bank instead, for example S17"
         )
@@ -299,15 +304,17 @@ def own_shake(index: int, *, seed: int = 0) -> Shake:
     return Shake(int(order[number % size]))
 
 
-_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?"
-_FORMS = {
-    re.compile(rf"D({_NUMBER})(a?)"): lambda m: Disk(float(m[1]), antialias=bool(m[2])),
+NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?"
+_FORMS: dict[re.Pattern[str], Callable[[re.Match[str]], Blur]] = {
+    re.compile(rf"D({NUMBER})(a?)"): lambda m: Disk(float(m[1]), antialias=bool(m[2])),
     re.compile(r"([HV])(\d+)"): lambda m: Box(int(m[2]), vertical=m[1] == "V"),
-    re.compile(rf"L({_NUMBER})(?:@({_NUMBER}))?"): lambda m: Line(float(m[1]), float(m[2] or 0)),
-    re.compile(rf"G({_NUMBER})"): lambda m: Gaussian(float(m[1])),
-    re.compile(r"S(\d+)(?:@(train|test))?"): lambda m: Shake(int(m[1]), m[2] or "test"),
-    re.compile(r"sharp"): lambda m: Sharp(),
-    re.compile(r"shake"): lambda m: OwnShake(),
+    re.compile(rf"L({NUMBER})(?:@({NUMBER}))?"): lambda m: Line(float(m[1]), float(m[2] or 0)),
+    re.compile(rf"G({NUMBER})"): lambda m: Gaussian(float(m[1])),
+    re.compile(r"S(\d+)(?:@(train|test))?"): lambda m: Shake(
+        int(m[1]), "train" if m[2] == "train" else "test"
+    ),
+    re.compile(r"sharp"): lambda _: Sharp(),
+    re.compile(r"shake"): lambda _: OwnShake(),
 }
 _EXAMPLES = ("sharp", "D4", "D2.5a", "H8", "V8", "L12@30", "G4", "S17", "S17@train", "shake")
 _WORDS = {
@@ -358,7 +365,8 @@ def parse(text: str | Blur) -> Blur:
         if match:
             return build(match)
     raise ValueError(
-        f"`blur` must be one of the forms {', '.join(_EXAMPLES)}; got {text!r}, did you mean {_nearest(name)!r}?"
+        f"`blur` must be one of the forms {', '.join(_EXAMPLES)}; got {text!r}, did you mean "
+        f"{_nearest(name)!r}?"
     )
 
 
@@ -401,63 +409,6 @@ def parse_list(blurs: str | Blur | Iterable[str | Blur]) -> tuple[Blur, ...]:
     if double:
         raise ValueError(f"`blurs` must name each blur once, got {double[0]!r} twice; remove one of them")
     return parsed
-
-
-def parse_mix(mix: str | Blur | Mapping[Any, float]) -> dict[Any, float]:
-    """Read a mix of blurs with shares.
-
-    Args:
-        mix: "sharp + D4" (equal shares), "0.2 sharp + 0.8 shake" (a share before each), a blur, or a mapping from
-            names, blurs or transforms (anything with a `draw` method) to shares.
-
-    Returns:
-        A dict from blurs (or the transforms given) to shares that sum to 1 exactly as far as floats do.
-
-    Raises:
-        TypeError: if `mix` is none of these, or a share is not a number.
-        ValueError: if a blur is unknown or named twice, only some shares are given, one is not above 0, or they do
-            not sum to 1 within 1e-6.
-
-    Example:
-        >>> {str(blur): share for blur, share in parse_mix("0.2 sharp + 0.8 shake").items()}
-        {'sharp': 0.2, 'shake': 0.8}
-    """
-    if isinstance(mix, Blur):
-        return {mix: 1.0}
-    if isinstance(mix, str):
-        parts = (
-            [_split_share(part) for part in mix.split(" + ")]
-            if " + " in mix
-            else [_split_share(p) for p in mix.split("+")]
-        )
-        given = [share for share, _ in parts if share is not None]
-        if given and len(given) < len(parts):
-            raise ValueError(f"`mix` must give a share for each blur or for none, got {mix!r}")
-        named = [(parse(name), 1.0 / len(parts) if share is None else share) for share, name in parts]
-    elif isinstance(mix, Mapping):
-        named = [(blur if hasattr(blur, "draw") else parse(blur), share) for blur, share in mix.items()]
-    else:
-        raise TypeError(
-            f"`mix` must be a text such as 'sharp + D4', a blur or a mapping to shares, got {mix!r}"
-        )
-    shares: dict[Any, float] = {}
-    for blur, share in named:
-        if blur in shares:
-            raise ValueError(f"`mix` must name each blur once, got {str(blur)!r} twice; add their shares")
-        shares[blur] = kernels.check_number(f"share of {blur}", share, low=1e-9, high=1.0, unit="parts of 1")
-    total = math.fsum(shares.values())
-    if not shares or abs(total - 1.0) > 1e-6:
-        raise ValueError(
-            f"`mix` must have shares that sum to 1, got {total:g} in {mix!r}; divide each by {total:g}"
-        )
-    return {blur: share / total for blur, share in shares.items()}
-
-
-def _split_share(part: str) -> tuple[float | None, str]:
-    match = re.fullmatch(rf"\s*({_NUMBER})\s*(%?)\s+(\S+)\s*", part)
-    if not match:
-        return None, part
-    return float(match[1]) / (100.0 if match[2] else 1.0), match[3]
 
 
 def describe(blur: Blur) -> str:

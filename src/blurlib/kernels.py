@@ -1,20 +1,20 @@
 """Blur kernels: what a point of light becomes.
 
-Every function returns a float64 tensor whose entries are non-negative and sum to 1, with an odd number of rows
-and of columns; the centre of the image point is the middle pixel. Lengths are in pixels, angles in degrees
-counter-clockwise from +x as displayed (rows grow downwards).
+Every function returns a float64 tensor whose entries are non-negative and sum to 1, with an odd number of
+rows and of columns; the centre of the image point is the middle pixel. Lengths are in pixels, angles in
+degrees counter-clockwise from +x as displayed (rows grow downwards).
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from . import _loops, randomness
+from . import _trajectories, randomness
 
 __all__ = [
     "BANK_SIZES",
@@ -34,7 +34,8 @@ Bank = Literal["test", "train"]
 #: How many kernels each camera-shake bank holds (the paper, sections 3 and 4.1).
 BANK_SIZES: dict[str, int] = {"test": 100, "train": 10_000}
 
-# The banks are these seeds of `camera_shake`; a test pins their SHA-256. Changing one changes every published number.
+# The banks are these seeds of `camera_shake`; a test pins their SHA-256. Changing one changes every published
+# number.
 _BANK_SEEDS = {"test": 0x7E57_0001, "train": 0x72A1_0001}
 
 # Beyond this a kernel is larger than any photograph it would be used on, and a typing error is more likely.
@@ -43,20 +44,20 @@ _SAMPLES_PER_POINT = 5_000
 
 
 def check_number(name: str, value: object, *, high: float, low: float = 0.0, unit: str = "pixels") -> float:
-    """Return `value` as a float, or raise an error that names the argument, the rule, the value and the remedy."""
+    """Return `value` as a float, or raise an error that names the argument, the rule and the value."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"`{name}` must be a number ({unit}), got {type(value).__name__}: {value!r}")
     number = float(value)
     if not low <= number <= high:  # False for NaN as well
         raise ValueError(
             f"`{name}` must be a finite number of {unit} from {low:g} to {high:g}, got {value!r}; "
-            "scale the image or the kernel if you need more"
+            "choose one in that range"
         )
     return number
 
 
 def check_integer(name: str, value: object, *, low: int, high: int) -> int:
-    """Return `value` as an int, or raise an error that names the argument, the rule, the value and the remedy."""
+    """Return `value` as an int, or raise an error that names the argument, the rule and the value."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"`{name}` must be a whole number, got {type(value).__name__}: {value!r}")
     if not low <= value <= high:
@@ -69,9 +70,9 @@ def disk(radius: float, *, antialias: bool = False) -> torch.Tensor:
 
     Args:
         radius: in pixels, 0 to 1024. A radius of 0 is no blur.
-        antialias: if False (the paper), a pixel counts where its centre lies in the circle, x² + y² <= r²; only
-            some radii differ then. If True, each pixel holds its area inside the circle, so that every real
-            radius has its own kernel, with a variance along an axis of about r²/4 + 1/12.
+        antialias: if False (the paper), a pixel counts where its centre lies in the circle, x² + y² <= r²;
+            only some radii differ then. If True, each pixel holds its area inside the circle, so that every
+            real radius has its own kernel, with a variance along an axis of about r²/4 + 1/12.
 
     Returns:
         Float64 tensor (k, k), k odd.
@@ -101,6 +102,7 @@ def disk(radius: float, *, antialias: bool = False) -> torch.Tensor:
     full = far[:, None] + far <= r * r
     areas[0] *= 2
     areas[:, 0] *= 2
+    areas = np.maximum(areas, 0.0)  # differences of areas round to either side of nothing
     areas[full] = 1.0  # exactly equal weights inside: the engine adds them as integers
     half = np.concatenate([areas[:0:-1], areas])
     whole = np.concatenate([half[:, :0:-1], half], axis=1)
@@ -112,10 +114,10 @@ def _quadrant_area(x: np.ndarray, y: np.ndarray, r: float) -> np.ndarray:
     x, y = np.minimum(x, r), np.minimum(y, r)
     cut = np.sqrt(np.maximum(r * r - y * y, 0.0))  # left of it the rectangle's full height lies in the disk
 
-    def under_arc(t: np.ndarray) -> np.ndarray:
+    def under_arc(t: Any) -> Any:
         return 0.5 * (t * np.sqrt(np.maximum(r * r - t * t, 0.0)) + r * r * np.arcsin(np.minimum(t / r, 1.0)))
 
-    return np.where(x <= cut, x * y, y * cut + under_arc(x) - under_arc(cut))
+    return np.asarray(np.where(x <= cut, x * y, y * cut + under_arc(x) - under_arc(cut)))
 
 
 def box(length: int, *, vertical: bool = False) -> torch.Tensor:
@@ -153,14 +155,14 @@ def line(length: float, angle: float = 0.0) -> torch.Tensor:
 
     Args:
         length: in pixels, 0 to 2048. Up to 1, along an axis, it is no blur.
-        angle: in degrees, counter-clockwise from +x as displayed; any finite number.
+        angle: in degrees, counter-clockwise from +x as displayed; -1e6 to 1e6.
 
     Returns:
         Float64 tensor (h, w), both odd.
 
     Raises:
         TypeError: if an argument is not a number.
-        ValueError: if `length` is negative, not finite or above 2048, or `angle` is not finite.
+        ValueError: if `length` is negative, not finite or above 2048, or `angle` beyond 1e6.
 
     Example:
         >>> line(3).tolist() == box(3).tolist()
@@ -170,7 +172,8 @@ def line(length: float, angle: float = 0.0) -> torch.Tensor:
     """
     half = check_number("length", length, high=2 * MAX_RADIUS) / 2
     turn = check_number("angle", angle, low=-1e6, high=1e6, unit="degrees") % 180.0
-    if half == 0.0:
+    turn = 0.0 if turn == 180.0 else turn  # what a tiny negative angle leaves in floating point
+    if half < 1e-9:
         return torch.ones(1, 1, dtype=torch.float64)
     if turn % 90.0 == 0.0:  # cos(90°) is not quite zero in floating point
         cos, sin = (1.0, 0.0) if turn == 0.0 else (0.0, 1.0)
@@ -187,7 +190,7 @@ def line(length: float, angle: float = 0.0) -> torch.Tensor:
 
 
 def _polygon_coverage(x: np.ndarray, y: np.ndarray, reach_x: int, reach_y: int) -> np.ndarray:
-    """Signed area of a polygon in each pixel: for each edge, the integral over y of x clipped to the pixel."""
+    """Signed area of a polygon in each pixel: the sum over edges of the integral over y of x, clipped."""
     x1, y1 = np.roll(x, -1), np.roll(y, -1)
     rows = np.arange(-reach_y, reach_y + 1) - 0.5
     columns = np.arange(-reach_x, reach_x + 1) - 0.5
@@ -247,17 +250,17 @@ def camera_shake(
 ) -> torch.Tensor:
     """Random camera-shake kernels by the paper's generator (section 3 and its reference [1]).
 
-    A cubic spline with not-a-knot ends runs through `control_points` integer points drawn uniformly on a lattice
-    of `grid` x `grid` pixels; every pixel that one of 5 000 samples per control point rounds to gets a weight
-    max(0, 1 + n/2), n standard normal. The kernel is padded so that its rounded centroid is the centre, and drawn
-    again if that does not fit into `size` x `size`.
+    A cubic spline with not-a-knot ends runs through `control_points` integer points drawn uniformly on a
+    lattice of `grid` x `grid` pixels; every pixel that one of 5 000 samples per control point rounds to gets
+    a weight max(0, 1 + n/2), n standard normal. The kernel is padded so that its rounded centroid is the
+    centre, and drawn again if that does not fit into `size` x `size`.
 
-    Kernel i depends on the seed, i and the settings, not on `count`. For draw a = 0, 1, ... of kernel i the words
-    are ``randomness.words(2 * control_points + 2 * grid**2, seed=seed, key=(i, a))``. With u = (word >> 11) / 2**53,
-    word 2p gives control point p the column ⌊u·grid⌋, word 2p + 1 its row. The pixel in row r, column c takes the
-    words a, b at 2 * control_points + 2 * (r * grid + c) and the next: n = sqrt(-2 ln(1 - u_a)) cos(2π u_b). Weights are
-    rounded to multiples of 2**-20 before they are divided by their sum: the kernel is then the same to the bit
-    wherever the mathematics library differs in the last digit.
+    Kernel i depends on the seed, i and the settings, not on `count`. For draw a = 0, 1, ... of kernel i the
+    words are ``randomness.words(2 * control_points + 2 * grid**2, seed=seed, key=(i, a))``. With u = (word >>
+    11) / 2**53, word 2p gives control point p the column ⌊u·grid⌋, word 2p + 1 its row. The pixel in row r,
+    column c takes the words a, b at 2 * control_points + 2 * (r * grid + c) and the next: n = sqrt(-2 ln(1 -
+    u_a)) cos(2π u_b). Weights are rounded to multiples of 2**-20 before they are divided by their sum: the
+    kernel is then the same to the bit wherever the mathematics library differs in the last digit.
 
     Args:
         count: how many kernels.
@@ -277,6 +280,7 @@ def camera_shake(
         >>> camera_shake(2, seed=5).shape
         torch.Size([2, 17, 17])
     """
+    randomness.check_seed(seed)
     check_integer("count", count, low=0, high=10_000_000)
     check_integer("grid", grid, low=1, high=512)
     check_integer("control_points", control_points, low=2, high=64)
@@ -296,7 +300,7 @@ def _shake_kernel(index: int, seed: int, grid: int, size: int, control_points: i
     while True:
         words = randomness.words(2 * control_points + 2 * grid * grid, seed=seed, key=(index, attempt))
         samples = _SAMPLES_PER_POINT * control_points
-        if _loops.draw_trajectory(words, basis, grid, samples, kernel):
+        if _trajectories.draw_trajectory(words, basis, grid, samples, kernel):
             return kernel
         attempt += 1
 
@@ -354,7 +358,7 @@ def bank_kernel(index: int, bank: Bank = "test") -> torch.Tensor:
     return torch.from_numpy(_bank_array(number, bank).copy())
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _bank_array(index: int, bank: str) -> np.ndarray:
     return _shake_kernel(index, _BANK_SEEDS[bank], grid=15, size=17, control_points=6)
 
@@ -365,14 +369,15 @@ def _check_bank(bank: str) -> None:
 
 
 def resample(kernel: torch.Tensor, scale: float) -> torch.Tensor:
-    """The same kernel at another image scale: each tap is a square that is stretched, then shared among pixels.
+    """The same kernel at another image scale: each tap is a square that is stretched and shared out.
 
     Args:
         kernel: (h, w), both odd.
         scale: size of the new image divided by the size of the old one, above 0.
 
     Returns:
-        Float64 tensor (h', w'), both odd, with the sum and the centroid (times `scale`) of the old one.
+        Float64 tensor (h', w'), both odd, with the sum of the old one and, within half a pixel, its centroid
+        times `scale`.
 
     Raises:
         TypeError: if `scale` is not a number.

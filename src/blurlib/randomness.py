@@ -2,11 +2,13 @@
 
 Every random number of the library that must be repeatable is a pure function of a seed and a key such as
 (epoch, index of the image, purpose). It comes from raw bits of the counter-based generator Philox (Salmon et
-al., 2011) by a mapping written here, so that neither the number of workers, nor the order of the images, nor a
-stop and a resume, nor a new version of NumPy or torch changes it.
+al., 2011) by a mapping written here, so that neither the number of workers, nor the order of the images, nor
+a stop and a resume, nor a new version of NumPy or torch changes it.
 """
 
 from __future__ import annotations
+
+import operator
 
 import numpy as np
 import torch
@@ -14,6 +16,15 @@ import torch
 __all__ = ["generator", "permutation", "uniform", "words"]
 
 _MASK = (1 << 64) - 1
+
+
+def check_seed(seed: int) -> int:
+    """Return the seed, or raise an error that names the rule and the value."""
+    if isinstance(seed, bool) or not hasattr(seed, "__index__"):
+        raise TypeError(f"`seed` must be a whole number, got {type(seed).__name__}: {seed!r}")
+    if not -(2**63) <= operator.index(seed) <= _MASK:
+        raise ValueError(f"`seed` must be from -2**63 to 2**64 - 1, got {seed}; choose a smaller one")
+    return operator.index(seed)
 
 
 def words(count: int, *, seed: int, key: tuple[int, ...] = ()) -> np.ndarray:
@@ -29,17 +40,21 @@ def words(count: int, *, seed: int, key: tuple[int, ...] = ()) -> np.ndarray:
         A uint64 array of shape (count,).
 
     Raises:
-        ValueError: if the key has more than three entries or a negative one.
+        TypeError: if the seed or a part of the key is not a whole number.
+        ValueError: if the seed has more than 64 bits, or the key more than three parts or one out of range.
 
     Example:
         >>> bool((words(5, seed=1, key=(0, 7))[:2] == words(2, seed=1, key=(0, 7))).all())
         True
     """
-    if len(key) > 3 or any(part < 0 for part in key):
-        raise ValueError(f"`key` must be at most three non-negative integers, got {key}")
+    parts = [operator.index(part) for part in key]
+    if len(parts) > 3 or any(not 0 <= part <= _MASK for part in parts):
+        raise ValueError(f"`key` must be at most three integers from 0 to 2**64 - 1, got {key}")
     # The first counter word counts blocks of four words; the key fills the other three.
-    counter = [0, *(int(part) & _MASK for part in key), *(0 for _ in range(3 - len(key)))]
-    bits = np.random.Philox(counter=counter, key=[int(seed) & _MASK, len(key)])
+    counter = np.array([0, *parts, 0, 0, 0][:4], dtype=np.uint64)
+    bits = np.random.Philox(
+        counter=counter, key=np.array([check_seed(seed) & _MASK, len(parts)], dtype=np.uint64)
+    )
     return np.asarray(bits.random_raw(count), dtype=np.uint64)
 
 

@@ -1,0 +1,225 @@
+"""Mixes: blurs and transforms with shares, and a sampler that gives each image of a batch its own.
+
+A mix is written ``sharp + D4`` (equal shares) or ``0.2 sharp + 0.8 shake`` (shares that sum to 1).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves  # what torchvision v2 itself walks its inputs with
+from torchvision import tv_tensors
+
+from . import kernels, randomness
+from .blurs import NUMBER, Blur, OwnShake, Shake, parse
+from .convolution import Border
+from .transforms import BlurTransform
+
+__all__ = ["BlurMixSampler", "parse_mix"]
+
+_DRAW = 0xB1  # purpose of a keyed draw
+
+
+def parse_mix(mix: str | Blur | Mapping[Any, float]) -> dict[Any, float]:
+    """Read a mix of blurs with shares.
+
+    Args:
+        mix: "sharp + D4" (equal shares), "0.2 sharp + 0.8 shake" (a share before each), a blur, or a mapping
+            from names, blurs or transforms (anything with a `draw` method) to shares.
+
+    Returns:
+        A dict from blurs (or the transforms given) to shares that sum to 1 exactly as far as floats do.
+
+    Raises:
+        TypeError: if `mix` is none of these, or a share is not a number.
+        ValueError: if a blur is unknown or named twice, only some shares are given, one is not above 0, or
+            they do not sum to 1 within 1e-6.
+
+    Example:
+        >>> {str(blur): share for blur, share in parse_mix("0.2 sharp + 0.8 shake").items()}
+        {'sharp': 0.2, 'shake': 0.8}
+    """
+    if isinstance(mix, Blur):
+        return {mix: 1.0}
+    if isinstance(mix, str):
+        parts = (
+            [_split_share(part) for part in mix.split(" + ")]
+            if " + " in mix
+            else [_split_share(p) for p in mix.split("+")]
+        )
+        given = [share for share, _ in parts if share is not None]
+        if given and len(given) < len(parts):
+            raise ValueError(f"`mix` must give a share for each blur or for none, got {mix!r}")
+        named = [(parse(name), 1.0 / len(parts) if share is None else share) for share, name in parts]
+    elif isinstance(mix, Mapping):
+        named = [(blur if hasattr(blur, "draw") else parse(blur), share) for blur, share in mix.items()]
+    else:
+        raise TypeError(
+            f"`mix` must be a text such as 'sharp + D4', a blur or a mapping to shares, got {mix!r}"
+        )
+    shares: dict[Any, float] = {}
+    for blur, share in named:
+        if blur in shares:
+            raise ValueError(f"`mix` must name each blur once, got {str(blur)!r} twice; add their shares")
+        shares[blur] = kernels.check_number(f"share of {blur}", share, low=1e-9, high=1.0, unit="parts of 1")
+    total = math.fsum(shares.values())
+    if not shares or abs(total - 1.0) > 1e-6:
+        raise ValueError(
+            f"`mix` must have shares that sum to 1, got {total:g} in {mix!r}; divide each by {total:g}"
+        )
+    return {blur: share / total for blur, share in shares.items()}
+
+
+def _split_share(part: str) -> tuple[float | None, str]:
+    match = re.fullmatch(rf"\s*({NUMBER})\s*(%?)\s+(\S+)\s*", part)
+    if not match:
+        return None, part
+    return float(match[1]) / (100.0 if match[2] else 1.0), match[3]
+
+
+class _BatchBlur(BlurTransform):
+    """One kernel for each image of a batch, as a v2 transform: what is not an image passes through."""
+
+    def __init__(self, stack: Tensor, border: Border) -> None:
+        super().__init__(border)
+        self._stack = stack
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        for inpt in flat_inputs:
+            ndim = 5 if isinstance(inpt, tv_tensors.Video) else 4
+            if not isinstance(inpt, Tensor) or inpt.ndim != ndim:
+                got = f"shape {tuple(inpt.shape)}" if isinstance(inpt, Tensor) else type(inpt).__name__
+                raise ValueError(
+                    f"`images` must be a batch (B, C, H, W), or videos (B, T, C, H, W), got {got}; call the "
+                    "mix after the DataLoader or in `collate_fn`"
+                )
+            if len(inpt) != len(self._stack):
+                raise ValueError(
+                    f"`indices` must name each of the {len(inpt)} images, got {len(self._stack)}"
+                )
+        return {"kernel": self._stack}
+
+
+class BlurMixSampler:
+    """Blurs each image of a batch with a blur of its own, drawn from a mix with stated shares.
+
+    Used like torchvision's `CutMix`: after the DataLoader or in `collate_fn`, on ``mix(images, labels)`` or
+    any nested structure; labels, masks and boxes pass through. With `indices` the draw is keyed: an image
+    gets the same blur in the same epoch whatever the workers, batches, order or processes. Sharp images cost
+    a copy.
+
+    Args:
+        mix: "sharp + D2 + D4 + D6 + D8" (equal shares), "0.2 sharp + 0.8 shake" (`shake`: a random kernel of
+            the train bank), or a mapping from names, blurs and transforms to shares, ``{"sharp": 0.2,
+            CameraShakeBlur(): 0.8}``.
+        seed: of the keyed draws.
+        border: see :func:`blurlib.blur`.
+
+    Raises:
+        TypeError: if `mix` is none of these.
+        ValueError: if a blur is unknown, or the shares do not sum to 1.
+
+    Example:
+        >>> mix = BlurMixSampler("sharp + D2 + D4 + D6 + D8")
+        >>> mix.draw(index=7, epoch=1) == mix.draw(index=7, epoch=1)
+        True
+        >>> images, labels = mix(torch.rand(4, 3, 32, 32), torch.arange(4), indices=[0, 1, 2, 3])
+        >>> images.shape, labels.tolist()
+        (torch.Size([4, 3, 32, 32]), [0, 1, 2, 3])
+    """
+
+    def __init__(
+        self, mix: str | Blur | Mapping[Any, float], *, seed: int = 0, border: Border = "reflect"
+    ) -> None:
+        self.shares = parse_mix(mix)
+        self.seed = kernels.check_integer("seed", seed, low=-(2**63), high=2**64 - 1)
+        self.border: Border = border
+        self._edges = np.cumsum(list(self.shares.values()))
+
+    def __repr__(self) -> str:
+        return f"BlurMixSampler({str(self)!r}, seed={self.seed}, border={self.border!r})"
+
+    def __str__(self) -> str:
+        equal = len(set(self.shares.values())) == 1
+        return " + ".join(str(b) if equal else f"{share:.12g} {b}" for b, share in self.shares.items())
+
+    def draw(self, index: int, epoch: int = 0) -> Blur:
+        """The blur of one image in one epoch.
+
+        Args:
+            index: of the image in its listing, 0 or more.
+            epoch: 0 or more.
+
+        Returns:
+            A blur with a kernel: `shake` has become a `Shake` of the train bank.
+
+        Raises:
+            ValueError: if `index` or `epoch` is negative.
+        """
+        key = (int(epoch), int(index), _DRAW)
+        which, inner = randomness.uniform(2, seed=self.seed, key=key)
+        return self._resolve(
+            which, inner, lambda: randomness.generator(seed=self.seed, key=(*key[:2], _DRAW + 1))
+        )
+
+    def kernels(self, indices: Iterable[int], epoch: int = 0) -> Tensor:
+        """The kernels of several images, with zeros around the smaller ones.
+
+        Args:
+            indices: of the images.
+            epoch: 0 or more.
+
+        Returns:
+            Float64 tensor (B, h, w), both odd.
+        """
+        return _stack([self.draw(index, epoch).kernel() for index in _as_list(indices)])
+
+    def __call__(self, *inputs: Any, indices: Iterable[int] | None = None, epoch: int = 0) -> Any:
+        """Blur a batch.
+
+        Args:
+            inputs: a batch of images (B, C, H, W) or videos (B, T, C, H, W), and whatever comes with it.
+            indices: of the images in the data set, for keyed draws; without them torch's generator draws.
+            epoch: for keyed draws.
+
+        Returns:
+            The same structure, images blurred.
+
+        Raises:
+            ValueError: if the images are not a batch, or `indices` are not one each.
+        """
+        if indices is None:
+            count = next((len(x) for x in tree_leaves(inputs) if isinstance(x, Tensor) and x.ndim >= 4), 0)
+            draws = torch.rand(count, 2, dtype=torch.float64)
+            stack = [self._resolve(float(w), float(i), lambda: None).kernel() for w, i in draws]
+        else:
+            stack = [self.draw(index, epoch).kernel() for index in _as_list(indices)]
+        return _BatchBlur(_stack(stack), self.border)(*inputs)
+
+    def _resolve(self, which: float, inner: float, generator: Any) -> Blur:
+        choice = list(self.shares)[
+            min(int(np.searchsorted(self._edges, which, side="right")), len(self.shares) - 1)
+        ]
+        if isinstance(choice, OwnShake):
+            return Shake(int(inner * kernels.BANK_SIZES["train"]), "train")
+        drawn: Blur = choice if isinstance(choice, Blur) else choice.draw(generator())
+        return drawn
+
+
+def _as_list(indices: Iterable[int]) -> Sequence[int]:
+    return [int(index) for index in (indices.tolist() if isinstance(indices, Tensor) else indices)]
+
+
+def _stack(each: list[Tensor]) -> Tensor:
+    height, width = (max((k.shape[d] for k in each), default=1) for d in (0, 1))
+    stack = torch.zeros(len(each), height, width, dtype=torch.float64)
+    for target, k in zip(stack, each, strict=True):
+        top, left = (height - k.shape[0]) // 2, (width - k.shape[1]) // 2
+        target[top : top + k.shape[0], left : left + k.shape[1]] = k
+    return stack

@@ -1,0 +1,368 @@
+"""Blur transforms for torchvision v2 pipelines, and their functional forms.
+
+A transform draws one blur a call (one for all frames of a video, one for a whole batch tensor) from torch's
+global generator, and leaves masks, boxes, keypoints and labels untouched.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import PIL.Image
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from . import kernels
+from .blurs import Blur, Disk, Gaussian, Line, Shake, parse
+from .convolution import Border, blur
+from .kernels import Bank
+
+__all__ = [
+    "CameraShakeBlur",
+    "DiskBlur",
+    "GaussianBlur",
+    "MotionBlur",
+    "apply",
+    "camera_shake_blur",
+    "disk_blur",
+    "gaussian_blur",
+    "motion_blur",
+]
+
+Image = TypeVar("Image", Tensor, PIL.Image.Image)
+Range = float | tuple[float, float]
+
+# Modes whose bands are amounts of light or of coverage; hues, palette indices and bits cannot be averaged.
+_MODES = ("L", "LA", "La", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "F")
+
+
+def apply(image: Image, blur: Blur | str, *, border: Border = "reflect", scale: float = 1.0) -> Image:
+    """Blur one image, or all images of a tensor alike.
+
+    Args:
+        image: PIL image (every band is blurred, alpha too), tensor (..., C, H, W), `tv_tensors.Image` or
+            `Video`; uint8 or floating.
+        blur: such as ``Disk(4)`` or "D4".
+        border: see :func:`blurlib.blur`.
+        scale: size of this image divided by the size that the blur is defined for.
+
+    Returns:
+        The same type, dtype, device and size.
+
+    Raises:
+        TypeError: if `image` is of another kind.
+        ValueError: if its PIL mode cannot be blurred, or the blur has no kernel.
+
+    Example:
+        >>> import PIL.Image
+        >>> apply(PIL.Image.new("RGB", (64, 48)), "D4").size
+        (64, 48)
+    """
+    value = parse(blur)
+    return cast("Image", convolve(image, value.kernel(scale), border))
+
+
+def convolve(image: Any, kernel: Tensor, border: Border) -> Any:
+    """Blur a PIL image, tensor or tv_tensor by a kernel on the CPU; `apply` with the kernel itself."""
+    if isinstance(image, PIL.Image.Image):
+        return _convolve_pil(image, kernel, border)
+    if not isinstance(image, Tensor):
+        raise TypeError(f"`image` must be a PIL image or a tensor (..., C, H, W), got {type(image).__name__}")
+    result = blur(image.as_subclass(Tensor), kernel.to(image.device), border=border)
+    return tv_tensors.wrap(result, like=image) if isinstance(image, tv_tensors.TVTensor) else result
+
+
+def _convolve_pil(image: PIL.Image.Image, kernel: Tensor, border: Border) -> PIL.Image.Image:
+    if image.mode not in _MODES:
+        raise ValueError(
+            f"`image` has PIL mode {image.mode!r}, whose values cannot be averaged; convert it first, for "
+            "example image.convert('RGB')"
+        )
+    pixels = torch.from_numpy(np.array(image))
+    bands = pixels.permute(2, 0, 1) if pixels.ndim == 3 else pixels[None]
+    blurred = blur(bands, kernel, border=border)
+    memory = (blurred.permute(1, 2, 0) if pixels.ndim == 3 else blurred[0]).numpy()
+    result = PIL.Image.frombytes(image.mode, image.size, memory.tobytes())
+    result.info = dict(image.info)
+    return result
+
+
+def disk_blur(image: Image, radius: float, *, antialias: bool = True, border: Border = "reflect") -> Image:
+    """Defocus of one radius; see :class:`DiskBlur` and :func:`apply`.
+
+    Args:
+        image: see :func:`apply`.
+        radius: in pixels of the image.
+        antialias: area coverage; False is the paper's binary disk.
+        border: see :func:`blurlib.blur`.
+
+    Returns:
+        The blurred image, of the same type.
+
+    Example:
+        >>> disk_blur(torch.zeros(3, 8, 8), 2.5).shape
+        torch.Size([3, 8, 8])
+    """
+    return apply(image, Disk(radius, antialias=antialias), border=border)
+
+
+def motion_blur(image: Image, length: float, angle: float = 0.0, *, border: Border = "reflect") -> Image:
+    """Straight motion of one length and angle; see :class:`MotionBlur` and :func:`apply`.
+
+    Args:
+        image: see :func:`apply`.
+        length: in pixels of the image.
+        angle: degrees counter-clockwise from +x as displayed.
+        border: see :func:`blurlib.blur`.
+
+    Returns:
+        The blurred image, of the same type.
+
+    Example:
+        >>> motion_blur(torch.zeros(3, 8, 8), 5, 30).shape
+        torch.Size([3, 8, 8])
+    """
+    return apply(image, Line(length, angle), border=border)
+
+
+def camera_shake_blur(image: Image, index: int, *, bank: Bank = "train", border: Border = "reflect") -> Image:
+    """Camera shake by one kernel of a bank; see :class:`CameraShakeBlur` and :func:`apply`.
+
+    Args:
+        image: see :func:`apply`.
+        index: number of the kernel in the bank.
+        bank: "train" (10 000 kernels) or "test" (100).
+        border: see :func:`blurlib.blur`.
+
+    Returns:
+        The blurred image, of the same type.
+
+    Example:
+        >>> camera_shake_blur(torch.zeros(3, 8, 8), 17).shape
+        torch.Size([3, 8, 8])
+    """
+    return apply(image, Shake(index, bank), border=border)
+
+
+def gaussian_blur(image: Image, sigma: float, *, border: Border = "reflect") -> Image:
+    """Gaussian blur of one standard deviation; see :class:`GaussianBlur` and :func:`apply`.
+
+    Args:
+        image: see :func:`apply`.
+        sigma: in pixels of the image.
+        border: see :func:`blurlib.blur`.
+
+    Returns:
+        The blurred image, of the same type.
+
+    Example:
+        >>> gaussian_blur(torch.zeros(3, 8, 8), 1.5).shape
+        torch.Size([3, 8, 8])
+    """
+    return apply(image, Gaussian(sigma), border=border)
+
+
+def _range(name: str, value: Any, low: float, high: float, unit: str = "pixels") -> Range:
+    """A number, or (low, high) with low <= high; both within bounds."""
+    if isinstance(value, (tuple, list)):
+        if len(value) != 2:
+            raise ValueError(f"`{name}` must be a number or (low, high), got {value!r}")
+        ends = [kernels.check_number(name, end, low=low, high=high, unit=unit) for end in value]
+        if ends[0] > ends[1]:
+            raise ValueError(f"`{name}` must be (low, high) with low <= high, got {value!r}; swap them")
+        return ends[0], ends[1]
+    return kernels.check_number(name, value, low=low, high=high, unit=unit)
+
+
+def _draw(value: Range, generator: torch.Generator | None) -> float:
+    if not isinstance(value, tuple):
+        return value
+    low, high = value
+    return low + (high - low) * torch.rand((), generator=generator, dtype=torch.float64).item()
+
+
+def _is_plain(inpt: Any) -> bool:
+    return isinstance(inpt, Tensor) and not isinstance(inpt, tv_tensors.TVTensor)
+
+
+class BlurTransform(v2.Transform):  # type: ignore[misc]
+    """What the four transforms share: one blur a call, applied to images and videos only."""
+
+    # The default would hand over masks and boxes too, which are tensors.
+    _transformed_types = (tv_tensors.Image, tv_tensors.Video, _is_plain, PIL.Image.Image)
+
+    def __init__(self, border: Border) -> None:
+        super().__init__()
+        self.border: Border = border
+
+    def draw(self, generator: torch.Generator | None = None) -> Blur:
+        """Draw a blur, from torch's global generator if none is given."""
+        del generator
+        raise TypeError(f"{type(self).__name__} draws nothing by itself; use one of its subclasses")
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw the blur of this call (v2's hook)."""
+        del flat_inputs
+        drawn = self.draw()
+        return {"kernel": drawn.kernel()}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Apply the drawn blur to one image or video (v2's hook)."""
+        return convolve(inpt, params["kernel"], self.border)
+
+
+class DiskBlur(BlurTransform):
+    """Defocus: a disk of a fixed or uniformly drawn radius (the paper, section 3).
+
+    Args:
+        radius: in pixels of the image, or (low, high).
+        antialias: area coverage, so that every real radius counts; False is the paper's binary disk.
+        border: see :func:`blurlib.blur`.
+
+    Raises:
+        TypeError: if `radius` is neither a number nor a pair.
+        ValueError: if it is negative, not finite, above 1024, or the pair is not in order.
+
+    Example:
+        >>> DiskBlur((1, 8))
+        DiskBlur(radius=(1.0, 8.0), antialias=True, border=reflect)
+        >>> DiskBlur(4)(torch.zeros(3, 8, 8)).shape
+        torch.Size([3, 8, 8])
+    """
+
+    def __init__(
+        self, radius: Range = (1.0, 8.0), *, antialias: bool = True, border: Border = "reflect"
+    ) -> None:
+        super().__init__(border)
+        self.radius = _range("radius", radius, 0.0, kernels.MAX_RADIUS)
+        self.antialias = antialias
+
+    def draw(self, generator: torch.Generator | None = None) -> Disk:
+        """Draw a blur.
+
+        Args:
+            generator: torch's global one if None.
+
+        Returns:
+            The blur.
+        """
+        return Disk(_draw(self.radius, generator), antialias=self.antialias)
+
+    def extra_repr(self) -> str:
+        """All settings, for printing."""
+        return f"radius={self.radius}, antialias={self.antialias}, border={self.border}"
+
+
+class MotionBlur(BlurTransform):
+    """Straight uniform motion of a fixed or uniformly drawn length and angle, centred (the paper, section 3).
+
+    Args:
+        length: in pixels of the image, or (low, high).
+        angle: degrees counter-clockwise from +x as displayed, or (low, high).
+        border: see :func:`blurlib.blur`.
+
+    Raises:
+        TypeError: if an argument is neither a number nor a pair.
+        ValueError: if `length` is negative or above 2048, one is not finite, or a pair is not in order.
+
+    Example:
+        >>> MotionBlur(8, angle=30)
+        MotionBlur(length=8.0, angle=30.0, border=reflect)
+    """
+
+    def __init__(
+        self, length: Range = (2.0, 16.0), angle: Range = (0.0, 180.0), *, border: Border = "reflect"
+    ) -> None:
+        super().__init__(border)
+        self.length = _range("length", length, 0.0, 2 * kernels.MAX_RADIUS)
+        self.angle = _range("angle", angle, -1e6, 1e6, "degrees")
+
+    def draw(self, generator: torch.Generator | None = None) -> Line:
+        """Draw a blur.
+
+        Args:
+            generator: torch's global one if None.
+
+        Returns:
+            The blur.
+        """
+        return Line(_draw(self.length, generator), _draw(self.angle, generator))
+
+    def extra_repr(self) -> str:
+        """All settings, for printing."""
+        return f"length={self.length}, angle={self.angle}, border={self.border}"
+
+
+class CameraShakeBlur(BlurTransform):
+    """Camera shake by a kernel drawn from a bank (the paper, sections 3 and 4.1).
+
+    Args:
+        bank: "train" (10 000 kernels) or "test" (100, for evaluation alone).
+        border: see :func:`blurlib.blur`.
+
+    Raises:
+        ValueError: if there is no such bank.
+
+    Example:
+        >>> CameraShakeBlur()
+        CameraShakeBlur(bank=train, border=reflect)
+    """
+
+    def __init__(self, *, bank: Bank = "train", border: Border = "reflect") -> None:
+        super().__init__(border)
+        self.bank = Shake(0, bank).bank
+
+    def draw(self, generator: torch.Generator | None = None) -> Shake:
+        """Draw a blur.
+
+        Args:
+            generator: torch's global one if None.
+
+        Returns:
+            The blur.
+        """
+        size = kernels.BANK_SIZES[self.bank]
+        return Shake(int(torch.randint(size, (), generator=generator)), self.bank)
+
+    def extra_repr(self) -> str:
+        """All settings, for printing."""
+        return f"bank={self.bank}, border={self.border}"
+
+
+class GaussianBlur(BlurTransform):
+    """Gaussian blur of a fixed or uniformly drawn standard deviation, never cut by a kernel size.
+
+    Args:
+        sigma: in pixels of the image, or (low, high).
+        border: see :func:`blurlib.blur`.
+
+    Raises:
+        TypeError: if `sigma` is neither a number nor a pair.
+        ValueError: if it is negative, not finite, above 256, or the pair is not in order.
+
+    Example:
+        >>> GaussianBlur((0.5, 4))
+        GaussianBlur(sigma=(0.5, 4.0), border=reflect)
+    """
+
+    def __init__(self, sigma: Range, *, border: Border = "reflect") -> None:
+        super().__init__(border)
+        self.sigma = _range("sigma", sigma, 0.0, kernels.MAX_RADIUS / 4)
+
+    def draw(self, generator: torch.Generator | None = None) -> Gaussian:
+        """Draw a blur.
+
+        Args:
+            generator: torch's global one if None.
+
+        Returns:
+            The blur.
+        """
+        return Gaussian(_draw(self.sigma, generator))
+
+    def extra_repr(self) -> str:
+        """All settings, for printing."""
+        return f"sigma={self.sigma}, border={self.border}"
