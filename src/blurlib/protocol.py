@@ -232,6 +232,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         raise TypeError(
             f"`image` must be a Pillow image, got {type(image).__name__}; wrap arrays in Image.fromarray"
         )
+    image.load()  # before the orientation is read: Pillow itself turns TIFF files upright as it decodes them
     orientation = _orientation(image)
     if image.mode.startswith("I"):
         levels = np.asarray(image).astype(np.int64)

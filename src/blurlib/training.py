@@ -31,7 +31,7 @@ from .kernels import check_integer
 from .processes import Team, joined, keyed_noise
 from .protocol import Protocol, normalisation, normalised, training_view
 from .runs import RunFolder
-from .transforms import BlurMixSampler
+from .mixes import BlurMixSampler
 
 __all__ = ["FinetuneResult", "TrainingSettings", "finetune"]
 
@@ -390,8 +390,8 @@ def _epoch(
             if not math.isfinite(batch_loss):
                 raise ValueError(
                     f"`lr` must keep the loss finite, got a loss of {batch_loss} in epoch {epoch + 1} of "
-                    f"{rates}, step {step + 1} of {len(loader)} at lr {rate:g}; lower `lr`, or look for values "
-                    "in the model that are not finite. What earlier epochs wrote is kept"
+                    f"{rates}, step {step + 1} of {len(loader)} at lr {rate:g}; lower `lr`, or look for "
+                    "values in the model that are not finite. What earlier epochs wrote is kept"
                 )
             if count == 0:  # every image of the batch is broken
                 continue
