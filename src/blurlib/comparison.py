@@ -300,7 +300,7 @@ def compare_records(
     if not keys:
         names = ", ".join(f"{blur} at {sides_text(sides)}" for blur, sides in shared[-1])
         raise ValueError(f"`other` must share a condition with this report ({names}), got none in common")
-    check_same_images([records for runs in roles.values() for records in runs])
+    check_same_images([*after, *before, *(control or [])])
 
     columns = {
         (role, key, metric): number

@@ -83,9 +83,9 @@ def image_values(
         label=label.numpy(),
         correct=(rank < 1).to(torch.uint8).numpy(),
         correct5=(rank < TOP_K).to(torch.uint8).numpy(),
-        # Minus nothing at all is "-0.0": it would print as such.
-        entropy=torch.where(p.isnan().any(dim=1), torch.nan, entropy.clamp(min=0.0)).numpy(),
-        cross_entropy=(-true[:, 0]).clamp(min=0.0).numpy(),
+        # Adding 0 turns "-0.0", which would print as such, into 0.
+        entropy=torch.where(p.isnan().any(dim=1), torch.nan, entropy + 0.0).numpy(),
+        cross_entropy=(-true[:, 0] + 0.0).numpy(),
         confidence=p.amax(dim=1).numpy(),
     )
 
