@@ -4,9 +4,23 @@ Blurs images as lenses, moving subjects and shaking hands do, fine-tunes network
 blurred images, and measures what blur had cost and what came back.
 """
 
-from . import blurs, convolution, kernels, mixes, randomness, transforms
+from . import (
+    blurs,
+    convolution,
+    data,
+    evaluation,
+    kernels,
+    mixes,
+    models,
+    protocol,
+    randomness,
+    training,
+    transforms,
+)
 from .convolution import blur
+from .evaluation import evaluate
 from .mixes import BlurMixSampler
+from .training import finetune
 from .transforms import CameraShakeBlur, DiskBlur, GaussianBlur, MotionBlur
 
 __all__ = [
@@ -18,8 +32,15 @@ __all__ = [
     "blur",
     "blurs",
     "convolution",
+    "data",
+    "evaluate",
+    "evaluation",
+    "finetune",
     "kernels",
     "mixes",
+    "models",
+    "protocol",
     "randomness",
+    "training",
     "transforms",
 ]
