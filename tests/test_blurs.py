@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 import oracles
 from blurlib import blurs, kernels
-from blurlib.blurs import Box, Disk, Gaussian, Line, OwnShake, Shake, Sharp, parse, parse_list, parse_mix
+from blurlib.blurs import Box, Disk, Gaussian, Line, OwnShake, Shake, Sharp, parse, parse_list
+from blurlib.mixes import parse_mix
 
 usual = settings(deadline=None, max_examples=200)
 few = settings(deadline=None, max_examples=30)
@@ -173,8 +174,8 @@ def test_bad_kinds(build):
 
 @pytest.mark.parametrize(
     "build",
-    [lambda: Box(0), lambda: Box(-3), lambda: Box(10**6), lambda: Line(4, math.inf), lambda: Line(4, math.nan),
-     lambda: Shake(-1), lambda: Shake(100), lambda: Shake(10_000, "train"), lambda: Shake(1, "validation")],
+    [lambda: Box(0), lambda: Box(-3), lambda: Box(10**6), lambda: Line(4, math.inf), lambda: Shake(-1),
+     lambda: Line(4, math.nan), lambda: Shake(100), lambda: Shake(10_000, "train"), lambda: Shake(1, "tests")],
 )  # fmt: skip
 def test_bad_settings(build):
     with pytest.raises(ValueError, match="`"):
