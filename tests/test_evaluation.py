@@ -269,12 +269,12 @@ def test_mode_is_restored_after_an_error(root):
     assert all(module.training for module in model.modules())
 
 
-def test_random_numbers_of_the_user_are_left_alone(root):
+@pytest.mark.parametrize("workers", [0, 1])
+def test_random_numbers_of_the_user_are_left_alone(root, workers):
+    model = Net()
     states = random.getstate(), torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-    evaluate(Net(), root, **{**SMALL, "workers": 1}, blurs="sharp, shake", limit=6)
-    torch.manual_seed(1)  # what Net() itself did
-    Net()
-    assert random.getstate() == states[0]
+    evaluate(model, root, **{**SMALL, "workers": workers}, blurs="sharp, shake", limit=6)
+    assert random.getstate() == states[0] and torch.equal(torch.get_rng_state(), states[1])
     assert np.array_equal(np.random.get_state()[1], states[2])  # noqa: NPY002
 
 
@@ -557,9 +557,14 @@ class Moves(Net):
 
 def test_network_is_moved_to_the_device_and_back_even_after_an_error():
     model = Moves()
-    with pytest.raises(KeyError), evaluation._evaluating(model, torch.device("meta")) as device:
-        assert model.moves == ["meta"] and device.type == "meta" and not model.training
-        raise KeyError
+
+    def fails():
+        with evaluation._evaluating(model, torch.device("meta")) as device:
+            assert model.moves == ["meta"] and device.type == "meta" and not model.training
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fails()
     assert model.moves == ["meta", "cpu"] and model.training
     with evaluation._evaluating(model, torch.device("cpu")):
         pass

@@ -35,7 +35,11 @@ class Plan:
     seed: int
 
     def __post_init__(self) -> None:
-        Protocol(canonical_side=self.canonical_side, crop=self.crop)  # checks both
+        _ = self.protocol  # checks the numbers
+
+    @property
+    def protocol(self) -> Protocol:
+        return Protocol(canonical_side=self.canonical_side, crop=self.crop)
 
     @property
     def sides(self) -> tuple[int, ...]:
@@ -51,6 +55,8 @@ class Plan:
             **asdict(self),
             "blurs": [str(blur) for blur in self.blurs],
             "scales": [list(setting) for setting in self.scales],
+            "resample": self.protocol.resample,
+            "border": self.protocol.border,
         }
 
     def pooled(self, sums: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
@@ -96,6 +102,8 @@ class _Views(Dataset[Any]):
                 canonical_side=plan.canonical_side,
                 crop=plan.crop,
                 crops=plan.crops,
+                resample=plan.protocol.resample,
+                border=plan.protocol.border,
             )
             return [torch.stack([made[number, side] for number in range(len(blurs))]) for side in plan.sides]
 

@@ -22,7 +22,7 @@ _KIND = "blurlib.BlurReport"
 _NUMBERS = ("top1", "top5", "entropy", "cross_entropy", "ece", "count", "skipped")
 _ARRAYS = ("correct", "correct5", "entropy", "cross_entropy", "confidence")
 # What two evaluations must agree on before a difference between them is the networks' own.
-_PROTOCOL = ("canonical_side", "crop", "crops", "average")
+_PROTOCOL = ("canonical_side", "crop", "crops", "average", "resample", "border")
 
 
 @dataclass(frozen=True, kw_only=True)
