@@ -1,9 +1,12 @@
 """Listings against torchvision's ImageFolder, broken files, keyed order, subsets."""
 
+import gc
 import io
+import multiprocessing
 import os
 import pickle
 import struct
+import time
 import zlib
 
 import numpy as np
@@ -401,6 +404,31 @@ def test_persistent_workers_get_each_epochs_key():
             processes |= {item[2] for item in batch}
     assert seen == [4] * 6 + [5] * 6
     assert len(processes) == 2 and os.getpid() not in processes
+
+
+class Failing(Dataset):
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        if index == 3:
+            raise ValueError("number three")
+        return index
+
+
+def test_workers_end_at_once_when_one_fails():
+    started = time.perf_counter()
+    with pytest.raises(ValueError, match="number three"):
+        list(data.batches(DataLoader(Failing(), num_workers=2, persistent_workers=True)))
+    gc.collect()
+    assert not multiprocessing.active_children()
+    assert time.perf_counter() - started < 4  # one worker's time-out alone takes 5 s
+
+
+def test_a_failure_without_workers_keeps_its_place():
+    with pytest.raises(ValueError, match="number three") as caught:
+        list(data.batches(DataLoader(Failing())))
+    assert caught.traceback[-1].name == "__getitem__"
 
 
 @pytest.mark.parametrize(

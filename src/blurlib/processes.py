@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from . import randomness
 
@@ -35,6 +37,23 @@ class Team:
     rank: int
     world: int
     device: torch.device
+
+    def wrap(self, network: nn.Module) -> nn.Module:
+        """Lets the processes average their gradients; all start from the first one's weights and buffers.
+
+        Args:
+            network: the module, on this process's device.
+
+        Returns:
+            The network itself in a team of one, else around it a module that is called in its place.
+        """
+        if self.world == 1:
+            return network
+        wrapped = DistributedDataParallel(network)
+        # Else each forward pass exchanges buffers, and processes with unlike numbers of passes (batches of
+        # several sizes) wait for each other for ever. Set here because torch has renamed the argument.
+        wrapped.broadcast_buffers = False
+        return wrapped
 
     def sum(self, numbers: Tensor) -> Tensor:
         """Adds up a tensor over the processes, in place.
@@ -82,10 +101,10 @@ class Team:
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[Team]:
-    """Joins the processes that torchrun started, unless the caller has done so already.
+    """Joins the processes that torchrun started, unless that is done; they stay together until they end.
 
     Args:
-        device: where this process computes; it chooses NCCL or Gloo.
+        device: where this process computes.
 
     Yields:
         The team; outside torchrun a team of one.
@@ -96,16 +115,20 @@ def joined(device: torch.device) -> Iterator[Team]:
         1
     """
     launched = dist.is_available() and int(os.environ.get("WORLD_SIZE", "1")) > 1
-    with ExitStack() as stack:
-        if device.type == "cuda":
-            stack.enter_context(torch.cuda.device(device))
+    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
         if launched and not dist.is_initialized():
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-            stack.callback(dist.destroy_process_group)
+            dist.init_process_group()
+            # Not at the end of this block: torchrun's store remembers a group, a second cannot meet there.
+            atexit.register(_leave)
         if dist.is_available() and dist.is_initialized():
             yield Team(rank=dist.get_rank(), world=dist.get_world_size(), device=device)
         else:
             yield Team(rank=0, world=1, device=device)
+
+
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 @contextmanager

@@ -20,18 +20,17 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from . import randomness
 from .blurs import Blur
-from .data import ImageRoot, KeyedSampler, OnError, Skipped, open_root, pick_device, pick_workers
+from .data import ImageRoot, KeyedSampler, OnError, Skipped, batches, open_root, pick_device, pick_workers
 from .kernels import check_integer
+from .mixes import BlurMixSampler
 from .processes import Team, joined, keyed_noise
 from .protocol import Protocol, normalisation, normalised, training_view
 from .runs import RunFolder
-from .mixes import BlurMixSampler
 
 __all__ = ["FinetuneResult", "TrainingSettings", "finetune"]
 
@@ -101,10 +100,14 @@ class TrainingSettings:
                 f"`epochs` and `lr` must have one entry for each phase, got {self.epochs} and "
                 f"{self.lr}; give both the same length"
             )
-        _check("momentum", self.momentum, low=0.0, high=1.0)
-        _check("weight_decay", self.weight_decay, low=0.0)
-        _check("hflip", self.hflip, low=0.0, high=1.0)
+        _check("momentum", self.momentum, high=1.0)
+        _check("weight_decay", self.weight_decay)
+        _check("hflip", self.hflip, high=1.0)
         check_integer("batch_size", self.batch_size, low=1, high=2**31)
+        if not isinstance(self.amp, bool):
+            raise TypeError(
+                f"`amp` must be True, False or None (where the device supports it), got {self.amp!r}"
+            )
         if self.batch_norm not in ("train", "eval"):
             raise ValueError(f"`batch_norm` must be 'train' or 'eval', got {self.batch_norm!r}")
 
@@ -124,15 +127,13 @@ def _several(name: str, value: Any) -> tuple[Any, ...]:
     return tuple(value)
 
 
-def _check(
-    name: str, value: Any, *, low: float = -math.inf, high: float = math.inf, above: float | None = None
-) -> None:
+def _check(name: str, value: Any, *, low: float = 0.0, high: float = 1e30, above: float = -1.0) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"`{name}` must be a number, got {type(value).__name__}: {value!r}")
-    if not (math.isfinite(value) and low <= value <= high and (above is None or value > above)):
-        rule = f"above {above:g}" if above is not None else f"from {low:g} to {high:g}"
+    if not (low <= value <= high and value > above):  # False for NaN as well
+        rule = f"above {above:g} and at most" if above >= low else f"from {low:g} to"
         raise ValueError(
-            f"`{name}` must be finite and {rule}, got {value!r}; the paper's values are the defaults"
+            f"`{name}` must be {rule} {high:g}, got {value!r}; the paper's values are the defaults"
         )
 
 
@@ -268,7 +269,7 @@ def finetune(
         mean=means,
         std=stds,
         batch_norm=batch_norm,
-        amp=_bfloat16(picked) if amp is None else bool(amp),
+        amp=_bfloat16(picked) if amp is None else amp,
         limit=limit,
         on_error=on_error,
         seed=seed,
@@ -313,7 +314,7 @@ def finetune(
                 history, skipped = state["history"], state["skipped"]
             if team.rank == 0:
                 folder.start()
-        parallel = network if team.world == 1 else DistributedDataParallel(network, broadcast_buffers=False)
+        parallel = team.wrap(network)
         sampler = KeyedSampler(
             len(listing), batch_size=batch_size, seed=seed, rank=team.rank, world=team.world
         )
@@ -381,7 +382,8 @@ def _epoch(
     total_loss = total_correct = total_count = 0.0
     broken: dict[str, str] = {}
     title = f"epoch {epoch + 1}/{rates}"
-    with tqdm(loader, desc=title, unit="batch", disable=not progress or team.rank > 0) as bar:
+    shown = progress and team.rank == 0
+    with tqdm(batches(loader), total=len(loader), desc=title, unit="batch", disable=not shown) as bar:
         for step, batch in enumerate(bar):
             broken.update((item.name, item.reason) for item in batch.skipped)
             loss, correct = _forward(parallel, batch, settings, team)
@@ -516,8 +518,13 @@ def _select(network: nn.Module, trainable: Trainable) -> list[str]:
         chosen = [name for name, parameter in named if parameter.requires_grad]
     elif callable(trainable):
         chosen = [name for name, parameter in named if trainable(name, parameter)]
+    elif not isinstance(trainable, Sequence):
+        raise TypeError(
+            "`trainable` must be None, patterns of parameter names such as ['classifier.*'] or a function of "
+            f"name and parameter, got {trainable!r}"
+        )
     else:
-        patterns = [trainable] if isinstance(trainable, str) else list(trainable)
+        patterns = [trainable] if isinstance(trainable, str) else trainable
         for pattern in patterns:
             if not any(fnmatch.fnmatchcase(name, pattern) for name, _ in named):
                 raise ValueError(
