@@ -22,7 +22,7 @@ blur = convolution.blur
 DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64)
 each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 each_border = pytest.mark.parametrize("border", oracles.BORDERS)
-few = settings(deadline=None, max_examples=25)
+few = settings(deadline=None, max_examples=15)
 
 
 # The checker
@@ -163,7 +163,7 @@ def in_layout(image: torch.Tensor, layout: str) -> torch.Tensor:
 
 
 LEADING = st.sampled_from([(1,), (3,), (2, 1), (2, 3), (1, 3), (2, 2, 3), (4,), (0,), (0, 3), (2, 0)])
-SIZES = st.integers(1, 40)
+SIZES = st.integers(1, 34)
 
 
 @each_border
@@ -215,14 +215,15 @@ LARGE_KERNELS = {
 @pytest.mark.parametrize("name", LARGE_KERNELS)
 @pytest.mark.parametrize("interleaved", [False, True], ids=["CHW", "HWC"])
 def test_large_kernels_on_images_of_several_strips(name, dtype, interleaved):
-    image = in_layout(pixels((3, 139, 97), dtype), "interleaved" if interleaved else "contiguous")
+    image = in_layout(pixels((3, 139, 31), dtype), "interleaved" if interleaved else "contiguous")
     check(image, LARGE_KERNELS[name](), "reflect")
 
 
-@pytest.mark.parametrize("border", ["symmetric", "zeros"])
-@pytest.mark.parametrize("radius", [33, 63, 64, 80])
+@pytest.mark.parametrize(
+    ("radius", "border"), [(33, "symmetric"), (63, "zeros"), (64, "circular"), (70, "reflect")]
+)
 def test_flat_disks_are_exact_for_every_radius(radius, border):
-    check(pixels((1, 90, 75), torch.uint8), kernels.disk(radius), border)
+    check(pixels((1, 70, 40), torch.uint8), kernels.disk(radius), border)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32], ids=str)
@@ -560,7 +561,7 @@ def test_worker_processes(method):
     loader = DataLoader(
         Blurred(),
         batch_size=1,
-        num_workers=2,
+        num_workers=2 if method == "fork" else 1,  # a spawned one imports everything anew
         multiprocessing_context=method,
         timeout=120,
         collate_fn=first_of,

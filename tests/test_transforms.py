@@ -1,0 +1,710 @@
+"""Transforms and mixes: one checker for the manners of torchvision v2, and draws that depend on their key."""
+
+from __future__ import annotations
+
+import copy
+import io
+import math
+import pickle
+
+import numpy as np
+import PIL.Image
+import pytest
+import scipy.stats
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader, Dataset, default_collate
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+import blurlib
+from blurlib import (
+    BlurMixSampler,
+    CameraShakeBlur,
+    DiskBlur,
+    GaussianBlur,
+    MotionBlur,
+    blurs,
+    kernels,
+    transforms,
+)
+from blurlib.blurs import Disk, Gaussian, Line, Shake, Sharp
+
+few = settings(deadline=None, max_examples=30)
+
+TRANSFORMS = {
+    "disk": lambda: DiskBlur((1, 5)),
+    "fixed disk": lambda: DiskBlur(3, border="symmetric"),
+    "binary disk": lambda: DiskBlur((1.0, 4.0), antialias=False, border="zeros"),
+    "motion": lambda: MotionBlur(),
+    "motion at an angle": lambda: MotionBlur((2, 6), angle=30, border="circular"),
+    "shake": lambda: CameraShakeBlur(),
+    "shake of the test bank": lambda: CameraShakeBlur(bank="test", border="replicate"),
+    "gaussian": lambda: GaussianBlur((0.5, 3)),
+    "fixed gaussian": lambda: GaussianBlur(1.5),
+}
+each_transform = pytest.mark.parametrize("make", TRANSFORMS.values(), ids=TRANSFORMS)
+DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def photo(*shape: int, dtype: torch.dtype = torch.uint8, seed: int = 0) -> torch.Tensor:
+    values = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+    tensor = torch.from_numpy(values)
+    return tensor if dtype == torch.uint8 else (tensor.double() / 255).to(dtype)
+
+
+def picture(mode: str = "RGB", size: tuple[int, int] = (17, 11)) -> PIL.Image.Image:
+    bands = len(PIL.Image.new(mode, (1, 1)).getbands())
+    array = np.random.default_rng(0).integers(0, 256, (size[1], size[0], bands), dtype=np.uint8)
+    if mode == "F":
+        return PIL.Image.fromarray(array[..., 0].astype(np.float32))
+    image = PIL.Image.new(mode, size)
+    image.putdata([tuple(p) if bands > 1 else int(p[0]) for p in array.reshape(-1, bands).tolist()])
+    return image
+
+
+def seeded(function, *inputs, seed=5):
+    torch.manual_seed(seed)
+    return function(*inputs)
+
+
+# The checker
+
+
+def check_draw(transform: v2.Transform) -> None:
+    """Repeatable under torch's global seed, or from a generator that leaves the global one alone."""
+    first, second = seeded(transform.draw), seeded(transform.draw)
+    assert isinstance(first, blurs.Blur)
+    assert first == second
+    state = torch.get_rng_state()
+    mine = [transform.draw(torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
+    assert mine[0] == mine[1]
+    assert torch.equal(torch.get_rng_state(), state)
+    assert seeded(transform.draw) == transform.draw(torch.Generator().manual_seed(5))
+
+
+def check_values(transform: v2.Transform) -> None:
+    """A call blurs by the blur that a draw under the same seed gives; type, dtype, shape are kept."""
+    kernel = seeded(transform.draw).kernel()
+    for dtype in DTYPES:
+        for shape in ((3, 11, 17), (1, 17, 11), (4, 9, 9), (2, 3, 11, 17), (2, 4, 3, 11, 17), (0, 3, 11, 17)):
+            image = photo(*shape, dtype=dtype)
+            before = image.clone()
+            expected = blurlib.blur(image, kernel, border=transform.border)
+            for value in (
+                (image, tv_tensors.Image(image), tv_tensors.Video(image)) if len(shape) > 3 else (image,)
+            ):
+                found = seeded(transform, value)
+                assert type(found) is type(value)
+                assert found.dtype == dtype
+                assert torch.equal(found.as_subclass(torch.Tensor), expected)
+            assert torch.equal(image, before)
+
+
+def check_pil(transform: v2.Transform) -> None:
+    """As a tensor of the same pixels."""
+    kernel = seeded(transform.draw).kernel()
+    for mode in ("L", "RGB", "RGBA", "CMYK", "YCbCr"):
+        image = picture(mode)
+        before = image.tobytes()
+        found = seeded(transform, image)
+        assert isinstance(found, PIL.Image.Image)
+        assert (found.mode, found.size) == (mode, image.size)
+        assert image.tobytes() == before
+        array = np.atleast_3d(np.array(image)).transpose(2, 0, 1)
+        expected = blurlib.blur(torch.from_numpy(array), kernel, border=transform.border).numpy()
+        np.testing.assert_array_equal(np.atleast_3d(np.array(found)).transpose(2, 0, 1), expected)
+
+
+def check_sample(transform: v2.Transform) -> None:
+    """In a nested sample only images change, all by one draw; the rest is handed on as the same objects."""
+    image = photo(3, 11, 17)
+    sample = {
+        "image": tv_tensors.Image(image),
+        "again": (tv_tensors.Image(image), [picture()]),
+        "mask": tv_tensors.Mask(torch.ones(11, 17, dtype=torch.uint8)),
+        "boxes": tv_tensors.BoundingBoxes([[1, 2, 3, 4]], format="XYXY", canvas_size=(11, 17)),
+        "keypoints": tv_tensors.KeyPoints([[1, 2]], canvas_size=(11, 17)),
+        "label": torch.tensor(3),
+        "scores": torch.rand(4, 5, 6),
+        "name": "a.jpg",
+        "nothing": None,
+        "array": np.zeros(3),
+    }
+    found = seeded(transform, sample)
+    assert list(found) == list(sample)
+    for key in ("mask", "boxes", "keypoints", "label", "scores", "name", "nothing", "array"):
+        assert found[key] is sample[key], key
+    assert type(found["image"]) is tv_tensors.Image
+    assert torch.equal(found["image"], found["again"][0])
+    assert isinstance(found["again"][1][0], PIL.Image.Image)
+    label = torch.arange(12.0).reshape(1, 3, 4)
+    blurred, same = seeded(transform, image, label)  # the first plain tensor is the image, the second is not
+    assert same is label
+    assert torch.equal(blurred, found["image"].as_subclass(torch.Tensor))
+
+
+def check_manners(transform: v2.Transform) -> None:
+    """A v2 transform through and through."""
+    assert isinstance(transform, v2.Transform)
+    for cls in type(transform).__mro__:
+        if cls is v2.Transform:
+            break
+        assert "forward" not in vars(cls)
+        assert "__call__" not in vars(cls)
+    assert transform.state_dict() == {}
+    assert "\n" not in repr(transform)
+    assert repr(transform).startswith(type(transform).__name__ + "(")
+    assert transform.border in repr(transform)
+    for again in (pickle.loads(pickle.dumps(transform)), copy.deepcopy(transform)):
+        assert repr(again) == repr(transform)
+        assert seeded(again.draw) == seeded(transform.draw)
+    assert transform.eval() is transform
+    assert seeded(transform.draw) == seeded(transform.train().draw)
+
+
+@each_transform
+@pytest.mark.parametrize("check", [check_draw, check_values, check_pil, check_sample, check_manners])
+def test_checker(make, check):
+    check(make())
+
+
+@each_transform
+def test_settings_are_printed_and_public(make):
+    transform = make()
+    for name, value in vars(transform).items():
+        if not name.startswith("_") and name not in ("training",):
+            assert f"{name}={value}" in repr(transform)
+
+
+@each_transform
+def test_containers_of_torchvision(make):
+    image = photo(3, 20, 21)
+    mask = tv_tensors.Mask(torch.zeros(20, 21, dtype=torch.uint8))
+    pipeline = v2.Compose(
+        [
+            v2.RandomHorizontalFlip(0.0),
+            v2.RandomApply([make()], p=1.0),
+            v2.RandomChoice([make(), make()]),
+            v2.RandomOrder([make()]),
+            v2.ToDtype(torch.float32, scale=True),
+        ]
+    )
+    found, same = seeded(pipeline, tv_tensors.Image(image), mask)
+    assert type(found) is tv_tensors.Image
+    assert found.dtype == torch.float32
+    assert type(same) is tv_tensors.Mask
+    assert torch.equal(same, mask)
+    assert not torch.equal(found, v2.functional.to_dtype(tv_tensors.Image(image), torch.float32, scale=True))
+    assert torch.equal(found, seeded(pipeline, tv_tensors.Image(image), mask)[0])
+    never = v2.RandomApply([make()], p=0.0)
+    assert never(image) is image
+    pickle.loads(pickle.dumps(pipeline))
+
+
+@each_transform
+def test_a_call_that_holds_no_image(make):
+    transform = make()
+    mask = tv_tensors.Mask(torch.zeros(20, 21, dtype=torch.uint8))
+    assert transform(mask) is mask
+
+
+@each_transform
+def test_gradient_flows_through(make):
+    image = torch.rand(3, 12, 13, requires_grad=True)
+    (gradient,) = torch.autograd.grad(seeded(make(), image).sum(), image)
+    assert gradient.shape == image.shape
+    assert bool(gradient.isfinite().all())
+
+
+def test_more_than_one_draw():
+    """A range is a range: calls differ."""
+    torch.manual_seed(0)
+    for make in (lambda: DiskBlur((1, 5)), MotionBlur, CameraShakeBlur, lambda: GaussianBlur((1, 2))):
+        assert len({make().draw() for _ in range(20)}) > 15
+
+
+@pytest.mark.parametrize(
+    ("transform", "attribute", "low", "high"),
+    [
+        (DiskBlur(), "radius", 1, 8),
+        (DiskBlur((2.5, 3)), "radius", 2.5, 3),
+        (MotionBlur(), "length", 2, 16),
+        (MotionBlur(), "angle", 0, 180),
+        (MotionBlur(4, angle=(-90, 20)), "angle", -90, 20),
+        (GaussianBlur((0.1, 9)), "sigma", 0.1, 9),
+    ],
+    ids=str,
+)
+def test_draws_are_uniform(transform, attribute, low, high):
+    generator = torch.Generator().manual_seed(1)
+    values = np.array([getattr(transform.draw(generator), attribute) for _ in range(2000)])
+    assert values.min() >= low
+    assert values.max() <= high
+    assert scipy.stats.kstest(values, scipy.stats.uniform(low, high - low).cdf).pvalue > 1e-3
+
+
+def test_length_and_angle_are_drawn_independently():
+    generator = torch.Generator().manual_seed(1)
+    draws = [MotionBlur().draw(generator) for _ in range(2000)]
+    assert abs(scipy.stats.spearmanr([d.length for d in draws], [d.angle for d in draws]).statistic) < 0.08
+
+
+@pytest.mark.parametrize(("bank", "count"), [("test", 5000), ("train", 5000)])
+def test_shakes_are_drawn_evenly(bank, count):
+    generator = torch.Generator().manual_seed(1)
+    drawn = [CameraShakeBlur(bank=bank).draw(generator) for _ in range(count)]
+    assert {d.bank for d in drawn} == {bank}
+    bins = np.bincount([d.index * 100 // kernels.BANK_SIZES[bank] for d in drawn], minlength=100)
+    assert scipy.stats.chisquare(bins).pvalue > 1e-3
+
+
+def test_a_number_means_fixed():
+    assert {DiskBlur(4).draw() for _ in range(5)} == {Disk(4, antialias=True)}
+    assert {DiskBlur(4, antialias=False).draw() for _ in range(5)} == {Disk(4)}
+    assert {MotionBlur(8, angle=30).draw() for _ in range(5)} == {Line(8, 30)}
+    assert {GaussianBlur(2).draw() for _ in range(5)} == {Gaussian(2)}
+    assert {DiskBlur((3, 3)).draw() for _ in range(5)} == {Disk(3, antialias=True)}
+
+
+# Worker processes
+
+
+class Pictures(Dataset):
+    def __init__(self, transform):
+        self.transform = transform
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        return self.transform(tv_tensors.Image(photo(3, 20, 21, seed=index))), index
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_worker_processes(method):
+    """All transforms in one pipeline: the same workers and seed give the same pictures, and not all alike."""
+    transform = v2.RandomChoice([make() for make in TRANSFORMS.values()])
+
+    def epoch():
+        loader = DataLoader(
+            Pictures(transform),
+            batch_size=2,
+            num_workers=2 if method == "fork" else 1,  # a spawned one imports everything anew
+            multiprocessing_context=method,
+            generator=torch.Generator().manual_seed(3),
+            timeout=120,
+        )
+        return torch.cat([images for images, _ in loader])
+
+    first = epoch()
+    assert first.shape == (8, 3, 20, 21)
+    if method == "fork":  # once by spawn is slow enough
+        assert torch.equal(first, epoch())
+    sharp = torch.stack([photo(3, 20, 21, seed=index) for index in range(8)])
+    assert not torch.equal(first, sharp)
+
+
+# Functional forms
+
+
+def test_functional_forms_are_their_blurs():
+    image = photo(3, 21, 22)
+    pairs = [
+        (transforms.disk_blur(image, 2.5), Disk(2.5, antialias=True)),
+        (transforms.disk_blur(image, 2.5, antialias=False), Disk(2.5)),
+        (transforms.motion_blur(image, 7), Line(7, 0)),
+        (transforms.motion_blur(image, 7, 30), Line(7, 30)),
+        (transforms.camera_shake_blur(image, 4), Shake(4, "train")),
+        (transforms.camera_shake_blur(image, 4, bank="test"), Shake(4, "test")),
+        (transforms.gaussian_blur(image, 1.2), Gaussian(1.2)),
+    ]
+    for found, blur in pairs:
+        assert torch.equal(found, blurlib.blur(image, blur.kernel()))
+        assert torch.equal(found, transforms.apply(image, blur))
+        assert torch.equal(found, transforms.apply(image, str(blur)))
+
+
+@few
+@given(scale=st.floats(0.2, 3), radius=st.floats(0.5, 4))
+def test_apply_scales_the_kernel(scale, radius):
+    image = photo(3, 21, 22)
+    found = transforms.apply(image, Disk(radius), scale=scale, border="symmetric")
+    assert torch.equal(found, blurlib.blur(image, Disk(radius).kernel(scale), border="symmetric"))
+
+
+def test_sharp_is_the_same_picture_but_not_the_same_memory():
+    image = photo(3, 21, 22)
+    found = transforms.apply(image, "sharp")
+    assert torch.equal(found, image)
+    found.zero_()
+    assert image.any()
+
+
+def test_apply_keeps_the_kind_of_tensor_and_its_info():
+    video = tv_tensors.Video(photo(4, 3, 21, 22))
+    found = transforms.apply(video, "D2")
+    assert type(found) is tv_tensors.Video
+    assert torch.equal(
+        found[2].as_subclass(torch.Tensor), blurlib.blur(photo(4, 3, 21, 22)[2], Disk(2).kernel())
+    )
+    buffer = io.BytesIO()
+    picture().save(buffer, "PNG", dpi=(72, 72))
+    with PIL.Image.open(buffer) as opened:
+        assert transforms.apply(opened, "D2").size == opened.size
+
+
+@pytest.mark.parametrize("mode", ["P", "1", "I;16", "I", "HSV", "PA"])
+def test_pil_modes_that_cannot_be_averaged(mode):
+    image = PIL.Image.new(mode, (8, 8))
+    with pytest.raises(ValueError, match=f"`image`.*{mode}"):
+        transforms.apply(image, "D2")
+
+
+@pytest.mark.parametrize("image", [np.zeros((8, 8, 3), np.uint8), [[0]], None, "photo.jpg"])
+def test_images_of_another_kind(image):
+    with pytest.raises(TypeError, match="`image`"):
+        transforms.apply(image, "D2")
+
+
+def test_a_shake_of_ones_own_has_no_kernel():
+    with pytest.raises(ValueError, match="shake"):
+        transforms.apply(photo(3, 8, 8), "shake")
+
+
+def test_one_pixel_pictures():
+    for image in (photo(3, 1, 1), PIL.Image.new("RGB", (1, 1), (1, 2, 3)), PIL.Image.new("L", (1, 9), 7)):
+        for make in TRANSFORMS.values():
+            transform = make()
+            if transform.border != "zeros":
+                found = transform(image)
+                assert (
+                    (found == image).all()
+                    if isinstance(image, torch.Tensor)
+                    else found.tobytes() == image.tobytes()
+                )
+
+
+# Bad settings
+
+
+BAD_RANGES = [-1, math.nan, math.inf, (3, 1), (-1, 3), (1, math.nan), (1, math.inf), 1e7, (0, 1e7)]
+BAD_KINDS = ["4", None, (1,), (1, 2, 3), [1, "2"], {1, 2}, True, 1j]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(DiskBlur, "radius"), (MotionBlur, "length"), (GaussianBlur, "sigma")]
+)
+@pytest.mark.parametrize("value", BAD_RANGES, ids=repr)
+def test_bad_ranges(kind, name, value):
+    with pytest.raises(ValueError, match=f"`{name}`"):
+        kind(value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(DiskBlur, "radius"), (MotionBlur, "length"), (GaussianBlur, "sigma")]
+)
+@pytest.mark.parametrize("value", BAD_KINDS, ids=repr)
+def test_bad_kinds(kind, name, value):
+    with pytest.raises((TypeError, ValueError), match=f"`{name}`"):
+        kind(value)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, (30, 10)])
+def test_bad_angles(value):
+    with pytest.raises(ValueError, match="`angle`"):
+        MotionBlur(4, angle=value)
+
+
+def test_bad_bank_and_border():
+    with pytest.raises(ValueError, match="`bank`"):
+        CameraShakeBlur(bank="tset")
+    for make in (lambda: DiskBlur(2, border="mirror"), lambda: BlurMixSampler("D2", border="mirror")):
+        with pytest.raises(ValueError, match="`border`"):
+            make()(photo(1, 3, 8, 8))
+
+
+# Mixes
+
+
+FIVE = "sharp + D2 + D4 + D6 + D8"
+
+
+def test_each_image_of_a_batch_gets_its_own_blur():
+    mix = BlurMixSampler(FIVE, seed=3, border="symmetric")
+    indices = [5, 0, 17, 17, 4, 99]
+    for dtype in DTYPES:
+        images, labels = photo(6, 3, 20, 21, dtype=dtype), torch.arange(6)
+        before = images.clone()
+        found, same = mix(images, labels, indices=indices, epoch=2)
+        assert same is labels
+        assert found.dtype == dtype
+        assert torch.equal(images, before)
+        for i, index in enumerate(indices):
+            expected = blurlib.blur(images[i], mix.draw(index, 2).kernel(), border="symmetric")
+            assert torch.equal(found[i], expected)
+
+
+def test_stacked_kernels_are_those_of_the_draws():
+    mix = BlurMixSampler("sharp + D8 + L12@30 + shake")
+    stack = mix.kernels(range(12), epoch=1)
+    assert stack.dtype == torch.float64
+    assert stack.shape[0] == 12
+    assert stack.shape[1] % 2 == stack.shape[2] % 2 == 1
+    for i in range(12):
+        kernel = mix.draw(i, 1).kernel()
+        top, left = (stack.shape[1] - kernel.shape[0]) // 2, (stack.shape[2] - kernel.shape[1]) // 2
+        assert torch.equal(stack[i, top : top + kernel.shape[0], left : left + kernel.shape[1]], kernel)
+        assert abs(float(stack[i].sum()) - 1) < 1e-9
+
+
+def test_used_as_cutmix_is():
+    """After the loader, in collate_fn, on dictionaries, on videos; what is no image is the same object."""
+    mix = BlurMixSampler("D2 + D4")
+    loader = DataLoader(
+        Pictures(v2.Identity()), batch_size=4, collate_fn=lambda batch: mix(*default_collate(batch))
+    )
+    for images, labels in loader:
+        assert images.shape == (4, 3, 20, 21)
+        assert labels.shape == (4,)
+    batch = {
+        "image": tv_tensors.Image(photo(2, 3, 20, 21)),
+        "mask": tv_tensors.Mask(torch.zeros(2, 20, 21, dtype=torch.uint8)),
+        "label": torch.tensor([1, 2]),
+        "path": "a",
+    }
+    found = mix(batch, indices=[0, 1])
+    assert type(found["image"]) is tv_tensors.Image
+    for key in ("mask", "label", "path"):
+        assert found[key] is batch[key]
+    video = tv_tensors.Video(photo(2, 5, 3, 20, 21))
+    blurred = mix(video, indices=[3, 4])
+    assert type(blurred) is tv_tensors.Video
+    for i, index in enumerate((3, 4)):
+        expected = blurlib.blur(video[i].as_subclass(torch.Tensor), mix.draw(index).kernel())
+        assert torch.equal(blurred[i].as_subclass(torch.Tensor), expected)
+
+
+def test_without_indices_torchs_generator_draws():
+    mix = BlurMixSampler("D2 + D4 + shake")
+    images = photo(8, 3, 20, 21)
+    first = seeded(mix, images)
+    assert torch.equal(first, seeded(mix, images))
+    assert not torch.equal(first, seeded(mix, images, seed=6))
+    spot = torch.zeros((40, 1, 41, 41))
+    spot[..., 20, 20] = 1
+    assert len(torch.unique(mix(spot).flatten(1), dim=0)) > 5  # one each, not one for all
+
+
+def test_keyed_draws_leave_the_global_generator_alone():
+    state = torch.get_rng_state()
+    mix = BlurMixSampler({"sharp": 0.2, CameraShakeBlur(): 0.4, DiskBlur((1, 3)): 0.4})
+    mix(photo(4, 3, 20, 21), indices=[0, 1, 2, 3], epoch=1)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@few
+@given(
+    indices=st.lists(st.integers(0, 10**9), min_size=1, max_size=6),
+    epoch=st.integers(0, 10**6),
+    data=st.data(),
+)
+def test_keyed_draws_do_not_depend_on_batch_or_order(indices, epoch, data):
+    mix = BlurMixSampler({"sharp": 0.1, "shake": 0.3, "L5@10": 0.2, DiskBlur((1, 3)): 0.2, MotionBlur(): 0.2})
+    images = photo(len(indices), 1, 9, 9)
+    whole = mix(images, indices=indices, epoch=epoch)
+    order = data.draw(st.permutations(range(len(indices))))
+    shuffled = mix(images[list(order)], indices=[indices[i] for i in order], epoch=epoch)
+    assert torch.equal(shuffled, whole[list(order)])
+    for i, index in enumerate(indices):
+        assert torch.equal(mix(images[i : i + 1], indices=[index], epoch=epoch), whole[i : i + 1])
+        assert mix.draw(index, epoch) == pickle.loads(pickle.dumps(mix)).draw(index, epoch)
+
+
+class KeyedPictures(Dataset):
+    """The sampler yields (epoch, index), which carries the key to persistent workers."""
+
+    def __init__(self, mix):
+        self.mix = mix
+
+    def __getitem__(self, key):
+        epoch, index = key
+        blur = self.mix.draw(index, epoch)
+        return transforms.apply(photo(3, 20, 21, seed=index), blur), index, str(blur)
+
+
+class Keys:
+    def __init__(self, shuffled=False):
+        self.epoch = 0
+        self.shuffled = shuffled
+
+    def __len__(self):
+        return 12
+
+    def __iter__(self):
+        order = blurlib.randomness.permutation(12, seed=9, key=(self.epoch,)) if self.shuffled else range(12)
+        return iter([(self.epoch, int(index)) for index in order])
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.*fork:DeprecationWarning", "ignore:This DataLoader will create:UserWarning"
+)
+@pytest.mark.parametrize("workers", [0, 1, 2, 3])
+@pytest.mark.parametrize(("batch_size", "shuffled"), [(1, True), (5, False)])
+def test_keyed_draws_do_not_depend_on_workers(workers, batch_size, shuffled):
+    mix = BlurMixSampler(
+        {"sharp": 0.1, "D3": 0.2, "shake": 0.3, DiskBlur((1, 3)): 0.2, MotionBlur(): 0.2}, seed=1
+    )
+    keys = Keys(shuffled)
+    loader = DataLoader(
+        KeyedPictures(mix),
+        batch_size=batch_size,
+        sampler=keys,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        multiprocessing_context="fork" if workers else None,
+        timeout=120 if workers else 0,
+    )
+    names = []
+    for epoch in (0, 1):
+        keys.epoch = epoch
+        seen = {}
+        for images, indices, texts in loader:
+            for image, index, text in zip(images, indices.tolist(), texts, strict=True):
+                assert text == str(mix.draw(index, epoch))
+                assert torch.equal(
+                    image, transforms.apply(photo(3, 20, 21, seed=index), mix.draw(index, epoch))
+                )
+                seen[index] = text
+        names.append([seen[index] for index in range(12)])
+    assert names[0] != names[1]
+
+
+def test_another_seed_and_another_epoch_are_other_draws():
+    mixes = [BlurMixSampler(FIVE, seed=seed) for seed in (0, 1)]
+    rows = [[str(mix.draw(i, epoch)) for i in range(400)] for mix in mixes for epoch in (0, 1)]
+    for a in range(4):
+        for b in range(a):
+            agreement = np.mean([x == y for x, y in zip(rows[a], rows[b], strict=True)])
+            assert 0.1 < agreement < 0.3  # one in five by chance
+
+
+@pytest.mark.parametrize("keyed", [True, False])
+def test_shares_are_honoured(keyed):
+    mix = BlurMixSampler("0.1 sharp + 0.2 D1 + 0.3 D2 + 0.4 shake")
+    expected = {"sharp": 0.1, "D1": 0.2, "D2": 0.3, "shake": 0.4}
+    if keyed:
+        names = [str(mix.draw(index, 7)) for index in range(4000)]
+        names = ["shake" if name.startswith("S") else name for name in names]
+    else:
+        spot = torch.zeros((4000, 1, 5, 5), dtype=torch.float64)
+        spot[..., 2, 2] = 1
+        known = {
+            float(blurlib.blur(spot[0], Disk(r).kernel(), border="zeros").max()): f"D{r}" for r in (1, 2)
+        }
+        known[1.0] = "sharp"
+        largest = BlurMixSampler("0.1 sharp + 0.2 D1 + 0.3 D2 + 0.4 shake", border="zeros")(spot).amax(
+            (1, 2, 3)
+        )
+        names = [next((n for k, n in known.items() if abs(k - v) < 1e-9), "shake") for v in largest.tolist()]
+    counts = [names.count(name) for name in expected]
+    assert sum(counts) == 4000
+    assert scipy.stats.chisquare(counts, [4000 * share for share in expected.values()]).pvalue > 1e-3
+
+
+def test_shakes_of_a_mix_come_from_the_whole_train_bank():
+    mix = BlurMixSampler("shake", seed=2)
+    drawn = [mix.draw(index) for index in range(4000)]
+    assert {d.bank for d in drawn} == {"train"}
+    assert scipy.stats.kstest([d.index / 10_000 for d in drawn], "uniform").pvalue > 1e-3
+    joint = BlurMixSampler(
+        "0.3 sharp + 0.7 shake", seed=2
+    )  # which blur, and which shake, do not hang together
+    indices = [d.index for i in range(4000) if isinstance(d := joint.draw(i), Shake)]
+    assert scipy.stats.kstest(np.array(indices) / 10_000, "uniform").pvalue > 1e-3
+
+
+def test_transforms_in_a_mix_draw_from_their_own_range():
+    mix = BlurMixSampler({"sharp": 0.5, DiskBlur((2, 6)): 0.5})
+    drawn = [mix.draw(index) for index in range(3000)]
+    radii = [d.radius for d in drawn if isinstance(d, Disk)]
+    assert abs(len(radii) - 1500) < 150
+    assert set(map(type, drawn)) == {Sharp, Disk}
+    assert scipy.stats.kstest(radii, scipy.stats.uniform(2, 4).cdf).pvalue > 1e-3
+
+
+def test_an_even_mix_of_many_is_even():
+    """Edges between shares add up in floating point; no blur may lose its share there."""
+    mix = BlurMixSampler(" + ".join(f"D{radius}" for radius in range(1, 11)))
+    counts = np.bincount([int(mix.draw(index).radius) for index in range(5000)], minlength=11)[1:]
+    assert scipy.stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_a_mix_prints_and_travels():
+    mix = BlurMixSampler(FIVE, seed=4)
+    assert FIVE in repr(mix)
+    assert "seed=4" in repr(mix)
+    assert repr(pickle.loads(pickle.dumps(mix))) == repr(mix)
+    other = BlurMixSampler("0.2 sharp + 0.8 shake")
+    assert str(other) == "0.2 sharp + 0.8 shake"
+    assert BlurMixSampler(str(other)).draw(3) == other.draw(3)
+
+
+def test_indices_in_any_form():
+    mix = BlurMixSampler(FIVE)
+    images = photo(3, 3, 20, 21)
+    expected = mix(images, indices=[4, 5, 6])
+    for indices in (torch.tensor([4, 5, 6]), np.array([4, 5, 6]), (4, 5, 6), range(4, 7), iter([4, 5, 6])):
+        assert torch.equal(mix(images, indices=indices), expected)
+
+
+@pytest.mark.parametrize("indices", [[0], [0, 1, 2, 3], [], [0, 1, -1]])
+def test_bad_indices(indices):
+    with pytest.raises(ValueError, match=r"`ind|`key"):
+        BlurMixSampler(FIVE)(photo(3, 3, 20, 21), indices=indices)
+
+
+@pytest.mark.parametrize(("index", "epoch"), [(-1, 0), (0, -1)])
+def test_bad_keys(index, epoch):
+    with pytest.raises(ValueError, match=r"`index`|`epoch`|`key`"):
+        BlurMixSampler(FIVE).draw(index, epoch)
+
+
+@pytest.mark.parametrize("value", [1.5, "3", None])
+def test_keys_of_another_kind(value):
+    with pytest.raises(TypeError):
+        BlurMixSampler(FIVE).draw(value)
+
+
+def test_what_is_no_batch():
+    mix = BlurMixSampler(FIVE)
+    for batch in (photo(3, 20, 21), picture(), tv_tensors.Video(photo(2, 3, 20, 21))):
+        with pytest.raises((ValueError, TypeError), match="batch"):
+            mix(batch)
+        with pytest.raises((ValueError, TypeError), match="batch"):
+            mix(batch, indices=[0, 1, 2])
+
+
+def test_an_empty_batch():
+    assert BlurMixSampler(FIVE)(photo(0, 3, 20, 21), indices=[]).shape == (0, 3, 20, 21)
+    assert BlurMixSampler(FIVE)(photo(0, 3, 20, 21)).shape == (0, 3, 20, 21)
+
+
+@pytest.mark.parametrize("mix", ["", "blurry", "0.5 sharp", {"sharp": 2.0}, {}])
+def test_bad_mixes(mix):
+    with pytest.raises(ValueError, match=r"`|blur|share"):
+        BlurMixSampler(mix)
+
+
+@pytest.mark.parametrize("mix", [3, None, {3: 1.0}])
+def test_mixes_of_another_kind(mix):
+    with pytest.raises(TypeError):
+        BlurMixSampler(mix)
+
+
+@pytest.mark.parametrize("seed", [1.5, "0", None])
+def test_seeds_of_another_kind(seed):
+    with pytest.raises(TypeError, match="`seed`"):
+        BlurMixSampler(FIVE, seed=seed)
