@@ -107,7 +107,9 @@ def test_crops_lie_where_torchvision_puts_them(height, width, crop):
     (top, left, side) = protocol.crop_boxes(height, width, crop)[0]
     assert side == size
     assert torch.equal(image[:, top : top + size, left : left + size], tvf.center_crop(image, [size, size]))
-    ours = [image[:, t : t + s, x : x + s] for t, x, s in protocol.crop_boxes(height, width, crop, "five")]
+    ours = [
+        image[:, t : t + s, x : x + s] for t, x, s in protocol.crop_boxes(height, width, crop, mode="five")
+    ]
     for mine, theirs in zip(ours, tvf.five_crop(image, [size, size]), strict=True):
         assert torch.equal(mine, theirs)
 
@@ -500,17 +502,19 @@ class Config:
     mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
 
 
+def own_normalisation(model, mean=None, std=None):
+    return protocol.normalisation(model, mean, std)
+
+
 def test_normalisation_is_the_models_then_imagenets():
     own = {"mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6)}
     expected = ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
-    assert protocol.normalisation(nn.Identity()) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    assert protocol.normalisation(Configured("pretrained_cfg", own)) == expected
-    assert protocol.normalisation(Configured("default_cfg", own)) == expected
-    assert protocol.normalisation(Configured("pretrained_cfg", Config())) == expected
-    assert protocol.normalisation(Configured("pretrained_cfg", {"url": ""})) == protocol.normalisation(
-        nn.Identity()
-    )
-    mean, std = protocol.normalisation(Configured("pretrained_cfg", own), mean=[0.5, 0.5, 0.5])
+    assert own_normalisation(nn.Identity()) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert own_normalisation(Configured("pretrained_cfg", own)) == expected
+    assert own_normalisation(Configured("default_cfg", own)) == expected
+    assert own_normalisation(Configured("pretrained_cfg", Config())) == expected
+    assert own_normalisation(Configured("pretrained_cfg", {"url": ""})) == own_normalisation(nn.Identity())
+    mean, std = own_normalisation(Configured("pretrained_cfg", own), mean=[0.5, 0.5, 0.5])
     assert (mean, std) == ((0.5, 0.5, 0.5), (0.4, 0.5, 0.6))
 
 
@@ -527,7 +531,7 @@ def test_normalisation_is_the_models_then_imagenets():
 )
 def test_wrong_normalisation_is_named(setting, error):
     with pytest.raises(error, match=f"`{next(iter(setting))}`"):
-        protocol.normalisation(nn.Identity(), **setting)
+        own_normalisation(nn.Identity(), **setting)
 
 
 def test_normalised_is_torchvisions():

@@ -21,7 +21,8 @@ from blurlib.blurs import Disk
 from blurlib.data import open_root
 from blurlib.mixes import BlurMixSampler
 from blurlib.protocol import Protocol, normalised, training_view
-from blurlib.training import FinetuneResult, TrainingSettings, finetune
+from blurlib.runs import TrainingSettings
+from blurlib.training import FinetuneResult, finetune
 
 SMALL = {
     "canonical_side": 24,

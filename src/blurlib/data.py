@@ -540,8 +540,8 @@ def pick_device(device: str | torch.device | None = None) -> torch.device:
     """The device to work on. Training and evaluation share it.
 
     Args:
-        device: a device or its name; None takes CUDA (under torchrun, the process's own GPU), else Apple's,
-            else the CPU.
+        device: a device or its name; None takes CUDA, else Apple's, else the CPU. "cuda" without a number is,
+            under torchrun, the process's own GPU.
 
     Returns:
         The device.
@@ -554,12 +554,13 @@ def pick_device(device: str | torch.device | None = None) -> torch.device:
         device(type='cpu')
     """
     if device is None:
-        if torch.cuda.is_available():
-            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        best = "mps" if torch.backends.mps.is_available() else "cpu"
+        device = "cuda" if torch.cuda.is_available() else best
     try:
         picked = torch.device(device)
         torch.empty(0, device=picked)
+        if str(picked) == "cuda":
+            picked = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     except (RuntimeError, AssertionError, TypeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(

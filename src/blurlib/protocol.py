@@ -353,7 +353,7 @@ def to_network(
 
 
 def crop_boxes(
-    height: int, width: int, crop: int, mode: Literal["center", "five"] = "center"
+    height: int, width: int, crop: int, *, mode: Literal["center", "five"] = "center"
 ) -> tuple[tuple[int, int, int], ...]:
     """Where the square crops of an evaluation lie; the same places as torchvision's CenterCrop and FiveCrop.
 
@@ -503,7 +503,7 @@ def evaluation_views(
             if crops == "dense":
                 views[position, side] = _planes(seen)[None]
             else:
-                boxes = crop_boxes(seen.shape[0], seen.shape[1], crop, crops)
+                boxes = crop_boxes(seen.shape[0], seen.shape[1], crop, mode=crops)
                 cut = [_planes(seen[top : top + size, left : left + size]) for top, left, size in boxes]
                 views[position, side] = torch.stack(cut)
     return views
@@ -514,7 +514,7 @@ def _planes(array: np.ndarray) -> torch.Tensor:
 
 
 def normalisation(
-    model: torch.nn.Module, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+    model: torch.nn.Module, mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation that a network's input is normalised with, in training and in evaluation.
 
@@ -531,7 +531,7 @@ def normalisation(
         ValueError: if one has not three finite values, or a standard deviation is not positive.
 
     Example:
-        >>> normalisation(torch.nn.Identity(), std=(0.5, 0.5, 0.5))
+        >>> normalisation(torch.nn.Identity(), None, (0.5, 0.5, 0.5))
         ((0.485, 0.456, 0.406), (0.5, 0.5, 0.5))
     """
     own_mean, own_std = _config(model, "mean"), _config(model, "std")

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -30,116 +30,19 @@ from .kernels import check_integer
 from .mixes import BlurMixSampler
 from .processes import Team, joined, keyed_noise
 from .protocol import Protocol, normalisation, normalised, training_view
-from .runs import RunFolder
+from .runs import BatchNorm, RunFolder, TrainingSettings
 
-__all__ = ["FinetuneResult", "TrainingSettings", "finetune"]
+__all__ = ["FinetuneResult", "finetune"]
 
-BatchNorm = Literal["train", "eval"]
 Trainable = Callable[[str, nn.Parameter], bool] | Sequence[str] | None
 
 _LOADER = 31  # purpose that keeps this key apart from those of other modules
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainingSettings:
-    """Everything that decides the numbers of a fine-tuning run, as it stands in the run's record.
-
-    Attributes:
-        blur: the mix, as text.
-        epochs: epochs of each phase.
-        lr: learning rate of each phase.
-        momentum: of SGD.
-        weight_decay: of SGD.
-        batch_size: images in a global batch.
-        hflip: probability of a mirror image.
-        protocol: the sizes.
-        mean: the input's mean.
-        std: the input's standard deviation.
-        batch_norm: "train" or "eval".
-        amp: forward passes in bfloat16.
-        limit: size of a class-balanced subset, or None.
-        on_error: "raise" or "skip".
-        seed: of everything random.
-
-    Raises:
-        TypeError: if a value is of the wrong kind.
-        ValueError: if a value is out of its range.
-
-    Example:
-        >>> TrainingSettings(blur="sharp + D4", epochs=(2, 1), lr=(1e-3, 1e-4)).rates
-        (0.001, 0.001, 0.0001)
-    """
-
-    blur: str
-    epochs: tuple[int, ...] = (2, 1)
-    lr: tuple[float, ...] = (1e-3, 1e-4)
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    batch_size: int = 128
-    hflip: float = 0.0
-    protocol: Protocol = field(default_factory=Protocol)
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
-    batch_norm: BatchNorm = "train"
-    amp: bool = False
-    limit: int | None = None
-    on_error: OnError = "raise"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Checks every field; single numbers and lists become tuples."""
-        object.__setattr__(self, "epochs", _several("epochs", self.epochs))
-        object.__setattr__(self, "lr", _several("lr", self.lr))
-        for epochs in self.epochs:
-            check_integer("epochs", epochs, low=1, high=100_000)
-        for lr in self.lr:
-            _check("lr", lr, above=0.0)
-        if len(self.epochs) != len(self.lr):
-            raise ValueError(
-                f"`epochs` and `lr` must have one entry for each phase, got {self.epochs} and "
-                f"{self.lr}; give both the same length"
-            )
-        _check("momentum", self.momentum, high=1.0)
-        _check("weight_decay", self.weight_decay)
-        _check("hflip", self.hflip, high=1.0)
-        check_integer("batch_size", self.batch_size, low=1, high=2**31)
-        if not isinstance(self.amp, bool):
-            raise TypeError(
-                f"`amp` must be True, False or None (where the device supports it), got {self.amp!r}"
-            )
-        if self.batch_norm not in ("train", "eval"):
-            raise ValueError(f"`batch_norm` must be 'train' or 'eval', got {self.batch_norm!r}")
-
-    @property
-    def rates(self) -> tuple[float, ...]:
-        """The learning rate of every epoch."""
-        return tuple(lr for epochs, lr in zip(self.epochs, self.lr, strict=True) for _ in range(epochs))
-
-
-def _several(name: str, value: Any) -> tuple[Any, ...]:
-    if isinstance(value, (int, float)):
-        return (value,)
-    if isinstance(value, str) or not isinstance(value, Sequence):
-        raise TypeError(f"`{name}` must be a number or one for each phase, got {value!r}")
-    if not value:
-        raise ValueError(f"`{name}` must have at least one phase, got {value!r}")
-    return tuple(value)
-
-
-def _check(name: str, value: Any, *, low: float = 0.0, high: float = 1e30, above: float = -1.0) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"`{name}` must be a number, got {type(value).__name__}: {value!r}")
-    if not (low <= value <= high and value > above):  # False for NaN as well
-        rule = f"above {above:g} and at most" if above >= low else f"from {low:g} to"
-        raise ValueError(
-            f"`{name}` must be {rule} {high:g}, got {value!r}; the paper's values are the defaults"
-        )
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FinetuneResult:
-    """What :func:`finetune` returns.
+    """A fine-tuned network and how it came about; made by :func:`finetune`.
 
     Attributes:
         model: the fine-tuned copy, in evaluation mode, on the device of the model given.
@@ -147,6 +50,10 @@ class FinetuneResult:
             both of the training images as the network saw them, images, skipped, seconds.
         checkpoint: path of the last checkpoint, or None without an output folder.
         skipped: the broken images that were left out.
+
+    Example:
+        >>> FinetuneResult(model=nn.Identity(), history=[], checkpoint=None)
+        FinetuneResult(history=[], checkpoint=None, skipped=())
     """
 
     model: nn.Module = field(repr=False)
