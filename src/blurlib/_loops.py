@@ -63,6 +63,21 @@ def _fill(
 
 
 @loop
+def _is_finite(rows: Array, probe: Array) -> bool:
+    """Whether every number of the rows is finite; a row of sums, since one sum alone would not vectorise."""
+    probe[:] = 0
+    nothing = rows.dtype.type(0)
+    for i in range(rows.shape[0]):
+        row = rows[i]
+        for x in range(row.size):
+            probe[x] += row[x] * nothing
+    broken = 0
+    for x in range(probe.size):
+        broken += probe[x] != 0  # NaN is not equal to 0 either
+    return broken == 0
+
+
+@loop
 def _row(flat: Array, start: int, n: int) -> Array:
     return flat[start : start + n]  # both ends given: numba's open-ended slices cost as much as the sums
 
@@ -314,12 +329,15 @@ def weighted_sums(
     flat = buffer.reshape(-1)
     a, d = _offsets(taps, stride, step), _offsets(change, stride, step)
     total = np.zeros(length, weights.dtype)
+    probe = np.zeros(stride, weights.dtype)
     for p in range(planes):
         for top in range(0, rows, STRIP):
             height = min(STRIP, rows - top)
             _fill(buffer[: height + reach], image[p], top, row_map, column_map, before, step)
+            # A running sum would carry a NaN or an infinity down the strip: where there is one, tap by tap.
+            running = d.size > 0 and _is_finite(buffer[: height + reach], probe)
             for y in range(height):
-                if y == 0 or d.size == 0:
+                if y == 0 or not running:
                     total[:] = 0
                     _weigh(total, flat, a, weights, y * stride, length)
                 else:

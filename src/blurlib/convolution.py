@@ -184,7 +184,7 @@ def _adjoint(gradient: Tensor, kernel: Tensor, border: str) -> Tensor:
         else:
             shape = list(spread.shape)
             shape[dim] = size
-            source = torch.from_numpy(_border_map(size, pad, border)).to(spread.device)
+            source = _border_index(size, pad, border, spread.device)
             spread = spread.new_zeros(shape).index_add_(dim, source, spread)
     return cast("Tensor", spread.contiguous())
 
@@ -202,19 +202,23 @@ def _empty_like(image: Tensor) -> Tensor:
     return image.new_empty(image.shape)
 
 
-@functools.lru_cache(maxsize=1024)
-def _border_map(size: int, pad: int, border: str) -> np.ndarray:
+def _border_index(size: int, pad: int, border: str, device: torch.device | str = "cpu") -> Tensor:
     """The source index of each of `pad` + `size` + `pad` positions; -1 stands for zero."""
-    position = np.arange(-pad, size + pad)
+    position = torch.arange(-pad, size + pad, device=device)
     if border == "zeros":
-        return np.where((position >= 0) & (position < size), position, -1)
+        return torch.where((position >= 0) & (position < size), position, -1)
     if border == "replicate":
-        return position.clip(0, size - 1)
+        return position.clamp(0, size - 1)
     if border == "circular":
         return position % size
     period = 2 * size if border == "symmetric" else max(1, 2 * size - 2)
     folded = position % period
-    return np.where(folded < size, folded, period - folded - (1 if border == "symmetric" else 0))
+    return torch.where(folded < size, folded, period - folded - int(border == "symmetric"))
+
+
+@functools.lru_cache(maxsize=1024)
+def _border_map(size: int, pad: int, border: str) -> np.ndarray:
+    return np.asarray(_border_index(size, pad, border).numpy())
 
 
 # --- On the CPU ---
@@ -233,19 +237,10 @@ def _blur_cpu(image: Tensor, kernel: Tensor, border: str) -> Tensor:
         old, new = (source, result) if kernel.ndim == 2 else (source[position], result[position])
         if chosen.kind == "copy":
             new.copy_(old)
-        elif chosen.kind == "fft":
-            new.copy_(_fft_cpu(old, torch.from_numpy(chosen.arrays[0]), border))
         else:
             jobs += _jobs(chosen, old, new, border, interleaved)
     _run(jobs)
     return result
-
-
-def _fft_cpu(image: Tensor, kernel: Tensor, border: str) -> Tensor:
-    exact = _convolve_fft(image.double(), kernel, border)
-    return (
-        (exact + 0.5).clamp(0, 255).to(torch.uint8) if image.dtype == torch.uint8 else exact.to(image.dtype)
-    )
 
 
 def _jobs(chosen: Plan, old: Tensor, new: Tensor, border: str, interleaved: bool) -> list[Callable[[], None]]:
@@ -259,13 +254,46 @@ def _jobs(chosen: Plan, old: Tensor, new: Tensor, border: str, interleaved: bool
     columns = _border_map(width, chosen.window[1] // 2, border)
     left = chosen.window[1] // 2
     borders = (rows, columns, left, step)
-    loop: Callable[..., None] = _loops.weighted_sums
+    loop: Callable[..., None]
+    if chosen.kind == "fft":
+        loop = _fft_job(chosen, borders)
+        return [functools.partial(loop, planes[p : p + 1], out[p : p + 1]) for p in range(len(planes))]
+    loop = _loops.weighted_sums
     settings: tuple[Any, ...] = (*chosen.arrays, *borders)
     if chosen.kind == "integer":
         loop, settings = _loops.integer_sums, (*chosen.arrays, np.float32(chosen.weight), *borders)
     elif chosen.kind == "separable":
         loop = _loops.separable_sums
     return [functools.partial(loop, planes[p : p + 1], out[p : p + 1], *settings) for p in range(len(planes))]
+
+
+def _fft_job(
+    chosen: Plan, borders: tuple[np.ndarray, np.ndarray, int, int]
+) -> Callable[[np.ndarray, np.ndarray], None]:
+    """Blur one plane by FFT in float64, on the calling thread alone."""
+    from scipy import fft  # its transforms, unlike torch's, do not depend on the number of threads
+
+    kernel, taps, weights = chosen.arrays
+    rows, columns, before, step = borders
+    size = [fft.next_fast_len(n.size, real=True) for n in (rows, columns)]
+    spectrum = fft.rfft2(kernel, s=size)
+    top, left = kernel.shape[0] - 1, kernel.shape[1] - 1
+
+    def job(plane: np.ndarray, target: np.ndarray) -> None:
+        if not np.isfinite(plane).all():  # one broken pixel would reach them all
+            nothing = np.empty((0, 2), np.int64), np.empty(0)
+            _loops.weighted_sums(plane, target, taps, weights, *nothing, rows, columns, before, step)
+            return
+        for channel in range(step):
+            image = plane[0, :, channel::step]
+            bordered = np.where((rows < 0)[:, None] | (columns < 0), 0.0, image[np.ix_(rows, columns)])
+            sums = fft.irfft2(fft.rfft2(bordered, s=size) * spectrum, s=size)
+            sums = sums[top : top + image.shape[0], left : left + image.shape[1]]
+            if target.dtype == np.uint8:
+                sums = (sums + 0.5).clip(0, 255)
+            target[0, :, channel::step] = sums
+
+    return job
 
 
 _pool: ThreadPoolExecutor | None = None
@@ -325,9 +353,7 @@ def _bordered(image: Tensor, top: int, left: int, border: str) -> Tensor:
         return torch.nn.functional.pad(image, (left, left, top, top))
     for dim, pad in ((-2, top), (-1, left)):
         if pad:
-            source = torch.from_numpy(_border_map(image.shape[dim], pad, border)).to(
-                image.device, non_blocking=True
-            )
+            source = _border_index(image.shape[dim], pad, border, image.device)
             image = image.index_select(dim, source)
     return image
 
@@ -358,7 +384,7 @@ def _convolve_fft(image: Tensor, kernel: Tensor, border: str) -> Tensor:
         slice(height - 1, height - 1 + image.shape[-2]),
         slice(width - 1, width - 1 + image.shape[-1]),
     )
-    return cast(Tensor, sums[..., rows, columns])
+    return cast("Tensor", sums[..., rows, columns])
 
 
 @functools.lru_cache(maxsize=1024)

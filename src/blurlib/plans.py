@@ -24,8 +24,8 @@ class Plan:
 
     Attributes:
         kind: which loop carries it out, with `arrays` as its arguments.
-        window: height and width of the kernel without zeros around it; taps are (row, column) in it as it lies
-            over the image.
+        window: height and width of the kernel without zeros around it; taps are (row, column) in it as it
+            lies over the image.
         arrays: taps and weights.
         weight: the weight of the taps that are summed as integers, where others come on top.
     """
@@ -68,11 +68,12 @@ def plan(kernel: Tensor, dtype: torch.dtype) -> Plan:
 @functools.lru_cache(maxsize=512)
 def _plan_of(data: bytes, height: int, width: int, arithmetic: str) -> Plan:
     kernel = np.frombuffer(data, np.float64).reshape(height, width)
+    if not np.isfinite(kernel).all():
+        raise ValueError("`kernel` must be finite, got NaN or infinity in it; look at how it was made")
     total = kernel.sum()
-    if not abs(total - 1.0) <= 1e-3:  # also catches NaN and infinity
+    if abs(total - 1.0) > 1e-3:
         raise ValueError(
-            f"`kernel` must be finite with a sum of 1 within 1e-3, got a sum of {total:g}; use "
-            "kernel / kernel.sum()"
+            f"`kernel` must have a sum of 1 within 1e-3, got {total:g}; use kernel / kernel.sum()"
         )
     # Zeros around a kernel (they come from stacking kernels of several sizes) need no border.
     rows, columns = np.nonzero(kernel)
@@ -103,7 +104,7 @@ def _plan_of(data: bytes, height: int, width: int, arithmetic: str) -> Plan:
             return integer
     best = min(costs, key=lambda name: costs[name])
     if best == "fft":
-        return Plan(kind="fft", window=size, arrays=(kernel,))
+        return Plan(kind="fft", window=size, arrays=(kernel.copy(), taps, weights))
     if best == "separable":
         return Plan(kind="separable", window=size, arrays=tuple(v.astype(real) for v in profile))
     if best == "running":
