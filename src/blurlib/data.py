@@ -153,7 +153,7 @@ class ImageRoot:
         """
         if self._files is None:
             return str(int(self.index[position]))
-        return Path(os.fsdecode(self._files[position])).as_posix()
+        return os.fsdecode(self._files[position]).replace(os.sep, "/")
 
     def digest(self) -> str:
         """A SHA-256 of all ids and labels: listings that share it hold the same images in the same order.
