@@ -223,14 +223,14 @@ def test_large_views_count_by_their_area_and_odd_sizes_do_not_pile_up():
             yield ImageViews(position, 0, [torch.zeros(2, 1, 3, *size, dtype=torch.uint8)])
 
     seen = []
-    for batch, owners in batches(items(), 8, 20 * 20):
+    for batch, owners in batches(items(), 40, 20 * 20):
         pixels = batch.shape[0] * batch.shape[2] * batch.shape[3]
-        assert len(batch) == len(owners) and (pixels <= 8 * 400 or len(batch) == 1)
+        assert len(batch) == len(owners) and (pixels <= 40 * 400 or len(batch) == 1)
         most = max(most, waiting)
         waiting -= pixels
         seen += owners
     assert sorted(seen) == [(p, b, 0) for p in range(30) for b in range(2)]
-    assert most <= 3 * 8 * 400 + 2 * 40 * 130
+    assert most <= 3 * 40 * 400
 
 
 def test_each_image_is_decoded_once_and_each_view_made_once(root, monkeypatch):

@@ -8,6 +8,7 @@ from . import randomness
 
 __all__ = ["interval", "means", "shares"]
 
+_BLOCK = 4_000_000  # numbers held at once, 32 MB
 _PURPOSE = 0xB007  # keeps these draws apart from those of other modules
 
 
@@ -31,7 +32,7 @@ def means(values: np.ndarray, *, resamples: int = 2000, seed: int = 0) -> np.nda
     count = len(values)
     # How often each image was drawn, times the values: one matrix product a block, the block bounded in
     # memory.
-    block = max(1, 4_000_000 // count)
+    block = max(1, _BLOCK // count)
     found = np.empty((resamples, values.shape[1]))
     for start in range(0, resamples, block):
         times = np.stack(

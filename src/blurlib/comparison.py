@@ -324,7 +324,7 @@ def compare_records(
         sharp = columns.get((reference, ("sharp", key[1]), metric))
         recovered = recovered_interval = None
         sign = _METRICS[metric][1]
-        if sharp is not None and sign and key[0] != "sharp":
+        if sharp is not None and sign:
             loss = sign * (values[:, sharp] - values[:, base])
             error = loss.std(ddof=1) / np.sqrt(len(loss)) if len(loss) > 1 else np.inf
             if loss.mean() > 0 and loss.mean() >= 2 * error:
