@@ -327,8 +327,8 @@ def test_control_points_and_weights_are_drawn_fairly():
 
 
 BANKS = {
-    "test": "",
-    "train": "",
+    "test": "ab81dd6a1960d7ae56a9e1c543624738e556f5c5152740a98dd18a473f73d8bd",
+    "train": "3716969bf8a7e4fde04564f3888909a770c08d2ad8f8e76a1a755285873b2f8f",
 }
 
 

@@ -316,7 +316,7 @@ def test_functional_forms_are_their_blurs():
         (transforms.disk_blur(image, 2.5), Disk(2.5, antialias=True)),
         (transforms.disk_blur(image, 2.5, antialias=False), Disk(2.5)),
         (transforms.motion_blur(image, 7), Line(7, 0)),
-        (transforms.motion_blur(image, 7, 30), Line(7, 30)),
+        (transforms.motion_blur(image, 7, angle=30), Line(7, 30)),
         (transforms.camera_shake_blur(image, 4), Shake(4, "train")),
         (transforms.camera_shake_blur(image, 4, bank="test"), Shake(4, "test")),
         (transforms.gaussian_blur(image, 1.2), Gaussian(1.2)),

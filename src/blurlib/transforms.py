@@ -109,7 +109,7 @@ def disk_blur(image: Image, radius: float, *, antialias: bool = True, border: Bo
     return apply(image, Disk(radius, antialias=antialias), border=border)
 
 
-def motion_blur(image: Image, length: float, angle: float = 0.0, *, border: Border = "reflect") -> Image:
+def motion_blur(image: Image, length: float, *, angle: float = 0.0, border: Border = "reflect") -> Image:
     """Straight motion of one length and angle; see :class:`MotionBlur` and :func:`apply`.
 
     Args:
@@ -122,7 +122,7 @@ def motion_blur(image: Image, length: float, angle: float = 0.0, *, border: Bord
         The blurred image, of the same type.
 
     Example:
-        >>> motion_blur(torch.zeros(3, 8, 8), 5, 30).shape
+        >>> motion_blur(torch.zeros(3, 8, 8), 5, angle=30).shape
         torch.Size([3, 8, 8])
     """
     return apply(image, Line(length, angle), border=border)
