@@ -342,10 +342,10 @@ def page(run: dict, source: str) -> str:
 
 Written from [results/{source}](results/{source}) by `python benchmarks/engine.py --page`; do not edit.
 
-One image of {channels} x {height} x {width} bytes, border `reflect`, {run["threads"]} thread. Times are medians
-of thread CPU time over {run["rounds"]} rounds; in each round all variants run once in random order, so that
-caches are cold. The other columns say how many times as long a rival takes; "best rival" is the quickest of
-them. Before the timing each variant's picture is compared with a float64 reference: the engine's is that
+One image of {channels} x {height} x {width} bytes, border `reflect`, {run["threads"]} thread. Times are
+medians of thread CPU time over {run["rounds"]} rounds; in each round all variants run once, in random order,
+so that caches are cold. The other columns say how many times as long a rival takes; "best rival" is the
+quickest. Before the timing each variant's picture is compared with a float64 reference: the engine's is that
 reference rounded, a rival's may be up to 2 grey levels off. A rival that wants another memory layout, or
 floats, pays for the conversion, as its user would.
 

@@ -37,7 +37,8 @@ def pixels(shape: tuple[int, ...], dtype: torch.dtype, seed: int = 0) -> torch.T
 
 
 def is_flat(kernel: torch.Tensor) -> bool:
-    return all(len(torch.unique(k[k != 0])) == 1 for k in kernel.reshape(-1, *kernel.shape[-2:]))
+    each = kernel.double().reshape(-1, *kernel.shape[-2:])
+    return all(len(torch.unique(k[k != 0])) == 1 and abs(float(k.sum()) - 1) <= 1e-6 for k in each)
 
 
 def check_values(
@@ -266,6 +267,24 @@ def test_many_equal_taps_do_not_overflow(taps, level):
     check(noisy, normalised(mask), "reflect")
 
 
+@pytest.mark.parametrize("taps", [*range(1, 260), 300, 511, 512, 513, 1000])
+def test_every_sum_of_equal_taps_is_divided_exactly(taps):
+    """A staircase of `taps` wide steps, on which a row of `taps` pixels has every sum from 0 to 255 taps."""
+    stairs = (np.arange(257 * taps) // taps).clip(0, 255)
+    reach = (taps - 1) // 2
+    sums = np.convolve(
+        np.pad(stairs, (taps - 1 - reach, reach), mode="edge"), np.ones(taps, np.int64), mode="valid"
+    )
+    assert len(np.unique(sums)) == 255 * taps + 1
+    image = torch.from_numpy(stairs.astype(np.uint8)).reshape(1, 1, -1)
+    found = blur(image, kernels.box(taps), border="replicate").numpy().ravel()
+    # An even box leans to the left: the sum for a pixel starts at it or before it, whichever the kernel says.
+    first = int(np.flatnonzero(kernels.box(taps)[0].numpy()[::-1])[0]) - kernels.box(taps).shape[1] // 2
+    shift = first + taps - 1 - reach
+    expected = (2 * sums + taps) // (2 * taps)
+    np.testing.assert_array_equal(found[taps:-taps], expected[taps + shift : len(expected) - taps + shift])
+
+
 @each_border
 def test_second_opinion(border):
     """scipy.ndimage, where the image is at least as large as the kernel."""
@@ -417,7 +436,9 @@ def test_a_sum_within_a_thousandth_is_taken_as_it_is():
     image = pixels((3, 20, 23), torch.uint8)
     for factor in (1 - 9e-4, 1 + 9e-4):
         check(image, kernels.bank_kernel(4) * factor, "reflect")
-        check(image.double(), kernels.disk(4) * factor, "reflect")
+        for kernel in (kernels.disk(1), kernels.disk(4), kernels.disk(12), kernels.box(9)):
+            check(image, kernel * factor, "reflect")
+            check(image.double(), kernel * factor, "reflect")
         white = torch.full((1, 20, 20), 255, dtype=torch.uint8)
         for kernel in (kernels.bank_kernel(4), kernels.disk(4), kernels.gaussian(2)):
             assert torch.equal(blur(white, kernel * factor), white)
@@ -669,6 +690,22 @@ def test_opcheck(dtype, layout, each):
     torch.library.opcheck(torch.ops.blurlib.blur.default, (image, kernel, "reflect"))
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.bfloat16, torch.float32], ids=str)
+def test_strides_are_those_that_the_fake_promises(dtype):
+    """Of a cropped or transposed photograph too: a compiler reads memory by the fake's strides."""
+    hwc = pixels((20, 22, 3), dtype)
+    batch = pixels((4, 9, 8, 3), dtype)
+    views = [hwc[::2, ::2], hwc[1:, 2:], hwc[:1], hwc[:, :1], hwc[..., :1], hwc.transpose(0, 1), hwc[..., :2]]
+    for image in (
+        *(view.permute(2, 0, 1) for view in views),
+        batch[::2].permute(0, 3, 1, 2),
+        batch.permute(1, 3, 0, 2),
+    ):
+        with FakeTensorMode() as mode:
+            fake = blur(mode.from_tensor(image), mode.from_tensor(kernels.disk(2)))
+        assert blur(image, kernels.disk(2)).stride() == fake.stride()
+
+
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
 def test_compile_without_a_break(backend):
     kernel = kernels.bank_kernel(3)
@@ -784,6 +821,18 @@ def test_the_path_of_other_devices_agrees_with_the_loops(kind, dtype):
         torch.bfloat16: 3e-2,
     }
     assert (found.double() - expected.double()).abs().max() <= tolerance[dtype]
+
+
+@pytest.mark.parametrize("kind", ["flat", "shake", "gaussian"])
+def test_autocast_does_not_reach_the_sums(kind):
+    image = pixels((2, 3, 20, 21), torch.float32)
+    small = kernels.disk(2)
+    for kernel in (small, KINDS[kind]):
+        expected = blur(image, kernel), convolution._blur_torch(image, kernel, "reflect")
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = blur(image, kernel), convolution._blur_torch(image, kernel, "reflect")
+        for a, b in zip(found, expected, strict=True):
+            assert torch.equal(a, b)
 
 
 @pytest.mark.cuda

@@ -110,3 +110,15 @@ def test_generator_is_a_fresh_torch_generator():
 def test_bad_keys(key):
     with pytest.raises(ValueError, match="`key`"):
         randomness.words(1, seed=0, key=key)
+
+
+@pytest.mark.parametrize("seed", [1.5, "0", None, True])
+def test_seeds_of_another_kind(seed):
+    with pytest.raises(TypeError, match="`seed`"):
+        randomness.words(1, seed=seed)
+
+
+@pytest.mark.parametrize("seed", [2**64, -(2**63) - 1])
+def test_seeds_of_more_than_64_bits(seed):
+    with pytest.raises(ValueError, match="`seed`"):
+        randomness.words(1, seed=seed)
