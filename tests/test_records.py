@@ -140,3 +140,20 @@ def test_compare_takes_one_report_or_several():
 def test_a_report_cannot_be_changed():
     with pytest.raises(AttributeError):
         made().records = ()
+
+
+def test_page_of_one_report_and_of_two(tmp_path):
+    before, after, control = made(1, model="VGG", root="imagenet/val"), made(2, shift=2.0), made(3)
+    page = before.to_html(tmp_path / "new" / "one.html", title="Before <all>")
+    text = page.read_text(encoding="utf-8")
+    assert (
+        "Before &lt;all&gt;" in text and f"{100 * before['D8'].top1:.1f}" in text and "imagenet/val" in text
+    )
+    two = after.to_html(tmp_path / "two.html", before=before, control=control).read_text(encoding="utf-8")
+    change = after.compare(before, control=control)["D8"].top1
+    assert f"{100 * change.difference:+.1f}" in two and f"{100 * change.control:.1f}" in two
+    with pytest.raises(ValueError, match="`control` must come with `before`"):
+        after.to_html(tmp_path / "x.html", control=control)
+    with pytest.raises(ValueError, match="`crop` 224 and 64"):
+        after.to_html(tmp_path / "x.html", before=made(1, crop=64))
+    assert not (tmp_path / "x.html").exists()

@@ -167,6 +167,44 @@ class BlurReport:
         """
         return written(json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n", path)
 
+    def to_html(
+        self,
+        path: str | Path,
+        *,
+        before: BlurReport | None = None,
+        control: BlurReport | None = None,
+        title: str | None = None,
+    ) -> Path:
+        """Write one self-contained page: the finding, tables, plots, the kernels and every setting.
+
+        Args:
+            path: the file.
+            before: report of the original network; the page then compares the two, with intervals.
+            control: report of a network trained for as long on sharp images, beside `before`.
+            title: of the page.
+
+        Returns:
+            The file.
+
+        Raises:
+            ValueError: if `control` is given without `before`, or the reports do not compare.
+            ImportError: if the extra `report` is not installed.
+        """
+        from . import report
+
+        if control is not None and before is None:
+            raise ValueError(
+                "`control` must come with `before`, got it alone; give the original's report too"
+            )
+        comparison = None if before is None else self.compare(before, control=control)
+        return report.report_page(
+            path,
+            self.to_dict(),
+            before=None if before is None else before.to_dict(),
+            comparison=None if comparison is None else comparison.to_dict(),
+            title=title,
+        )
+
     def save(self, path: str | Path) -> Path:
         """Write the report as JSON and, beside it, the values of each image as .npz.
 
