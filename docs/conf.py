@@ -2,6 +2,8 @@
 
 from importlib.metadata import version as installed_version
 
+import blurlib
+
 project = "blurlib"
 author = "the blurlib developers"
 copyright = author  # noqa: A001  Sphinx asks for this name
@@ -10,14 +12,13 @@ release = version = installed_version("blurlib")
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
-    "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
 ]
 exclude_patterns = ["_build"]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 
-myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
@@ -35,3 +36,24 @@ html_static_path = ["_static"]
 html_show_copyright = False
 html_copy_source = False
 html_theme_options = {"navigation_with_keys": True}
+
+# `blurlib.blur` and its like are described where they are defined; references by the short name lead there.
+SHORT = {
+    f"blurlib.{name}": f"{value.__module__}.{name}"
+    for name, value in vars(blurlib).items()
+    if name in blurlib.__all__ and hasattr(value, "__qualname__")
+}
+
+
+def resolve_short(app, env, node, contnode):
+    """Sends a reference to a top-level name to the name's own module."""
+    target = SHORT.get(node.get("reftarget"))
+    if target is None or node.get("refdomain") != "py":
+        return None
+    domain = env.get_domain("py")
+    return domain.resolve_xref(env, node["refdoc"], app.builder, node["reftype"], target, node, contnode)
+
+
+def setup(app):
+    """Sphinx's hook."""
+    app.connect("missing-reference", resolve_short)
