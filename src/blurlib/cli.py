@@ -14,16 +14,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import torch
 import typer
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import nn
 from torchvision import models
 from typer.core import TyperGroup
 
 from .blurs import Blur, OwnShake, own_shake, parse
+from .convolution import Border
 from .data import IMAGE_SUFFIXES
 from .evaluation import PAPER_BLURS
 from .evaluation import evaluate as evaluate_network
@@ -196,17 +197,21 @@ def blur(
         blurlib blur photos --blur shake -o shaken
     """
     value = parse(blur)
+    one = source.is_file()
+    if isinstance(value, OwnShake) and one:
+        value.kernel()  # an error: which image of a set this is, one file does not say
     side = None if at == "image" else _side(at)
+    if border not in get_args(Border):
+        raise ValueError(f"`--border` must be one of {', '.join(get_args(Border))}, got {border!r}")
     pairs = _photographs(source, out)
     there = [target for _, target in pairs if target.exists()]
     if there and not force:
         more = f" and {len(there) - 1} more" if there[1:] else ""
         raise ValueError(f"{there[0]}{more} would be overwritten; name another `-o`, or add --force")
-    one = source.is_file()
     done = broken = 0
     try:
         for index, (photograph, target) in enumerate(pairs):
-            own = own_shake(index, seed=seed) if isinstance(value, OwnShake) and not one else value
+            own = own_shake(index, seed=seed) if isinstance(value, OwnShake) else value
             try:
                 typer.echo(_blur_file(photograph, target, own, side, border))
                 done += 1
@@ -280,6 +285,8 @@ def _blur_file(photograph: Path, target: Path, value: Blur, at: int | None, bord
             image = to_rgb(opened)
             # Other modes are converted to RGB, where their profile would be wrong.
             profile = opened.info.get("icc_profile") if opened.mode in ("RGB", "RGBA") else None
+    except UnidentifiedImageError as error:
+        raise ValueError(f"cannot read {photograph}: not an image, or of a kind that is not known") from error
     except Exception as error:  # Pillow's decoders raise whatever the bytes lead to
         raise ValueError(f"cannot read {photograph}: {_line(error)}") from error
     scale = 1.0 if at is None else min(image.size) / at
@@ -296,9 +303,8 @@ def _blur_file(photograph: Path, target: Path, value: Blur, at: int | None, bord
         aside.replace(target)
     finally:
         aside.unlink(missing_ok=True)
-    size = f"{image.width} x {image.height} px"
-    how = "pixels of the photograph" if at is None else f"scaled {scale:.3g} times, from {at} px"
-    return f"{photograph} -> {target}: {value}, {how} ({size})"
+    how = "in pixels of the photograph" if at is None else f"at {at} px, scaled by {scale:.3g}"
+    return f"{photograph} ({image.width} x {image.height} px) -> {target}: {value} {how}"
 
 
 # --- evaluate and finetune
