@@ -1,90 +1,30 @@
-"""Figures for the page: kernels, blurred photographs, predictions and curves, from plain values.
-
-Pictures and bars are HTML, plots are SVG by matplotlib; both take their colours and type from the page, so
-that they follow its light and dark dress.
-"""
+"""Pictures for a page: kernels, photographs under blurs, predictions; from plain values."""
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import PIL.Image
 import torch
 
 from .blurs import Blur, OwnShake, describe, own_shake, parse_list
-from .tables import sides_text
+from .page import Figure, markup
 from .transforms import apply
 
-if TYPE_CHECKING:
-    import jinja2
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Drawing
-
 __all__ = [
-    "Figure",
     "Prediction",
     "blurred_figure",
-    "curves_figure",
     "kernels_figure",
     "predictions_figure",
 ]
 
-_REMEDY = 'install the extra with: pip install "blurlib[report]"'
 _PHOTO_SIDE = 360  # longer side of a photograph in a table; sharp on a screen of double density
 _FAINT = 0.1  # a kernel's tails below this share of its peak may be cut in its picture
-
-# Stand-ins that matplotlib accepts as colours, and the page's colours that take their places in the SVG.
-_COLOURS = {
-    "#00000a": "var(--ink)",
-    "#00000b": "var(--muted)",
-    "#00000c": "var(--rule)",
-    "#00000d": "var(--before)",
-    "#00000e": "var(--after)",
-    "#00000f": "var(--control)",
-    "#000010": "var(--paper)",
-}
-_INK, _MUTED, _RULE, _BEFORE, _AFTER, _CONTROL, _PAPER = _COLOURS
-
-
-@dataclass(frozen=True, kw_only=True)
-class Figure:
-    """A picture with the words that belong to it.
-
-    Attributes:
-        image: a data URI ("data:image/..."), or markup (SVG or HTML) that the page takes over as it is: whoever
-            writes it escapes what is foreign in it.
-        alt: what is to be seen, for those who do not see it.
-        caption: what it means; `code` in backticks.
-        wide: whether it may be wider than the text.
-
-    Raises:
-        ValueError: if `image` is neither a data URI nor markup, or `alt` is empty.
-
-    Example:
-        >>> Figure(image="<svg></svg>", alt="nothing").wide
-        False
-    """
-
-    image: str
-    alt: str
-    caption: str = ""
-    wide: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.image.startswith(("data:image/", "<")):
-            raise ValueError(
-                f"`image` must be a data URI or markup, got {self.image[:40]!r}; a page fetches nothing"
-            )
-        if not self.alt.strip():
-            raise ValueError("`alt` must say what is to be seen, got an empty text")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,33 +49,6 @@ class Prediction:
     truth: str
     before: Sequence[tuple[str, float]]
     after: Sequence[tuple[str, float]] = ()
-
-
-def environment() -> jinja2.Environment:
-    """The templates of the page; everything that they are given is escaped unless marked as markup.
-
-    Returns:
-        The environment.
-
-    Raises:
-        ImportError: if jinja2 is not installed.
-    """
-    try:
-        import jinja2
-    except ImportError as error:
-        raise ImportError(f"a page needs jinja2, which is not installed; {_REMEDY}") from error
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-def _markup(macro: str, **values: Any) -> str:
-    module: Any = environment().get_template("figures.html.jinja").module
-    return str(getattr(module, macro)(**values)).strip()
 
 
 def _data_uri(image: PIL.Image.Image, kind: str) -> str:
@@ -184,7 +97,7 @@ def kernels_figure(blurs: str | Blur | Iterable[str | Blur]) -> Figure:
     tiles = [
         {
             "name": str(blur),
-            "words": describe(blur)
+            "words": _words(blur)
             + (f"; here {own_shake(0)}, the first image's" if isinstance(blur, OwnShake) else ""),
             "uri": _data_uri(_kernel_picture(kernel, room), "PNG"),
         }
@@ -192,14 +105,20 @@ def kernels_figure(blurs: str | Blur | Iterable[str | Blur]) -> Figure:
     ]
     cut = any(max(kernel.shape) > room for kernel in kernels)
     return Figure(
-        image=_markup("kernels", tiles=tiles, side=room * max(1, round(132 / room))),
+        image=markup("kernels", tiles=tiles, side=room * max(1, round(132 / room))),
         alt=f"Kernels of {_listed(map(str, values))}, each a small picture.",
         caption=(
-            f"What a point of light becomes under each blur, in windows of {room} × {room} pixels. Each kernel is "
-            f"white where it is strongest.{' Tails fainter than a tenth of the peak are cut.' if cut else ''}"
+            f"What a point of light becomes under each blur, in windows of {room} by {room} pixels. Each "
+            "kernel is white where it is strongest."
+            f"{' Tails fainter than a tenth of the peak are cut.' if cut else ''}"
         ),
         wide=True,
     )
+
+
+def _words(blur: Blur) -> str:
+    """The blur in words, a number and its unit on one line."""
+    return describe(blur).replace(" px", "\u00a0px")
 
 
 def _reach(kernel: np.ndarray) -> int:
@@ -261,10 +180,10 @@ def blurred_figure(
                 }
             )
         rows.append({"name": "" if names is None else name, "cells": cells})
-    columns = [{"name": str(blur), "words": describe(blur)} for blur in values]
-    sizes = sorted({f"{image.shape[1]} × {image.shape[0]}" for image in images})
+    columns = [{"name": str(blur), "words": _words(blur)} for blur in values]
+    sizes = sorted({f"{image.shape[1]} by {image.shape[0]}" for image in images})
     return Figure(
-        image=_markup("photographs", columns=columns, rows=rows, named=names is not None),
+        image=markup("photographs", columns=columns, rows=rows, named=names is not None),
         alt=f"Photographs{f' ({_listed(names)})' if names else ''} under {_listed(map(str, values))}.",
         caption=f"The same photographs under each blur; lengths are in pixels of {_listed(sizes)} images.",
         wide=True,
@@ -293,43 +212,55 @@ def predictions_figure(examples: Sequence[Prediction]) -> Figure:
     """
     if not len(examples):
         raise ValueError("`examples` must hold at least one prediction, got none")
-    rows = []
-    for example in examples:
-        sides = [("before", example.before), *([("after", example.after)] if len(example.after) else [])]
-        rows.append(
-            {
-                "title": example.title,
-                "truth": example.truth,
-                "photo": {**_photo("image", example.image), "alt": f"{example.truth}, {example.title}"},
-                "sides": [_side(role, classes, example.truth) for role, classes in sides],
-            }
-        )
-    told = [
-        f"{row['truth']}, {row['title']}: "
-        + ", ".join(
-            f"{side['role']} {side['bars'][0]['name']} ({side['bars'][0]['text']})" for side in row["sides"]
-        )
-        for row in rows
+    rows: list[dict[str, Any]] = [
+        {
+            "title": example.title,
+            "truth": example.truth,
+            "photo": {**_photo("image", example.image), "alt": f"{example.truth}, {example.title}"},
+            "sides": _sides(example),
+        }
+        for example in examples
     ]
     return Figure(
-        image=_markup("predictions", rows=rows),
-        alt="; ".join(told) + ".",
+        image=markup("predictions", rows=rows),
+        alt="; ".join(_told(example) for example in examples) + ".",
         caption="The classes that each network finds most probable; ✓ marks the true one.",
         wide=True,
     )
 
 
-def _side(role: str, classes: Sequence[tuple[str, float]], truth: str) -> dict[str, Any]:
+def _told(example: Prediction) -> str:
+    first = [("before ", example.before[0]), *(("after ", pair) for pair in example.after[:1])]
+    said = ", ".join(f"{role if len(first) > 1 else ''}{name} ({_percent(p)})" for role, (name, p) in first)
+    return f"{example.truth}, {example.title}: {said}"
+
+
+def _sides(example: Prediction) -> list[dict[str, Any]]:
+    if not len(example.after):
+        return [_side("before", "Prediction", example.before, example.truth)]
+    return [
+        _side("before", "Before fine-tuning", example.before, example.truth),
+        _side("after", "After fine-tuning", example.after, example.truth),
+    ]
+
+
+def _side(role: str, title: str, classes: Sequence[tuple[str, float]], truth: str) -> dict[str, Any]:
     wrong = [p for _, p in classes if not 0 <= p <= 1]
     if wrong or not len(classes):
         raise ValueError(
             f"`{role}` must hold classes with probabilities from 0 to 1, got {wrong[0] if wrong else 'none'}"
         )
     bars = [
-        {"name": name, "share": round(100 * p, 2), "text": _percent(p), "true": name == truth}
+        {"name": name, "share": f"{100 * p:.2f}", "text": _percent(p), "true": name == truth}
         for name, p in classes
     ]
-    return {"role": role, "bars": bars, "right": bars[0]["true"], "known": any(bar["true"] for bar in bars)}
+    return {
+        "role": role,
+        "title": title,
+        "bars": bars,
+        "right": bars[0]["true"],
+        "known": any(bar["true"] for bar in bars),
+    }
 
 
 def _percent(share: float) -> str:
@@ -339,135 +270,3 @@ def _percent(share: float) -> str:
 def _listed(names: Iterable[str]) -> str:
     *first, last = list(names)
     return f"{', '.join(first)} and {last}" if first else last
-
-
-def curves_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Accuracy, entropy and cross-entropy under each blur, before and after.
-
-    Args:
-        rows: one a condition, with `blur` (short name) and `after`, a mapping with `top1` (fraction),
-            `entropy` and `cross_entropy` (nats). Optional: `before` and `control` likewise; `intervals`, a
-            mapping from metric to (low, high) of after minus control, or before if there is no control;
-            `sides`, named where they differ.
-
-    Returns:
-        The figure, a panel a metric.
-
-    Raises:
-        ValueError: if there is no row.
-        ImportError: if the extra `report` is not installed.
-
-    Example:
-        >>> values = {"top1": 0.5, "entropy": 1.0, "cross_entropy": 2.0}
-        >>> curves_figure([{"blur": "D8", "before": None, "after": values}]).alt
-        'Top-1 accuracy, entropy and cross-entropy. D8: top-1 50.0 %.'
-    """
-    if not len(rows):
-        raise ValueError("`rows` must hold at least one condition, got none")
-    several = len({tuple(row.get("sides") or ()) for row in rows}) > 1
-    labels = [
-        f"{row['blur']} at {sides_text(row['sides'])}" if several and row.get("sides") else str(row["blur"])
-        for row in rows
-    ]
-    panels = [("top1", "Top-1 accuracy, %", 100.0), ("entropy", "Entropy, nats", 1.0)]
-    if all("cross_entropy" in row["after"] for row in rows):
-        panels.append(("cross_entropy", "Cross-entropy, nats", 1.0))
-    roles = [role for role in ("before", "control", "after") if any(row.get(role) for row in rows)]
-    intervals = any(row.get("intervals") for row in rows)
-    told = [
-        f"{label}: top-1 "
-        + (f"{_percent(row['before']['top1'])} before, " if row.get("before") else "")
-        + (f"{_percent(row['control']['top1'])} control, " if row.get("control") else "")
-        + f"{_percent(row['after']['top1'])}{' after' if row.get('before') else ''}"
-        for label, row in zip(labels, rows, strict=True)
-    ]
-    base = "control" if "control" in roles else "value before"
-    return Figure(
-        image=_markup(
-            "plots",
-            roles=roles,
-            panels=[
-                {"title": title, "svg": _panel(rows, labels, metric, factor)}
-                for metric, title, factor in panels
-            ],
-        ),
-        alt=f"{_listed(title.split(',')[0] if n == 0 else title.split(',')[0].lower() for n, (_, title, _) in enumerate(panels))}. "
-        + "; ".join(told)
-        + ".",
-        caption=(
-            "Higher accuracy is better, lower cross-entropy is better; entropy tells how unsure the network is."
-            + (f" Thin lines: 95 % interval of the change from the {base}." if intervals else "")
-        ),
-        wide=True,
-    )
-
-
-def _panel(rows: Sequence[Mapping[str, Any]], labels: Sequence[str], metric: str, factor: float) -> str:
-    """One metric under every blur as a dot plot: a line of the plot a blur, a dot a network."""
-    try:
-        from matplotlib.figure import Figure as Drawing
-    except ImportError as error:
-        raise ImportError(f"plots need matplotlib, which is not installed; {_REMEDY}") from error
-    drawing = Drawing(figsize=(4.0, 0.55 + 0.29 * len(rows)), layout="constrained")
-    axes = drawing.add_subplot()
-    largest = 0.0
-    for place, row in enumerate(rows):
-        found = {
-            role: factor * row[role][metric]
-            for role in ("before", "control", "after")
-            if row.get(role) and metric in row[role]
-        }
-        largest = max(largest, *found.values())
-        if "before" in found:
-            axes.plot([found["before"], found["after"]], [place] * 2, color=_RULE, linewidth=4, zorder=2)
-        interval = (row.get("intervals") or {}).get(metric)
-        if interval is not None and len(found) > 1:
-            base = found.get("control", found.get("before", 0.0))
-            ends = [base + factor * end for end in interval]
-            axes.plot(ends, [place] * 2, color=_AFTER, linewidth=1.2, marker="|", markersize=6, zorder=3)
-            largest = max(largest, *ends)
-        for role, value in found.items():
-            axes.plot([value], [place], zorder=4, **_MARKS[role])
-    axes.set_yticks(range(len(rows)), labels)
-    axes.set_ylim(len(rows) - 0.45, -0.55)
-    axes.set_xlim(0, max(100.0, largest) if metric == "top1" else 1.06 * largest or 1.0)
-    _plain(axes)
-    return _svg(drawing)
-
-
-_MARKS: dict[str, dict[str, Any]] = {
-    "before": {"marker": "o", "markersize": 6.5, "markerfacecolor": _PAPER, "markeredgecolor": _BEFORE, "markeredgewidth": 1.8},
-    "control": {"marker": "D", "markersize": 5, "markerfacecolor": _PAPER, "markeredgecolor": _CONTROL, "markeredgewidth": 1.5},
-    "after": {"marker": "o", "markersize": 7, "markerfacecolor": _AFTER, "markeredgecolor": _AFTER},
-}  # fmt: skip
-
-
-def _plain(axes: Axes) -> None:
-    """No frame, faint lines, labels that are text and never formulas."""
-    axes.spines[:].set_visible(False)
-    axes.grid(axis="x", color=_RULE, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, labelsize=9.5, pad=5, colors=_MUTED)
-    for label in axes.get_yticklabels():
-        label.set_parse_math(False)
-        label.set_color(_INK)
-
-
-def _svg(drawing: Drawing) -> str:
-    """The drawing as SVG that lives inside a page: its colours, its type, names of its own."""
-    import matplotlib as mpl
-
-    text = io.StringIO()
-    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "blurlib", "font.family": ["sans-serif"]}):
-        drawing.savefig(text, format="svg", transparent=True, metadata=nothing)
-    svg = text.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r'\s(?:xmlns(?::\w+)?|version)="[^"]*"', "", svg)
-    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
-    for stand_in, colour in _COLOURS.items():
-        svg = svg.replace(stand_in, colour)
-    # Several drawings share a page, where a name may occur once only.
-    own = hashlib.sha256(svg.encode()).hexdigest()[:8]
-    svg = re.sub(r'(\sid="|href="#|url\(#)', rf"\g<1>b{own}-", svg)
-    return re.sub(r">\s+<", "><", svg).strip()

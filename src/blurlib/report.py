@@ -1,28 +1,16 @@
-"""One self-contained HTML page from plain records: text, tables and figures, nothing fetched from anywhere."""
+"""The page of an evaluation, from the plain records of reports and comparisons."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .blurs import OwnShake, describe, parse
-from .figures import (
-    Figure,
-    Prediction,
-    blurred_figure,
-    curves_figure,
-    environment,
-    kernels_figure,
-    predictions_figure,
-)
-from .tables import sides_text, written
-
-if TYPE_CHECKING:
-    from markupsafe import Markup
+from .figures import Prediction, blurred_figure, kernels_figure, predictions_figure
+from .page import Code, Figure, Section, Table, write_page
+from .plots import curves_figure
+from .tables import sides_text
 
 __all__ = [
     "Code",
@@ -37,152 +25,6 @@ __all__ = [
     "report_page",
     "write_page",
 ]
-
-_NUMBER = re.compile(r"[-+−]?\d[\d,]*(\.\d+)?( ?%)?( \[.*\])?|[-–—]|")
-_INTERVAL = re.compile(r"(.*\S) (\[[^\[\]]*\])")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    """A table of text.
-
-    Attributes:
-        header: one heading a column.
-        rows: cells, as many in each row as there are headings. Columns of numbers are aligned to the right; an
-            interval such as "[1.0, 2.0]" at the end of a cell is set small.
-        caption: what it shows; `code` in backticks.
-
-    Raises:
-        ValueError: if a row has another number of cells.
-
-    Example:
-        >>> Table(header=["blur", "top-1 %"], rows=[["D8", "40.0"]]).caption
-        ''
-    """
-
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    caption: str = ""
-
-    def __post_init__(self) -> None:
-        for row in self.rows:
-            if len(row) != len(self.header):
-                raise ValueError(
-                    f"`rows` must have a cell for each of the {len(self.header)} headings, got {list(row)!r}"
-                )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Code:
-    """Lines to type or to read as they are.
-
-    Attributes:
-        text: the lines.
-
-    Example:
-        >>> Code(text="blurlib demo").text
-        'blurlib demo'
-    """
-
-    text: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Section:
-    """A part of a page.
-
-    Attributes:
-        title: its heading.
-        text: paragraphs, separated by blank lines; `code` in backticks.
-        parts: what follows the text.
-
-    Example:
-        >>> Section(title="The blurs").parts
-        ()
-    """
-
-    title: str
-    text: str = ""
-    parts: Sequence[Figure | Table | Code] = ()
-
-
-def write_page(
-    path: str | Path,
-    *,
-    title: str,
-    lead: str,
-    sections: Sequence[Section],
-    facts: Mapping[str, str] | None = None,
-) -> Path:
-    """Write one HTML file that holds everything: text, styles, pictures.
-
-    It is written aside and then renamed. All text is escaped; the page forbids itself to load anything.
-
-    Args:
-        path: the file; its folder is made.
-        title: of the page.
-        lead: the main finding, in a sentence or two.
-        sections: of the page, in order.
-        facts: short facts in its head, such as {"images": "480"}.
-
-    Returns:
-        The file.
-
-    Raises:
-        ValueError: if `path` is a folder.
-        ImportError: if the extra `report` is not installed.
-
-    Example:
-        >>> from tempfile import TemporaryDirectory
-        >>> with TemporaryDirectory() as folder:
-        ...     page = write_page(f"{folder}/page.html", title="Blur", lead="It costs.", sections=[])
-        ...     "<h1>Blur</h1>" in page.read_text(encoding="utf-8")
-        True
-    """
-    target = Path(path)
-    if target.is_dir():
-        raise ValueError(
-            f"`path` must be a file, got the folder {str(path)!r}; for example {target / 'report.html'}"
-        )
-    page = environment()
-    page.filters.update(prose=_prose, line=_line, cell=_cell)
-    page.tests.update(
-        figure=lambda part: isinstance(part, Figure),
-        table=lambda part: isinstance(part, Table),
-        numbers=_are_numbers,
-    )
-    text = page.get_template("page.html.jinja").render(
-        title=title, lead=lead, sections=sections, facts=dict(facts or {}), version=version("blurlib")
-    )
-    written(text, target)
-    return target
-
-
-def _line(text: str) -> Markup:
-    """Escaped text, `code` in backticks as code."""
-    from markupsafe import Markup, escape
-
-    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704
-
-
-def _prose(text: str) -> list[Markup]:
-    return [_line(paragraph.strip()) for paragraph in re.split(r"\n\s*\n", text) if paragraph.strip()]
-
-
-def _cell(text: str) -> Markup:
-    """A cell, its interval small; a true minus sign, as wide as the plus."""
-    from markupsafe import Markup
-
-    match = _INTERVAL.fullmatch(text)
-    value, interval = (match[1], match[2]) if match else (text, "")
-    if _NUMBER.fullmatch(text):
-        value, interval = (re.sub(r"-(?=\d)", "−", part) for part in (value, interval))
-    small = Markup(" <small>{}</small>").format(interval) if interval else Markup("")
-    return _line(value) + small
-
-
-def _are_numbers(rows: Sequence[Sequence[str]], column: int) -> bool:
-    return all(_NUMBER.fullmatch(row[column]) for row in rows)
 
 
 def report_page(
@@ -228,7 +70,10 @@ def report_page(
     main = Section(
         title="Accuracy under blur",
         text=_METRICS,
-        parts=[_main_table(rows, comparison), curves_figure(rows)],
+        parts=[
+            _main_table(rows, comparison),
+            curves_figure(rows, level=(comparison or {}).get("level", 0.95)),
+        ],
     )
     known = [name for name in names if name != "sharp"]
     sections = [main]
@@ -261,14 +106,14 @@ def report_page(
 
 
 _METRICS = (
-    "Top-1 and top-5: share of images whose true class is the most probable one, or among the five most probable. "
-    "Entropy of the predicted distribution: how unsure the network is. Cross-entropy with the true class: how much "
-    "probability it denies the truth; both in nats."
+    "Top-1 and top-5: share of images whose true class is the most probable one, or among the five most "
+    "probable. Entropy of the predicted distribution: how unsure the network is. Cross-entropy with the true "
+    "class: how much probability it denies the truth. Both are in nats."
 )
 _BLURS = "Blurs are defined in pixels of the image when its shorter side is {side}."
 _SETTINGS = (
-    "What the numbers depend on. The same settings, images and network give the same numbers again, whatever the "
-    "number of loader processes."
+    "What the numbers depend on. The same network and images give the same numbers again under these "
+    "settings, whatever the number of loader processes."
 )
 
 
@@ -345,7 +190,7 @@ def _spread(value: float | None, interval: Sequence[float | None] | None, style:
     if value is None or interval is None:
         return "-"
     low, high = interval
-    ends = ["−∞" if low is None else style(low), "∞" if high is None else style(high)]
+    ends = ["\u2212∞" if low is None else style(low), "∞" if high is None else style(high)]
     return f"{style(value)} [{', '.join(ends)}]"
 
 
@@ -446,8 +291,8 @@ def _changes_table(comparison: Mapping[str, Any]) -> Table:
         header=header,
         rows=lines,
         caption=(
-            f"Further changes. Networks averaged: {runs}; {comparison['resamples']} bootstrap resamples of the "
-            "images. “-”: not defined, on sharp images or where the loss is under two standard errors."
+            f"Further changes. Networks averaged: {runs}; {comparison['resamples']} bootstrap resamples of "
+            "the images. “-”: not defined, on sharp images or where the loss is under two standard errors."
         ),
     )
 
@@ -471,8 +316,8 @@ def _finding(rows: Sequence[Mapping[str, Any]]) -> str:
             return f"Under {where}, top-1 accuracy is {_percent(worst['after']['top1'])} %."
         lost = 100 * (reference["after"]["top1"] - worst["after"]["top1"])
         return (
-            f"Blur costs up to {lost:.1f} points: top-1 accuracy is {_percent(reference['after']['top1'])} % on sharp "
-            f"images and {_percent(worst['after']['top1'])} % under {where}."
+            f"Blur costs up to {lost:.1f} points: top-1 accuracy is {_percent(reference['after']['top1'])} % "
+            f"on sharp images and {_percent(worst['after']['top1'])} % under {where}."
         )
     text = (
         f"Under {where}, top-1 accuracy went from {_percent(worst['before']['top1'])} % to "
@@ -518,11 +363,12 @@ def _settings_table(settings: Mapping[str, Any], before: Mapping[str, Any] | Non
     own, other = _flat(settings), _flat(before or {})
     both = before is not None and any(own.get(name) != other.get(name) for name in {*own, *other})
     names = list(dict.fromkeys([*own, *other]))
-    rows = [
-        [f"`{name}`", own.get(name, "-"), *([other.get(name, "-")] if both else [])]
-        for name in names
-    ]  # fmt: skip
-    return Table(header=["setting", "after" if both else "value", *(["before"] if both else [])], rows=rows)
+    rows = [[f"`{name}`", own.get(name, "-"), *([other.get(name, "-")] if both else [])] for name in names]
+    return Table(
+        header=["setting", "after" if both else "value", *(["before"] if both else [])],
+        rows=rows,
+        caption="Settings of the evaluation" + (", of both networks." if both else "."),
+    )
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
