@@ -36,7 +36,7 @@ LAYERS = (
     {"report"},
     {"records"},
     {"training", "evaluation"},
-    {"demo"},
+    {"demo", "_networks", "_photographs"},
     {"cli"},
     {"__main__"},
 )

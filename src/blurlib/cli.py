@@ -5,34 +5,26 @@ Errors are one line on stderr and exit code 2, a stop by Ctrl-C is exit code 130
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import os
-import sys
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, cast, get_args
 
-import torch
 import typer
-from PIL import Image, UnidentifiedImageError
-from torch import nn
-from torchvision import models
 from typer.core import TyperGroup
 
-from .blurs import Blur, OwnShake, own_shake, parse
+from ._networks import named_network
+from ._photographs import blur_file, pairs
+from .blurs import OwnShake, own_shake, parse
 from .convolution import Border
-from .data import IMAGE_SUFFIXES
 from .evaluation import PAPER_BLURS
 from .evaluation import evaluate as evaluate_network
 from .kernels import check_integer
-from .protocol import to_rgb
 from .records import BlurReport
 from .training import finetune as finetune_network
-from .transforms import apply
 
 __all__ = ["app", "main"]
 
@@ -58,6 +50,9 @@ class _Commands(TyperGroup):
             raise typer.Exit(2) from None
 
 
+# Remedies that the library words for Python.
+_OPTIONS = {"resume=True": "--resume", 'on_error="skip"': "--on-error skip", 'crops="five"': "--crops five"}
+
 app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
@@ -69,15 +64,7 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run the command line: what `blurlib` and `python -m blurlib` call.
-
-    Example:
-        >>> import sys
-        >>> sys.argv = ["blurlib", "--version"]
-        >>> main()  # doctest: +IGNORE_EXCEPTION_DETAIL
-        Traceback (most recent call last):
-        SystemExit: 0
-    """
+    """Run the command line: what `blurlib` and `python -m blurlib` call."""
     app(prog_name="blurlib")
 
 
@@ -90,6 +77,8 @@ def _line(error: Exception) -> str:
     text = str(error).strip() or type(error).__name__
     if "Original Traceback" in text:
         text = text.rsplit(f"\n{type(error).__name__}: ", 1)[-1]
+    for argument, option in _OPTIONS.items():
+        text = text.replace(argument, option)
     return " ".join(text.split("\n"))
 
 
@@ -203,25 +192,27 @@ def blur(
     side = None if at == "image" else _side(at)
     if border not in get_args(Border):
         raise ValueError(f"`--border` must be one of {', '.join(get_args(Border))}, got {border!r}")
-    pairs = _photographs(source, out)
-    there = [target for _, target in pairs if target.exists()]
+    files = pairs(source, out)
+    there = [target for _, target in files if target.exists()]
     if there and not force:
         more = f" and {len(there) - 1} more" if there[1:] else ""
         raise ValueError(f"{there[0]}{more} would be overwritten; name another `-o`, or add --force")
     done = broken = 0
     try:
-        for index, (photograph, target) in enumerate(pairs):
+        for index, (photograph, target) in enumerate(files):
             own = own_shake(index, seed=seed) if isinstance(value, OwnShake) else value
             try:
-                typer.echo(_blur_file(photograph, target, own, side, border))
-                done += 1
+                line = blur_file(photograph, target, own, at=side, border=cast("Border", border))
             except (OSError, ValueError) as error:
                 if one:
                     raise
                 _say(f"error: {_line(error)}")
                 broken += 1
+            else:
+                typer.echo(line)
+                done += 1
     except KeyboardInterrupt:
-        _say(f"stopped after {done} of {len(pairs)} images; those in {out} are whole")
+        _say(f"\nstopped after {done} of {len(files)} images; those in {out} are whole")
         raise typer.Exit(130) from None
     if not one:
         typer.echo(f"{done} images blurred" + (f", {broken} could not be" if broken else ""))
@@ -230,89 +221,25 @@ def blur(
 
 
 def _side(at: str) -> int:
-    if not at.isdigit():
+    if not at.isdecimal():
         raise ValueError(f"`--at` must be a shorter side in px such as 384, or image, got {at!r}")
     return check_integer("--at", int(at), low=1, high=100_000)
 
 
-def _photographs(source: Path, out: Path) -> list[tuple[Path, Path]]:
-    """What to read and where to write it."""
-    if not source.exists():
-        raise FileNotFoundError(
-            f"`INPUT` must be an image or a folder of images, there is no {str(source)!r}"
-        )
-    if source.is_file():
-        if out.is_dir():
-            raise ValueError(
-                f"`-o` must be a file for a file, got the folder {str(out)!r}; say {out / source.name}"
-            )
-        return [(source, _writable(out))]
-    if out.is_file() or out.suffix.lower() in Image.registered_extensions():
-        raise ValueError(f"`-o` must be a folder for a folder, got {str(out)!r}")
-    if source.resolve() in (out.resolve(), *out.resolve().parents):
-        raise ValueError(
-            f"`-o` must lie outside the folder {str(source)!r}, got {str(out)!r}; name another folder"
-        )
-    found = sorted(
-        path.relative_to(source)
-        for path in source.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(source).parts)
-        and path.is_file()
-    )
-    if not found:
-        raise ValueError(
-            f"`INPUT` must hold images, got none in {str(source)!r} (suffixes looked for: "
-            f"{' '.join(IMAGE_SUFFIXES)})"
-        )
-    return [(source / path, _writable(out / path)) for path in found]
-
-
-def _writable(target: Path) -> Path:
-    known = Image.registered_extensions()
-    if known.get(target.suffix.lower()) not in Image.SAVE:
-        raise ValueError(
-            f"`-o` must have a suffix of an image format such as .png or .jpg, got {str(target)!r}"
-        )
-    return target
-
-
-def _blur_file(photograph: Path, target: Path, value: Blur, at: int | None, border: Any) -> str:
-    """Blur one file; what was done, in a line."""
-    try:
-        with warnings.catch_warnings(), Image.open(photograph) as opened:
-            warnings.simplefilter("ignore")  # on size and broken metadata: the file was named on purpose
-            image = to_rgb(opened)
-            # Other modes are converted to RGB, where their profile would be wrong.
-            profile = opened.info.get("icc_profile") if opened.mode in ("RGB", "RGBA") else None
-    except UnidentifiedImageError as error:
-        raise ValueError(f"cannot read {photograph}: not an image, or of a kind that is not known") from error
-    except Exception as error:  # Pillow's decoders raise whatever the bytes lead to
-        raise ValueError(f"cannot read {photograph}: {_line(error)}") from error
-    scale = 1.0 if at is None else min(image.size) / at
-    try:
-        blurred = apply(image, value, border=border, scale=scale)
-    except ValueError as error:
-        raise ValueError(f"cannot blur {photograph} by {value} at scale {scale:g}: {_line(error)}") from error
-    kind = Image.registered_extensions()[target.suffix.lower()]
-    options: dict[str, Any] = {"quality": 95} if kind in ("JPEG", "WEBP", "AVIF") else {}
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{target.name}.partial")
-    try:
-        blurred.save(aside, kind, icc_profile=profile, **options)
-        aside.replace(target)
-    finally:
-        aside.unlink(missing_ok=True)
-    how = "in pixels of the photograph" if at is None else f"at {at} px, scaled by {scale:.3g}"
-    return f"{photograph} ({image.width} x {image.height} px) -> {target}: {value} {how}"
-
-
 # --- evaluate and finetune
 
-_SHOWN, _TRAINING, _RUNNING = "How images are shown to the network", "Training", "Running"
 _SIDE, _EPOCHS, _RATES = ["256"], ["2,1"], ["1e-3,1e-4"]
 
-Model = Annotated[
+
+def _option(metavar: str | None, text: str, *names: str, panel: str | None = None) -> Any:
+    return typer.Option(*names, metavar=metavar, help=text, rich_help_panel=panel)
+
+
+_shown = partial(_option, panel="How images are shown to the network")
+_training = partial(_option, panel="Training")
+_running = partial(_option, panel="Running")
+
+_Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
@@ -320,82 +247,41 @@ Model = Annotated[
         "of weights (.pt) together with --arch; or module:function, a function of yours that returns it.",
     ),
 ]
-Arch = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="The network whose weights a .pt file holds, named as MODEL."),
+_Arch = Annotated[str | None, _option("NAME", "The network whose weights a .pt file holds, named as MODEL.")]
+_CanonicalSide = Annotated[int, _shown("N", "Shorter side in px at which blurs are defined.")]
+_Mean = Annotated[
+    list[str] | None, _shown("R,G,B", "Of the colours, 0 to 1. Default: the model's, else ImageNet's.")
 ]
-CanonicalSide = Annotated[
-    int,
-    typer.Option(metavar="N", help="Shorter side in px at which blurs are defined.", rich_help_panel=_SHOWN),
-]
-Mean = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="R,G,B",
-        help="Of the colours, 0 to 1. Default: the model's, else ImageNet's.",
-        rich_help_panel=_SHOWN,
-    ),
-]
-Std = Annotated[list[str] | None, typer.Option(metavar="R,G,B", help="Likewise.", rich_help_panel=_SHOWN)]
-Limit = Annotated[
-    int | None,
-    typer.Option(metavar="N", help="Take only N images, evenly from all classes.", rich_help_panel=_RUNNING),
-]
-OnError = Annotated[
-    str,
-    typer.Option(
-        metavar="raise|skip", help="At a broken image: stop, or go on and count.", rich_help_panel=_RUNNING
-    ),
-]
-Workers = Annotated[
-    int | None, typer.Option(metavar="N", help="Processes that load images.", rich_help_panel=_RUNNING)
-]
-Device = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="cpu, cuda, ... Default: the best.", rich_help_panel=_RUNNING),
-]
-Progress = Annotated[bool, typer.Option(help="Show progress bars.", rich_help_panel=_RUNNING)]
+_Std = Annotated[list[str] | None, _shown("R,G,B", "Likewise.")]
+_Limit = Annotated[int | None, _running("N", "Take only N images, evenly from all classes.")]
+_OnError = Annotated[str, _running("raise|skip", "At a broken image: stop, or go on and count.")]
+_Workers = Annotated[int | None, _running("N", "Processes that load images.")]
+_Device = Annotated[str | None, _running("NAME", "cpu, cuda, ... Default: the best.")]
+_Progress = Annotated[bool, _running(None, "Show progress bars.")]
 
 
 @app.command()
 def evaluate(
-    model: Model,
+    model: _Model,
     root: Annotated[Path, typer.Argument(metavar="ROOT", help="Folder with images in val/CLASS.")],
-    blurs: Annotated[str, typer.Option(metavar="NAMES", help="Blurs, with commas.")] = PAPER_BLURS,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Keep the report there.")
-    ] = None,
-    arch: Arch = None,
-    classes: Annotated[int | None, typer.Option(metavar="N", help="Outputs that --arch has.")] = None,
-    scales: Annotated[
-        list[str],
-        typer.Option(
-            metavar="N,N+N", help="Shorter sides in px, each a table row; + averages.", rich_help_panel=_SHOWN
-        ),
-    ] = _SIDE,
-    crops: Annotated[
-        str, typer.Option(metavar="center|five|dense", help="Dense: the whole image.", rich_help_panel=_SHOWN)
-    ] = "center",
-    crop: Annotated[
-        int, typer.Option(metavar="N", help="Side of the crops in px.", rich_help_panel=_SHOWN)
-    ] = 224,
-    average: Annotated[
-        str, typer.Option(metavar="crops|scales", help="What is averaged first.", rich_help_panel=_SHOWN)
-    ] = "crops",
-    canonical_side: CanonicalSide = 384,
-    mean: Mean = None,
-    std: Std = None,
-    limit: Limit = None,
-    on_error: OnError = "raise",
-    batch_size: Annotated[
-        int, typer.Option(metavar="N", help="Crops shown at once.", rich_help_panel=_RUNNING)
-    ] = 64,
-    workers: Workers = None,
-    device: Device = None,
-    seed: Annotated[
-        int, typer.Option(metavar="N", help="Of --limit and of shake.", rich_help_panel=_RUNNING)
-    ] = 0,
-    progress: Progress = True,
+    blurs: Annotated[str, _option("NAMES", "Blurs, with commas.")] = PAPER_BLURS,
+    output: Annotated[Path | None, _option("FOLDER", "Keep the report there.", "--output", "-o")] = None,
+    arch: _Arch = None,
+    classes: Annotated[int | None, _option("N", "Outputs that --arch has.")] = None,
+    scales: Annotated[list[str], _shown("N,N+N", "Shorter sides in px; a + averages several.")] = _SIDE,
+    crops: Annotated[str, _shown("center|five|dense", "Dense: the whole image.")] = "center",
+    crop: Annotated[int, _shown("N", "Side of the crops in px.")] = 224,
+    average: Annotated[str, _shown("crops|scales", "What is averaged first.")] = "crops",
+    canonical_side: _CanonicalSide = 384,
+    mean: _Mean = None,
+    std: _Std = None,
+    limit: _Limit = None,
+    on_error: _OnError = "raise",
+    batch_size: Annotated[int, _running("N", "Crops shown at once.")] = 64,
+    workers: _Workers = None,
+    device: _Device = None,
+    seed: Annotated[int, _running("N", "Of --limit and of shake.")] = 0,
+    progress: _Progress = True,
 ) -> None:
     r"""Measure what each blur costs a network: accuracy, entropy, cross-entropy, calibration.
 
@@ -408,7 +294,7 @@ def evaluate(
             --crops dense --scales 128,256,256+512,512 --output runs/original
         blurlib evaluate runs/mix/model.pt imagenet --arch vgg16
     """
-    network = _network(model, arch, classes, seed)
+    network = named_network(model, arch=arch, classes=classes, seed=seed, tell=_say)
     with _stopping(output):
         report = evaluate_network(
             network,
@@ -437,83 +323,48 @@ def evaluate(
 
 @app.command()
 def finetune(
-    model: Model,
+    model: _Model,
     root: Annotated[Path, typer.Argument(metavar="ROOT", help="Folder with images in train/CLASS.")],
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", metavar="FOLDER", help="For the weights, checkpoints and the log."),
-    ],
+    output: Annotated[Path, _option("FOLDER", "For the weights, checkpoints and log.", "--output", "-o")],
     blur: Annotated[
-        str, typer.Option(metavar="MIX", help="Equal shares, or stated ones: 0.2 sharp + 0.8 shake.")
+        str, _option("MIX", "Equal shares, or stated ones: 0.2 sharp + 0.8 shake.")
     ] = "sharp + D2 + D4 + D6 + D8",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --output.")] = False,
-    arch: Arch = None,
+    resume: Annotated[bool, _option(None, "Go on with the run in --output.", "--resume")] = False,
+    arch: _Arch = None,
     classes: Annotated[
         int | None,
-        typer.Option(
-            metavar="N",
-            help="Outputs of the network. Where its weights have others, the last layer starts anew.",
-        ),
+        _option("N", "Outputs of the network. Where its weights have others, the last layer starts anew."),
     ] = None,
-    epochs: Annotated[
-        list[str], typer.Option(metavar="N,N", help="Of each phase.", rich_help_panel=_TRAINING)
-    ] = _EPOCHS,
-    lr: Annotated[
-        list[str], typer.Option(metavar="X,X", help="Learning rate of each phase.", rich_help_panel=_TRAINING)
-    ] = _RATES,
-    momentum: Annotated[float, typer.Option(metavar="X", help="Of SGD.", rich_help_panel=_TRAINING)] = 0.9,
-    weight_decay: Annotated[
-        float, typer.Option(metavar="X", help="Of SGD.", rich_help_panel=_TRAINING)
-    ] = 0.0,
-    batch_size: Annotated[
-        int, typer.Option(metavar="N", help="Images in a batch, over all GPUs.", rich_help_panel=_TRAINING)
-    ] = 128,
-    hflip: Annotated[
-        float, typer.Option(metavar="X", help="Probability of a mirror image.", rich_help_panel=_TRAINING)
-    ] = 0.0,
+    epochs: Annotated[list[str], _training("N,N", "Of each phase.")] = _EPOCHS,
+    lr: Annotated[list[str], _training("X,X", "Learning rate of each phase.")] = _RATES,
+    momentum: Annotated[float, _training("X", "Of SGD.")] = 0.9,
+    weight_decay: Annotated[float, _training("X", "Of SGD.")] = 0.0,
+    batch_size: Annotated[int, _training("N", "Images in a batch, over all GPUs.")] = 128,
+    hflip: Annotated[float, _training("X", "Probability of a mirror image.")] = 0.0,
     trainable: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PATTERNS",
-            help="Parameters to train by name, with * for any text.",
-            rich_help_panel=_TRAINING,
-        ),
+        list[str] | None, _training("PATTERNS", "Parameters to train by name, with * for any text.")
     ] = None,
-    batch_norm: Annotated[
-        str, typer.Option(metavar="train|eval", help="eval keeps its statistics.", rich_help_panel=_TRAINING)
-    ] = "train",
+    batch_norm: Annotated[str, _training("train|eval", "eval keeps its statistics.")] = "train",
     amp: Annotated[
-        bool | None,
-        typer.Option("--amp/--no-amp", help="Half precision. Default: on GPUs.", rich_help_panel=_TRAINING),
+        bool | None, _training(None, "Half precision. Default: on GPUs.", "--amp/--no-amp")
     ] = None,
     network_side: Annotated[
-        list[str],
-        typer.Option(
-            metavar="N,N", help="Shorter side in px; of several, one for each image.", rich_help_panel=_SHOWN
-        ),
+        list[str], _shown("N,N", "Shorter side in px; of several, one for each image.")
     ] = _SIDE,
-    crop: Annotated[
-        int, typer.Option(metavar="N", help="Side of the random crop in px.", rich_help_panel=_SHOWN)
-    ] = 224,
-    canonical_side: CanonicalSide = 384,
+    crop: Annotated[int, _shown("N", "Side of the random crop in px.")] = 224,
+    canonical_side: _CanonicalSide = 384,
     jitter: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="N,N,N",
-            help="Shorter sides in px before the blur. Default: 356,384,410 at 384.",
-            rich_help_panel=_SHOWN,
-        ),
+        _shown("N,N,N", "Shorter sides in px before the blur. Default: 356,384,410 at 384."),
     ] = None,
-    mean: Mean = None,
-    std: Std = None,
-    limit: Limit = None,
-    on_error: OnError = "raise",
-    workers: Workers = None,
-    device: Device = None,
-    seed: Annotated[
-        int, typer.Option(metavar="N", help="Of everything that is drawn.", rich_help_panel=_RUNNING)
-    ] = 0,
-    progress: Progress = True,
+    mean: _Mean = None,
+    std: _Std = None,
+    limit: _Limit = None,
+    on_error: _OnError = "raise",
+    workers: _Workers = None,
+    device: _Device = None,
+    seed: Annotated[int, _running("N", "Of everything that is drawn.")] = 0,
+    progress: _Progress = True,
 ) -> None:
     r"""Train a network on a mix of sharp and blurred images, so that it recognises both.
 
@@ -527,7 +378,7 @@ def finetune(
         torchrun --nproc-per-node 4 -m blurlib finetune vgg16 imagenet \
             --output runs/mix
     """
-    network = _network(model, arch, classes, seed)
+    network = named_network(model, arch=arch, classes=classes, seed=seed, tell=_say)
     sides = _integers("--network-side", network_side)
     with _stopping(output):
         result = finetune_network(
@@ -629,101 +480,3 @@ def report(
     if html is not None:
         after.to_html(html, before=original, control=other)
         typer.echo(f"\nWrote {html}; open it in a browser")
-
-
-# --- networks by name
-
-
-def _network(name: str, arch: str | None, classes: int | None, seed: int) -> nn.Module:
-    """The network that MODEL, --arch and --classes describe."""
-    path = Path(name)
-    if path.suffix in (".pt", ".pth"):
-        if arch is None:
-            raise ValueError(f"`--arch` must say whose weights {name} holds, for example --arch resnet18")
-        return _loaded(_built(arch, classes, pretrained=False), path, arch)
-    if arch is not None:
-        raise ValueError(f"`--arch` must come with a file of weights (.pt), got MODEL {name!r}; leave it out")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return _built(name, classes, pretrained=True)
-
-
-def _built(name: str, classes: int | None, *, pretrained: bool) -> nn.Module:
-    kind, _, rest = name.partition(":")
-    if kind == "timm" and rest:
-        timm = importlib.import_module("timm")  # its absence is an error with a text of its own
-        outputs = {} if classes is None else {"num_classes": classes}
-        network: nn.Module = timm.create_model(rest, pretrained=pretrained, **outputs)
-        return network
-    if rest:
-        if classes is not None:
-            raise ValueError(f"`--classes` must be left out with a function of yours, got MODEL {name!r}")
-        return _called(kind, rest)
-    return _torchvision(name, classes, pretrained=pretrained)
-
-
-def _called(module: str, function: str) -> nn.Module:
-    """What a function of the user's returns; modules of the working folder are found, as with `python -m`."""
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        build = getattr(importlib.import_module(module), function)
-    except ModuleNotFoundError as error:
-        if error.name != module:
-            raise
-        raise ValueError(
-            f"`MODEL` names the module {module!r}, which is not here; look at its spelling"
-        ) from None
-    except AttributeError:
-        raise ValueError(f"`MODEL` names {function!r}, which is not in the module {module!r}") from None
-    network = build if isinstance(build, nn.Module) else build()
-    if not isinstance(network, nn.Module):
-        raise TypeError(
-            f"`MODEL` must return a torch.nn.Module, got {type(network).__name__} from {module}:{function}"
-        )
-    return network
-
-
-def _torchvision(name: str, classes: int | None, *, pretrained: bool) -> nn.Module:
-    known = models.list_models(module=models)
-    if name not in known:
-        close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
-        raise ValueError(
-            "`MODEL` must be a classifier of torchvision, timm:NAME, a .pt file or module:function, "
-            f"got {name!r}" + (f"; did you mean {close[0]!r}?" if close else "")
-        )
-    weights = models.get_model_weights(name).DEFAULT if pretrained else None
-    if weights is None or classes is None or classes == len(weights.meta["categories"]):
-        outputs = {} if classes is None else {"num_classes": classes}
-        network: nn.Module = models.get_model(name, weights=weights, **outputs)
-        return network
-    network = models.get_model(name, weights=None, num_classes=classes)
-    own, state = network.state_dict(), weights.get_state_dict(progress=True)
-    fits = {key: state[key] for key in own if key in state and state[key].shape == own[key].shape}
-    network.load_state_dict({**own, **fits})
-    _say(f"note: {name} gets {classes} outputs; new, not trained yet: {', '.join(sorted(own.keys() - fits))}")
-    return network
-
-
-def _loaded(network: nn.Module, path: Path, arch: str) -> nn.Module:
-    """The network with the weights of a file: a state dict, or a checkpoint of `finetune`."""
-    if not path.is_file():
-        raise FileNotFoundError(f"`MODEL` must be a file of weights, there is no {str(path)!r}")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling raises whatever the bytes lead to
-        raise ValueError(
-            f"`MODEL` must be a state dict that loads with weights_only=True, got {str(path)!r} "
-            f"({_line(error).split('. ')[0]}); save model.state_dict()"
-        ) from error
-    if isinstance(state, dict) and isinstance(state.get("model"), dict):
-        state = state["model"]
-    try:
-        network.load_state_dict(state)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        reason = str(error).split("\n\t")[1:2] or [_line(error)]
-        raise ValueError(
-            f"`--arch` {arch} must fit the weights in {str(path)!r}, but {reason[0].strip()} "
-            "(--classes N sets the number of outputs)"
-        ) from error
-    return network
