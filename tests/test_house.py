@@ -26,7 +26,7 @@ INVENTORY = Path(__file__).parent / "data" / "public_names.txt"
 # Bottom first. A module imports from lower rows only: neither upwards nor from its own row.
 LAYERS = (
     {"_loops", "randomness", "tables"},
-    {"_trajectories", "plans", "bootstrap", "processes"},
+    {"_trajectories", "_networks", "plans", "bootstrap", "processes", "page"},
     {"kernels", "convolution"},
     {"blurs"},
     {"transforms"},
