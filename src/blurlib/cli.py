@@ -83,13 +83,17 @@ def _line(error: Exception) -> str:
 
 
 @contextmanager
-def _stopping(folder: Path | None) -> Iterator[None]:
-    """On Ctrl-C, say what is kept."""
+def _stopping(folder: Path | None, remedy: str = "") -> Iterator[None]:
+    """On Ctrl-C, say what is kept and how to go on."""
     try:
         yield
     except KeyboardInterrupt:
         kept = sorted(path.name for path in folder.iterdir()) if folder and folder.is_dir() else []
-        _say(f"\nstopped; {f'kept in {folder}: ' + ', '.join(kept) if kept else 'nothing was kept'}")
+        _say(
+            f"\nstopped; kept in {folder}: {', '.join(kept)}{remedy}"
+            if kept
+            else "\nstopped; nothing was kept"
+        )
         raise typer.Exit(130) from None
 
 
@@ -380,7 +384,7 @@ def finetune(
     """
     network = named_network(model, arch=arch, classes=classes, seed=seed, tell=_say)
     sides = _integers("--network-side", network_side)
-    with _stopping(output):
+    with _stopping(output, "; add --resume to go on"):
         result = finetune_network(
             network,
             root,
