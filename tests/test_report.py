@@ -144,7 +144,7 @@ def everything(path, name="plain"):
                 text=f"First {name}.\n\nSecond.",
                 parts=[
                     figures.kernels_figure("sharp, D2, H8, L5@30, G8, S17, shake"),
-                    figures.blurred_figure([photo(), photo(40, 20)], "sharp, D4, shake", [name, "b"]),
+                    figures.blurred_figure([photo(), photo(40, 20)], "sharp, D4, shake", names=[name, "b"]),
                     figures.predictions_figure([prediction(truth=name, title=name, before=[(name, 1.0)])]),
                     plots.curves_figure(rows),
                 ],
@@ -407,7 +407,7 @@ def test_bad_input():
     with pytest.raises(ValueError, match=r"`images` must be arrays \(H, W, 3\)"):
         figures.blurred_figure([photo()[..., 0]], "D4")
     with pytest.raises(ValueError, match="`names` must name each of the 1 images"):
-        figures.blurred_figure([photo()], "D4", ["a", "b"])
+        figures.blurred_figure([photo()], "D4", names=["a", "b"])
     with pytest.raises(ValueError, match="`examples` must hold at least one"):
         figures.predictions_figure([])
     with pytest.raises(

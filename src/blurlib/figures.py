@@ -139,6 +139,7 @@ def _kernel_picture(kernel: np.ndarray, room: int) -> PIL.Image.Image:
 def blurred_figure(
     images: Sequence[np.ndarray],
     blurs: str | Blur | Iterable[str | Blur],
+    *,
     names: Sequence[str] | None = None,
 ) -> Figure:
     """Photographs under each blur: a row a photograph, a column a blur.
@@ -158,7 +159,7 @@ def blurred_figure(
         ImportError: if the extra `report` is not installed.
 
     Example:
-        >>> blurred_figure([np.zeros((24, 32, 3), np.uint8)], "sharp, D4", ["black"]).alt
+        >>> blurred_figure([np.zeros((24, 32, 3), np.uint8)], "sharp, D4", names=["black"]).alt
         'Photographs (black) under sharp and D4.'
     """
     values = parse_list(blurs)

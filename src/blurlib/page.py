@@ -175,7 +175,7 @@ def markup(macro: str, **values: Any) -> str:
 
     Args:
         macro: its name.
-        values: its arguments.
+        **values: its arguments.
 
     Returns:
         HTML.

@@ -66,39 +66,30 @@ def report_page(
     rows = _rows(report, before, comparison)
     settings = report.get("settings") or {}
     compared = any(row["before"] for row in rows)
-    names = list(dict.fromkeys(row["blur"] for row in rows))
-    main = Section(
-        title="Accuracy under blur",
-        text=_METRICS,
-        parts=[
-            _main_table(rows, comparison),
-            curves_figure(rows, level=(comparison or {}).get("level", 0.95)),
-        ],
-    )
-    known = [name for name in names if name != "sharp"]
-    sections = [main]
-    if known:
-        sections.append(
-            Section(
-                title="The blurs", text=_BLURS.format(**_side_of(settings)), parts=[kernels_figure(known)]
-            )
-        )
-    details = [_records_table(report, "after fine-tuning" if before is not None else "")]
+    plots = curves_figure(rows, level=(comparison or {}).get("level", 0.95))
+    if compared:
+        first: list[Figure | Table] = [_main_table(rows, comparison), plots]
+        details = [_records_table(report, "after fine-tuning")]
+    else:
+        first = [_records_table(report, "after fine-tuning" if before else ""), plots]
+        details = []
     if before is not None:
         details.append(_records_table(before, "before fine-tuning"))
     if comparison is not None:
         details.append(_changes_table(comparison))
-    sections.append(Section(title="All numbers", parts=details))
-    sections.append(
-        Section(
-            title="Settings",
-            text=_SETTINGS,
-            parts=[_settings_table(settings, (before or {}).get("settings"))],
-        )
-    )
+    sections = [Section(title="Accuracy under blur", text=_METRICS, parts=first)]
+    known = [blur for blur in dict.fromkeys(row["blur"] for row in rows) if blur != "sharp"]
+    if known:
+        text = _BLURS.format(**_side_of(settings))
+        sections.append(Section(title="The blurs", text=text, parts=[kernels_figure(known)]))
+    if details:
+        sections.append(Section(title="All numbers", parts=details))
+    table = _settings_table(settings, (before or {}).get("settings"))
+    sections.append(Section(title="Settings", text=_SETTINGS, parts=[table]))
+    alone = f"{settings.get('model', 'A network')} under blur"
     return write_page(
         path,
-        title=title or ("Before and after fine-tuning on blur" if compared else "Accuracy under blur"),
+        title=title or ("Before and after fine-tuning on blur" if compared else alone),
         lead=_finding(rows),
         sections=sections,
         facts=_facts(report, comparison),
