@@ -19,7 +19,7 @@ __all__ = ["Code", "Figure", "Section", "Table", "markup", "write_page"]
 
 REMEDY = 'install the extra with: pip install "blurlib[report]"'
 
-_NUMBER = re.compile(r"[-+\u2212]?\d[\d,]*(\.\d+)?( ?%)?( \[.*\])?|[-\u2013\u2014]|")
+_NUMBER = re.compile(r"[-+\u2212]?\d[\d,]*(\.\d+|(\+\d+)+)?( ?%)?( \[.*\])?|[-\u2013\u2014]|")
 _INTERVAL = re.compile(r"(.*\S) (\[[^\[\]]*\])")
 
 
