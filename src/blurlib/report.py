@@ -34,6 +34,7 @@ def report_page(
     before: Mapping[str, Any] | None = None,
     comparison: Mapping[str, Any] | None = None,
     title: str | None = None,
+    sections: Sequence[Section] = (),
 ) -> Path:
     """The page of an evaluation: the main finding, tables, plots, kernels, every setting.
 
@@ -43,6 +44,7 @@ def report_page(
         before: likewise, of the original network.
         comparison: `Comparison.to_dict()` of the two, for changes with intervals and recovered shares.
         title: of the page.
+        sections: more of them, shown after the main result.
 
     Returns:
         The file.
@@ -77,21 +79,21 @@ def report_page(
         details.append(_records_table(before, "before fine-tuning"))
     if comparison is not None:
         details.append(_changes_table(comparison))
-    sections = [Section(title="Accuracy under blur", text=_METRICS, parts=first)]
+    parts = [Section(title="Accuracy under blur", text=_METRICS, parts=first), *sections]
     known = [blur for blur in dict.fromkeys(row["blur"] for row in rows) if blur != "sharp"]
     if known:
         text = _BLURS.format(**_side_of(settings))
-        sections.append(Section(title="The blurs", text=text, parts=[kernels_figure(known)]))
+        parts.append(Section(title="The blurs", text=text, parts=[kernels_figure(known)]))
     if details:
-        sections.append(Section(title="All numbers", parts=details))
+        parts.append(Section(title="All numbers", parts=details))
     table = _settings_table(settings, (before or {}).get("settings"))
-    sections.append(Section(title="Settings", text=_SETTINGS, parts=[table]))
+    parts.append(Section(title="Settings", text=_SETTINGS, parts=[table]))
     alone = f"{settings.get('model', 'A network')} under blur"
     return write_page(
         path,
         title=title or ("Before and after fine-tuning on blur" if compared else alone),
         lead=_finding(rows),
-        sections=sections,
+        sections=parts,
         facts=_facts(report, comparison),
     )
 
