@@ -106,6 +106,17 @@ def network(classes: int, *, seed: int = 0) -> nn.Module:
     return model.to(memory_format=torch.channels_last)  # the faster one on CPUs
 
 
+_QUICK = DemoSettings(
+    training_crops=32,
+    validation_crops=32,
+    epochs=(1,),
+    lr=(0.05,),
+    tuning_epochs=(1,),
+    tuning_lr=(0.02,),
+    blurs="sharp, D8, shake",
+)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trained:
     """What one seed of the example gives.
@@ -137,8 +148,10 @@ def train(settings: DemoSettings | None = None, *, seed: int = 0, progress: bool
         Networks, reports and their comparison.
 
     Example:
-        >>> tiny = DemoSettings(training_crops=16, validation_crops=16, epochs=(1,), lr=(0.1,),
-        ...                     tuning_epochs=(1,), tuning_lr=(0.1,), blurs="sharp, D8")
+        >>> tiny = DemoSettings(
+        ...     training_crops=16, validation_crops=16, blurs="sharp, D8",
+        ...     epochs=(1,), lr=(0.1,), tuning_epochs=(1,), tuning_lr=(0.1,),
+        ... )
         >>> train(tiny, progress=False).reports["mix"]["D8"].count
         16
     """
@@ -150,7 +163,7 @@ def train(settings: DemoSettings | None = None, *, seed: int = 0, progress: bool
 
     def step(title: str, work: Any) -> Any:
         if progress:
-            print(f"\n{title}", flush=True)  # noqa: T201  # the example talks to its user
+            print(f"\n{title}", flush=True)
         started = time.perf_counter()
         result = work()
         seconds[title] = round(time.perf_counter() - started, 1)
@@ -158,9 +171,20 @@ def train(settings: DemoSettings | None = None, *, seed: int = 0, progress: bool
 
     def tuned(model: nn.Module, blur: str, epochs: tuple[int, ...], lr: tuple[float, ...], draw: int) -> Any:
         return finetune(
-            model, learn, blur=blur, epochs=epochs, lr=lr, batch_size=numbers.batch_size, weight_decay=5e-4,
-            network_side=numbers.network_side, crop=numbers.crop, hflip=0.5, seed=draw, progress=progress, **view,
-        ).model  # fmt: skip
+            model,
+            learn,
+            blur=blur,
+            epochs=epochs,
+            lr=lr,
+            batch_size=numbers.batch_size,
+            weight_decay=5e-4,
+            hflip=0.5,
+            network_side=numbers.network_side,
+            crop=numbers.crop,
+            seed=draw,
+            progress=progress,
+            **view,
+        ).model
 
     def measured(model: nn.Module) -> BlurReport:
         return evaluate(
@@ -190,15 +214,13 @@ def train(settings: DemoSettings | None = None, *, seed: int = 0, progress: bool
     )
 
 
-def run(
-    out: str | Path, *, seed: int = 0, settings: DemoSettings | None = None, progress: bool = True
-) -> Path:
+def run(out: str | Path, *, seed: int = 0, quick: bool = False, progress: bool = True) -> Path:
     """The whole example: trains, prints the table, writes one page and the records it was made from.
 
     Args:
         out: folder for index.html and the reports; it is made where it is missing.
         seed: of everything random.
-        settings: every number; None takes the defaults.
+        quick: a run of seconds that learns nothing, to see that all works.
         progress: print the steps and show progress bars.
 
     Returns:
@@ -210,10 +232,8 @@ def run(
 
     Example:
         >>> import tempfile
-        >>> tiny = DemoSettings(training_crops=16, validation_crops=16, epochs=(1,), lr=(0.1,),
-        ...                     tuning_epochs=(1,), tuning_lr=(0.1,), blurs="sharp, D8")
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     run(folder, settings=tiny, progress=False).name
+        ...     run(folder, quick=True, progress=False).name
         'index.html'
     """
     folder = Path(out)
@@ -221,16 +241,14 @@ def run(
         raise ValueError(f"`out` must be a folder, got the file {str(folder)!r}; name another")
     folder.mkdir(parents=True, exist_ok=True)  # before minutes of work, not after
     started = time.perf_counter()
-    trained = train(settings, seed=seed, progress=progress)
+    trained = train(_QUICK if quick else None, seed=seed, progress=progress)
     for name, report in trained.reports.items():
         report.save(folder / "reports" / name)
     page = _page(folder / "index.html", trained, seed)
     if progress:
         print(f"\n{trained.comparison.table()}\n")
-        # Kilobytes on Linux, bytes on macOS.
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
-            2**20 if sys.platform != "darwin" else 2**30
-        )
+        unit = 2**30 if sys.platform == "darwin" else 2**20  # bytes there, kilobytes on Linux
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
         print(f"{time.perf_counter() - started:.0f} s, {peak:.1f} GB of memory at most in this process")
         print(f"The page: {page}")
     return page
