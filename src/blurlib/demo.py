@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .blurs import OwnShake, describe, own_shake, parse, parse_list
+from .blurs import OwnShake, own_shake, parse, parse_list
 from .comparison import Comparison
 from .evaluation import evaluate
 from .protocol import blurred, evaluation_views, normalised, to_canonical
@@ -343,7 +343,7 @@ def _examples(trained: Trained, check: Crops, count: int = 3) -> list[Any]:
     return [
         Prediction(
             image=_seen(check, index, blur, trained.settings),
-            title=describe(parse(blur)),
+            title=blur,
             truth=check.classes[check.targets[index]],
             before=_top(trained.networks["original"], check, index, blur, trained.settings),
             after=_top(trained.networks["mix"], check, index, blur, trained.settings),
