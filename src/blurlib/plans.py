@@ -86,9 +86,8 @@ def _plan_of(data: bytes, height: int, width: int, arithmetic: str) -> Plan:
     weights = lying[lying != 0]
     if size == (1, 1) and weights[0] == 1.0:
         return Plan(kind="copy", window=size)
-    change = np.diff(
-        np.pad(lying, ((1, 1), (0, 0))), axis=0
-    )  # row i of it: what a step down drops of row i - 1
+    # Row i of the change: what a step down takes off row i - 1 of the strip.
+    change = np.diff(np.pad(lying, ((1, 1), (0, 0))), axis=0)
     moves = np.argwhere(change)
     real = np.float64 if arithmetic == "double" or max(size) > 128 else np.float32
     tap_cost = _PS_FLOAT64 if real is np.float64 else _PS_FLOAT32
@@ -131,6 +130,8 @@ def _integer_plan(lying: np.ndarray) -> tuple[Plan | None, float]:
         leave = enter = np.empty((0, 2), np.int64)
     ring_image = np.where(core != 0, 0.0, lying)
     ring, ring_weights = np.argwhere(ring_image), ring_image[ring_image != 0].astype(np.float32)
+    if not flat and not len(ring):  # equal taps whose sum is not quite 1: their mean would be another result
+        return None, np.inf
     cost = _PS_INTEGER * (2 * len(enter) or n) + _PS_FLOAT32 * len(ring)
     arrays = (np.argwhere(core), enter, leave, ring, ring_weights)
     return Plan(kind="integer", window=lying.shape, arrays=arrays, weight=float(weight)), cost
