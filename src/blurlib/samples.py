@@ -23,17 +23,17 @@ _SOURCES = {
     "cat": ("skimage", "chelsea.png", "Stéfan van der Walt, CC0"),
     "coffee": ("skimage", "coffee.png", "Rachel Michetti, CC0"),
     "coins": ("skimage", "coins.png", "Brooklyn Museum, no known restrictions"),
-    "flower": ("sklearn", "flower.jpg", "dany13, CC BY 2.0"),
+    "flower": ("sklearn", "flower.jpg", "vultilion, CC BY 2.0"),
     "galaxies": ("skimage", "hubble_deep_field.jpg", "NASA, public domain"),
     "grass": ("skimage", "grass.png", "linolafett, CC0"),
     "gravel": ("skimage", "gravel.png", "CC0 Textures"),
-    "motorcycle": ("skimage", "motorcycle_left.png", "Middlebury stereo data, CC0"),
-    "page": ("skimage", "page.png", "the scikit-image authors, CC0"),
+    "motorcycle": ("skimage", "motorcycle_left.png", "Middlebury stereo benchmark 2014, Scharstein et al."),
+    "page": ("skimage", "page.png", "from scikit-image's test images"),
     "photographer": ("skimage", "camera.png", "Lav Varshney, CC0"),
-    "retina": ("skimage", "retina.jpg", "public domain"),
-    "rocket": ("skimage", "rocket.jpg", "SpaceX, CC0"),
+    "retina": ("skimage", "retina.jpg", "Mikael Häggström, CC0"),
+    "rocket": ("skimage", "rocket.jpg", "SpaceX, public domain"),
     "temple": ("sklearn", "china.jpg", "danielbuechele, CC BY 2.0"),
-    "tissue": ("skimage", "ihc.png", "Human Protein Atlas, public domain"),
+    "tissue": ("skimage", "ihc.png", "Center for Microscopy and Molecular Imaging, no known restrictions"),
 }
 _FOLDERS = {"skimage": ("skimage", "data"), "sklearn": ("sklearn.datasets", "images")}
 
