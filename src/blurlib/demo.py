@@ -304,8 +304,8 @@ _DONE = """
 Sixteen photographs that ship inside scikit-image and scikit-learn are cut into crops, and a small network
 learns to tell from which photograph a crop is. Training crops come from the upper left and the lower right
 quarter of each photograph, validation crops from the two other quarters: no pixel is in both. Colour and mean
-brightness are removed, since they would give the photograph away. The smallest photographs (page, cat, coins) are enlarged
-up to 2.1 times and a little soft even where the table says sharp.
+brightness are removed, since they would give the photograph away. The smallest photographs (page, cat, coins)
+are enlarged up to 2.1 times and a little soft even where the table says sharp.
 
 The network learns on sharp crops. From there one copy is fine-tuned on the mix, and another, the control, for
 as many steps on sharp crops alone, so that more training is not mistaken for robustness. Blurs are defined at
