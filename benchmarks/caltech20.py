@@ -35,7 +35,7 @@ RECORDS = Path(__file__).parent / "records" / "caltech20"
 CLASSES = 20
 MIX = "sharp + D2 + D4 + D6 + D8"
 BLURS = "sharp, D4, D8, D12, D16, G8, shake"
-# Side 183 and crop 160 cost a quarter of 256 and 224; their quotient, and with it what a crop shows, is the same.
+# Side 183 and crop 160 cost a quarter of 256 and 224; their quotient, so what a crop shows, is the same.
 VIEW: dict[str, Any] = {"crop": 160, "mean": (0.498,) * 3, "std": (0.502,) * 3}
 # Candidates, compared by `choose` (records/caltech20/choice.json), and what was chosen.
 TRAINING: dict[str, dict[str, Any]] = {
