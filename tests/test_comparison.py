@@ -167,7 +167,7 @@ def test_losses_that_reach_zero_leave_the_share_unbounded():
     comparison = compare_records([AFTER], [BEFORE])
     row = comparison.rows[2]
     object.__setattr__(row.top1, "recovered_interval", (0.5, np.inf))
-    assert "[50, inf]" in comparison.table()
+    assert "[50, ∞]" in comparison.table()
     plain = json.loads(comparison.to_json())
     assert plain["rows"][2]["top1"]["recovered_interval"] == [0.5, None]
 

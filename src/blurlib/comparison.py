@@ -16,7 +16,18 @@ import numpy as np
 
 from . import bootstrap
 from .metrics import Record, find
-from .tables import markdown_table, plain_table, sides_text, written
+from .tables import (
+    markdown_table,
+    nats,
+    percent,
+    plain_table,
+    points,
+    share,
+    sides_text,
+    signed_nats,
+    with_interval,
+    written,
+)
 
 __all__ = ["Change", "Comparison", "ComparisonRow", "compare_records"]
 
@@ -212,7 +223,7 @@ class Comparison:
         header += [f"{title}{': ' + arrow if name == 'top1' else ''}" for name, title in _TITLES.items()]
         for row, line in zip(self.rows, cells, strict=True):
             for name in _METRICS:
-                change, style = getattr(row, name), _percent if name.startswith("top") else _nats
+                change, style = getattr(row, name), percent if name.startswith("top") else nats
                 tail = "" if change.control is None else f" ({style(change.control)})"
                 line.append(f"{style(change.before)} -> {style(change.after)}{tail}")
         return header, cells
@@ -221,38 +232,12 @@ class Comparison:
         header, cells = self._conditions()
         header += ["top-1 points", "top-5 points", "cross-entropy", "top-1 recovered %", "top-5 recovered %"]
         for row, line in zip(self.rows, cells, strict=True):
-            for name, style in (("top1", _points), ("top5", _points), ("cross_entropy", _signed_nats)):
+            for name, style in (("top1", points), ("top5", points), ("cross_entropy", signed_nats)):
                 change = getattr(row, name)
-                line.append(_with_interval(change.difference, change.difference_interval, style))
+                line.append(with_interval(change.difference, change.difference_interval, style))
             for change in (row.top1, row.top5):
-                line.append(_with_interval(change.recovered, change.recovered_interval, _share))
+                line.append(with_interval(change.recovered, change.recovered_interval, share))
         return header, cells
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f}"
-
-
-def _nats(value: float) -> str:
-    return f"{value:.2f}"
-
-
-def _points(value: float) -> str:
-    return f"{100 * value:+.1f}"
-
-
-def _signed_nats(value: float) -> str:
-    return f"{value:+.2f}"
-
-
-def _share(value: float) -> str:
-    return f"{100 * value:.0f}"
-
-
-def _with_interval(value: float | None, interval: tuple[float, float] | None, style: Any) -> str:
-    if value is None or interval is None:
-        return "-"
-    return f"{style(value)} [{style(interval[0])}, {style(interval[1])}]"
 
 
 def compare_records(

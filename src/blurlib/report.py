@@ -10,7 +10,7 @@ from .blurs import OwnShake, describe, parse
 from .figures import Prediction, blurred_figure, kernels_figure, predictions_figure
 from .page import Code, Figure, Section, Table, write_page
 from .plots import curves_figure
-from .tables import sides_text
+from .tables import nats, percent, points, share, sides_text, signed_nats, with_interval
 
 __all__ = [
     "Code",
@@ -158,35 +158,6 @@ def _several(rows: Sequence[Mapping[str, Any]]) -> bool:
     return len({tuple(row["sides"]) for row in rows}) > 1
 
 
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f}"
-
-
-def _points(value: float) -> str:
-    return f"{100 * value:+.1f}"
-
-
-def _nats(value: float) -> str:
-    return f"{value:.2f}"
-
-
-def _signed_nats(value: float) -> str:
-    return f"{value:+.2f}"
-
-
-def _share(value: float) -> str:
-    return f"{100 * value:.0f}"
-
-
-def _spread(value: float | None, interval: Sequence[float | None] | None, style: Any) -> str:
-    """A value and its interval; an open end of it is an infinity that JSON does not hold."""
-    if value is None or interval is None:
-        return "-"
-    low, high = interval
-    ends = ["\u2212∞" if low is None else style(low), "∞" if high is None else style(high)]
-    return f"{style(value)} [{', '.join(ends)}]"
-
-
 def _main_table(rows: Sequence[Mapping[str, Any]], comparison: Mapping[str, Any] | None) -> Table:
     several = _several(rows)
     roles = [role for role in ("before", "control", "after") if any(row[role] for row in rows)]
@@ -202,17 +173,19 @@ def _main_table(rows: Sequence[Mapping[str, Any]], comparison: Mapping[str, Any]
     lines = []
     for row in rows:
         line = _name(row, several=several)
-        line += [_percent(row[role]["top1"]) if row[role] else "-" for role in roles]
+        line += [percent(row[role]["top1"]) if row[role] else "-" for role in roles]
         change = row["changes"].get("top1")
         if not alone:
             if change:
-                line.append(_spread(change["difference"], change["difference_interval"], _points))
+                line.append(with_interval(change["difference"], change["difference_interval"], points))
             else:
-                line.append(_points(row["after"]["top1"] - row["before"]["top1"]) if row["before"] else "-")
+                line.append(points(row["after"]["top1"] - row["before"]["top1"]) if row["before"] else "-")
         if comparison is not None:
-            line.append(_spread(change["recovered"], change["recovered_interval"], _share) if change else "-")
+            line.append(
+                with_interval(change["recovered"], change["recovered_interval"], share) if change else "-"
+            )
         for metric in ("entropy", "cross_entropy"):
-            line += [_nats(row[role][metric]) if row[role] else "-" for role in roles]
+            line += [nats(row[role][metric]) if row[role] else "-" for role in roles]
         lines.append(line)
     return Table(header=header, rows=lines, caption=_legend(rows, comparison))
 
@@ -249,9 +222,9 @@ def _records_table(report: Mapping[str, Any], when: str) -> Table:
     lines = [
         [
             *_name(r, several=several),
-            *(_percent(r[name]) for name in ("top1", "top5")),
+            *(percent(r[name]) for name in ("top1", "top5")),
             *(f"{r[name]:.3f}" for name in ("entropy", "cross_entropy")),
-            _percent(r["ece"]),
+            percent(r["ece"]),
             str(r["count"]),
             str(r.get("skipped", 0)),
         ]
@@ -274,10 +247,10 @@ def _changes_table(comparison: Mapping[str, Any]) -> Table:
     lines = []
     for row in rows:
         line = _name(row, several=several)
-        for name, style in (("top5", _points), ("entropy", _signed_nats), ("cross_entropy", _signed_nats)):
-            line.append(_spread(row[name]["difference"], row[name]["difference_interval"], style))
+        for name, style in (("top5", points), ("entropy", signed_nats), ("cross_entropy", signed_nats)):
+            line.append(with_interval(row[name]["difference"], row[name]["difference_interval"], style))
         for name in ("top5", "cross_entropy"):
-            line.append(_spread(row[name]["recovered"], row[name]["recovered_interval"], _share))
+            line.append(with_interval(row[name]["recovered"], row[name]["recovered_interval"], share))
         lines.append(line)
     runs = ", ".join(f"{count} {role}" for role, count in comparison["runs"].items() if count)
     return Table(
@@ -295,7 +268,7 @@ def _finding(rows: Sequence[Mapping[str, Any]]) -> str:
     sharp = {row["sides"]: row for row in rows if row["blur"] == "sharp"}
     blurred = [row for row in rows if row["blur"] != "sharp"]
     if not blurred:
-        return f"Top-1 accuracy on sharp images is {_percent(rows[0]['after']['top1'])} %."
+        return f"Top-1 accuracy on sharp images is {percent(rows[0]['after']['top1'])} %."
     role = "before" if any(row["before"] for row in blurred) else "after"
     measured = [row for row in blurred if row[role]]
     worst = min(measured, key=lambda row: row[role]["top1"])
@@ -306,28 +279,28 @@ def _finding(rows: Sequence[Mapping[str, Any]]) -> str:
     reference = sharp.get(worst["sides"])
     if role == "after":
         if reference is None:
-            return f"Under {where}, top-1 accuracy is {_percent(worst['after']['top1'])} %."
+            return f"Under {where}, top-1 accuracy is {percent(worst['after']['top1'])} %."
         lost = 100 * (reference["after"]["top1"] - worst["after"]["top1"])
         return (
-            f"Blur costs up to {lost:.1f} points: top-1 accuracy is {_percent(reference['after']['top1'])} % "
-            f"on sharp images and {_percent(worst['after']['top1'])} % under {where}."
+            f"Blur costs up to {lost:.1f} points: top-1 accuracy is {percent(reference['after']['top1'])} % "
+            f"on sharp images and {percent(worst['after']['top1'])} % under {where}."
         )
     text = (
-        f"Under {where}, top-1 accuracy went from {_percent(worst['before']['top1'])} % to "
-        f"{_percent(worst['after']['top1'])} % by fine-tuning"
+        f"Under {where}, top-1 accuracy went from {percent(worst['before']['top1'])} % to "
+        f"{percent(worst['after']['top1'])} % by fine-tuning"
     )
     if worst["control"]:
         text += (
-            f", where training for as long on sharp images alone gave {_percent(worst['control']['top1'])} %"
+            f", where training for as long on sharp images alone gave {percent(worst['control']['top1'])} %"
         )
     recovered = worst["changes"].get("top1", {}).get("recovered")
     if recovered is not None:
-        text += f": {_share(recovered)} % of what blur had cost came back"
+        text += f": {share(recovered)} % of what blur had cost came back"
     text += "."
     if reference is not None and reference["before"]:
         text += (
-            f" On sharp images it was {_percent(reference['before']['top1'])} % and is "
-            f"{_percent(reference['after']['top1'])} %."
+            f" On sharp images it was {percent(reference['before']['top1'])} % and is "
+            f"{percent(reference['after']['top1'])} %."
         )
     return text
 

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-__all__ = ["csv_table", "markdown_table", "plain_table", "sides_text", "written"]
+__all__ = [
+    "csv_table",
+    "markdown_table",
+    "nats",
+    "percent",
+    "plain_table",
+    "points",
+    "share",
+    "sides_text",
+    "signed_nats",
+    "with_interval",
+    "written",
+]
 
 
 def plain_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -117,3 +130,78 @@ def written(text: str, path: str | Path | None = None) -> str:
         aside.write_text(text, encoding="utf-8", newline="\n")
         aside.replace(target)
     return text
+
+
+def percent(value: float) -> str:
+    """A fraction in percent.
+
+    Example:
+        >>> percent(0.4)
+        '40.0'
+    """
+    return f"{100 * value:.1f}"
+
+
+def points(value: float) -> str:
+    """A change of a fraction in percentage points.
+
+    Example:
+        >>> points(0.012)
+        '+1.2'
+    """
+    return f"{100 * value:+.1f}"
+
+
+def nats(value: float) -> str:
+    """An entropy or cross-entropy.
+
+    Example:
+        >>> nats(0.128)
+        '0.13'
+    """
+    return f"{value:.2f}"
+
+
+def signed_nats(value: float) -> str:
+    """A change of an entropy or cross-entropy.
+
+    Example:
+        >>> signed_nats(0.128)
+        '+0.13'
+    """
+    return f"{value:+.2f}"
+
+
+def share(value: float) -> str:
+    """A recovered share in percent.
+
+    Example:
+        >>> share(0.5)
+        '50'
+    """
+    return f"{100 * value:.0f}"
+
+
+def with_interval(
+    value: float | None, interval: Sequence[float | None] | None, style: Callable[[float], str]
+) -> str:
+    """A value and its interval in brackets.
+
+    Args:
+        value: the value; None where it is not defined.
+        interval: its ends; an end without bound is infinite, or None where it comes from JSON.
+        style: how a number is written.
+
+    Returns:
+        Such as "50 [41, 59]", or "-" where there is no value.
+
+    Example:
+        >>> with_interval(0.5, (0.41, float("inf")), share), with_interval(None, None, share)
+        ('50 [41, ∞]', '-')
+    """
+    if value is None or interval is None:
+        return "-"
+    low, high = interval
+    first = "\u2212∞" if low is None or math.isinf(low) else style(low)
+    last = "∞" if high is None or math.isinf(high) else style(high)
+    return f"{style(value)} [{first}, {last}]"
