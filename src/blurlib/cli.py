@@ -144,11 +144,10 @@ def demo(
     """
     from .demo import run
 
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"`--out` must be a folder, got the file {str(out)!r}; name another")
     with _stopping(out):
         page = run(out, seed=seed, quick=quick, progress=progress)
-    typer.echo(f"\nOpen {page} in a browser.")
+    if not progress:  # else it has said so
+        typer.echo(f"The page: {page}")
 
 
 # --- blur

@@ -1,0 +1,503 @@
+"""The command line: every option of the functions, what is written, and one clean line for every mistake."""
+
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+import typer
+from PIL import Image
+from torchvision import models
+from typer.testing import CliRunner
+
+import blurlib
+from blurlib import cli
+from blurlib.blurs import own_shake
+from blurlib.records import BlurReport
+from blurlib.transforms import apply
+
+SMALL = ["--crop", "24", "--canonical-side", "32", "--workers", "0", "--no-progress"]
+SEEN = ["--scales", "24", "--blurs", "sharp,D2", *SMALL]
+TRAINED = ["--network-side", "24", "--batch-size", "4", "--epochs", "1", "--lr", "1e-2", *SMALL]
+
+NETWORKS = """
+from torch import nn
+import torch
+
+def tiny():
+    torch.manual_seed(3)
+    pool = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), *pool, nn.Linear(4, 2))
+
+ready = tiny()
+three = 3
+
+def nothing():
+    return None
+"""
+
+
+def run(*arguments, code=0):
+    result = CliRunner().invoke(cli.app, [str(argument) for argument in arguments], prog_name="blurlib")
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
+    return result
+
+
+def noise(width=40, height=30, seed=0):
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def same(path, expected):
+    with Image.open(path) as image:
+        assert image.mode == "RGB" and image.size == expected.size
+        assert np.array_equal(np.asarray(image), np.asarray(expected))
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A working folder with the root `data` and the module `networks`."""
+    for split in ("train", "val"):
+        for label, name in enumerate(("cat", "dog")):
+            folder = tmp_path / "data" / split / name
+            folder.mkdir(parents=True)
+            for number in range(4):
+                noise(seed=10 * label + number).save(folder / f"{number}.png")
+    (tmp_path / "networks.py").write_text(NETWORKS, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "networks", raising=False)
+    yield tmp_path
+    sys.modules.pop("networks", None)
+
+
+# --- help
+
+
+def commands():
+    return typer.main.get_command(cli.app).commands
+
+
+@pytest.mark.parametrize("name", ["demo", "blur", "evaluate", "finetune", "report"])
+def test_help_has_examples_that_parse(name, monkeypatch):
+    monkeypatch.setenv("TERMINAL_WIDTH", "80")
+    text = run(name, "--help").output
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
+    shown = re.findall(rf"^ +(?:torchrun .*-m )?blurlib {name}\b((?:.*\\\s*\n)*.*)$", text, re.MULTILINE)
+    assert shown, f"`blurlib {name} --help` has no example"
+    known = {option for parameter in commands()[name].params for option in parameter.opts}
+    for words in shown:
+        assert set(re.findall(r"(?<=\s)--?[a-z][\w-]*", words)) <= known
+
+
+def test_help_of_the_whole_lists_the_commands():
+    text = run("--help").output
+    assert set(commands()) == {"demo", "blur", "evaluate", "finetune", "report"}
+    assert all(f" {name} " in text for name in commands())
+    assert "blurlib demo --out" in text
+
+
+@pytest.mark.parametrize("name", ["evaluate", "finetune"])
+def test_every_parameter_of_the_function_is_an_option(name):
+    options = {parameter.name: parameter for parameter in commands()[name].params}
+    function = inspect.signature(getattr(blurlib, name)).parameters
+    # --output is asked for where a network would be lost without it; --arch and --classes name the network.
+    extra = {"arch", "classes", "help"}
+    assert set(options) - extra == set(function) - extra
+    for parameter in list(function.values())[2:]:
+        given = options[parameter.name].default
+        if parameter.name == "output":
+            continue
+        if isinstance(given, (list, tuple)):
+            given = [type(np.atleast_1d(parameter.default)[0].item())(x) for x in ",".join(given).split(",")]
+            assert given == np.atleast_1d(parameter.default).tolist(), parameter.name
+        else:
+            assert given == parameter.default, parameter.name
+
+
+def test_version_by_every_door():
+    expected = f"blurlib {blurlib.__version__}\n"
+    assert run("--version").output == expected
+    result = subprocess.run(
+        [sys.executable, "-m", "blurlib", "--version"], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == expected
+
+
+def test_a_mistyped_command_or_option_is_explained():
+    assert "No such command" in run("blurr", code=2).output
+    assert "No such option" in run("blur", "a.png", "--blurr", "D8", "-o", "b.png", code=2).output
+    assert "--output" in run("finetune", "networks:tiny", "data", code=2).output
+
+
+# --- blur
+
+
+@pytest.mark.parametrize(("at", "scale"), [((), 30 / 384), (("--at", 15), 2.0), (("--at", "image"), 1.0)])
+def test_blur_scales_the_kernel_to_the_photograph(tmp_path, at, scale):
+    noise().save(tmp_path / "in.png")
+    output = run("blur", tmp_path / "in.png", "--blur", "D4", "-o", tmp_path / "out.png", *at).output
+    same(tmp_path / "out.png", apply(noise(), "D4", scale=scale))
+    assert "D4 in pixels of the photograph" in output if scale == 1.0 else f"scaled by {scale:.3g}" in output
+    assert "40 x 30 px" in output
+
+
+def test_blur_takes_border_and_format(tmp_path):
+    noise().save(tmp_path / "in.png")
+    run(
+        "blur",
+        tmp_path / "in.png",
+        "-b",
+        "G2",
+        "-o",
+        tmp_path / "a.bmp",
+        "--at",
+        "image",
+        "--border",
+        "zeros",
+    )
+    same(tmp_path / "a.bmp", apply(noise(), "G2", border="zeros"))
+    run("blur", tmp_path / "in.png", "-b", "G2", "-o", tmp_path / "new" / "b.JPG", "--at", "image")
+    apply(noise(), "G2").save(tmp_path / "expected.jpg", quality=95)
+    assert (tmp_path / "new" / "b.JPG").read_bytes() == (tmp_path / "expected.jpg").read_bytes()
+
+
+def test_blur_turns_photographs_upright_and_keeps_their_colour_profile(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    noise().save(tmp_path / "in.png", exif=exif, icc_profile=b"a profile")
+    run("blur", tmp_path / "in.png", "-b", "H3", "-o", tmp_path / "out.png", "--at", "image")
+    same(tmp_path / "out.png", apply(noise().transpose(Image.Transpose.ROTATE_270), "H3"))
+    with Image.open(tmp_path / "out.png") as image:
+        assert image.info["icc_profile"] == b"a profile"
+        assert image.getexif().get(0x0112, 1) == 1
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "I;16", "RGBA"])
+def test_blur_takes_every_mode(tmp_path, mode):
+    deep = Image.fromarray(np.full((6, 9), 25700, np.uint16))
+    image = deep if mode == "I;16" else noise(9, 6).convert(mode)
+    if mode == "RGBA":
+        image.putalpha(0)
+    image.save(tmp_path / "in.tiff")
+    run("blur", tmp_path / "in.tiff", "-b", "D1", "-o", tmp_path / "out.png", "--at", "image")
+    with Image.open(tmp_path / "out.png") as out:
+        assert out.mode == "RGB" and out.size == (9, 6)
+        if mode in ("I;16", "RGBA"):
+            assert out.getextrema() == (((100, 100),) if mode == "I;16" else ((255, 255),)) * 3
+
+
+def test_blur_of_a_folder_keeps_its_structure_and_shakes_by_place(tmp_path):
+    names = ["a.png", "b.PNG", "deep/er/c.bmp", "z.png"]
+    for seed, name in enumerate(names):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        noise(seed=seed).save(tmp_path / "in" / name)
+    (tmp_path / "in" / "notes.txt").write_text("not an image", encoding="utf-8")
+    (tmp_path / "in" / ".hidden.png").write_bytes(b"")
+    output = run(
+        "blur", tmp_path / "in", "-b", "shake", "-o", tmp_path / "out", "--at", "image", "--seed", 5
+    ).output
+    written = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.*"))
+    assert written == sorted(str(Path(name)) for name in names)
+    for index, name in enumerate(names):
+        same(tmp_path / "out" / name, apply(noise(seed=index), own_shake(index, seed=5)))
+    assert "4 images blurred\n" in output
+
+
+def test_blur_of_a_folder_goes_on_after_broken_files(tmp_path):
+    (tmp_path / "in").mkdir()
+    noise().save(tmp_path / "in" / "b.jpg")
+    whole = (tmp_path / "in" / "b.jpg").read_bytes()
+    (tmp_path / "in" / "a.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "in" / "c.png").write_bytes(b"")
+    result = run("blur", tmp_path / "in", "-b", "D4", "-o", tmp_path / "out", code=1)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["b.jpg"]
+    errors = result.stderr.splitlines()
+    assert len(errors) == 2 and all(line.startswith("error: cannot read ") for line in errors)
+    assert "a.jpg" in errors[0] and "c.png" in errors[1]
+    assert "1 images blurred, 2 could not be" in result.stdout
+
+
+def test_blur_overwrites_by_force_only(tmp_path):
+    for name in ("in/a.png", "in/b.png", "out/b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        noise().save(tmp_path / name)
+    before = (tmp_path / "out" / "b.png").read_bytes()
+    text = run("blur", tmp_path / "in", "-b", "D40", "-o", tmp_path / "out", code=2).output
+    assert "--force" in text and "b.png" in text
+    assert (tmp_path / "out" / "b.png").read_bytes() == before
+    assert not (tmp_path / "out" / "a.png").exists()
+    run("blur", tmp_path / "in", "-b", "D40", "-o", tmp_path / "out", "--force")
+    assert (tmp_path / "out" / "b.png").read_bytes() != before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("in.png", "-b", "disc8", "-o", "out.png"), "did you mean"),
+        (("in.png", "-b", "D-4", "-o", "out.png"), "`radius`"),
+        (("in.png", "-b", "shake", "-o", "out.png"), "S17"),
+        (("none.png", "-b", "D4", "-o", "out.png"), "none.png"),
+        (("in.png", "-b", "D4", "-o", "folder"), str(Path("folder", "in.png"))),
+        (("in.png", "-b", "D4", "-o", "out"), ".png"),
+        (("in.png", "-b", "D4", "-o", "out.doc"), "out.doc"),
+        (("folder", "-b", "D4", "-o", "out"), "got none in"),
+        (("data", "-b", "D4", "-o", "out.png"), "must be a folder"),
+        (("data", "-b", "D4", "-o", "in.png"), "must be a folder"),
+        (("data", "-b", "D4", "-o", "data/out"), "outside"),
+        (("data", "-b", "D4", "-o", "data", "--force"), "outside"),
+        (("in.png", "-b", "D4", "-o", "out.png", "--at", "0"), "--at"),
+        (("in.png", "-b", "D4", "-o", "out.png", "--at", "small"), "small"),
+        (("in.png", "-b", "D4", "-o", "out.png", "--border", "round"), "circular"),
+        (("in.png", "-b", "D900", "-o", "out.png", "--at", "1"), "in.png"),
+        (("empty.png", "-b", "D4", "-o", "out.png"), "not an image"),
+    ],
+)
+def test_blur_refuses_in_one_line(place, arguments, words):
+    noise().save("in.png")
+    Path("folder").mkdir()
+    Path("empty.png").write_bytes(b"")
+    before = sorted(place.rglob("*"))
+    result = run("blur", *arguments, code=2)
+    assert not result.stdout
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+    assert words in result.stderr
+    assert sorted(place.rglob("*")) == before
+
+
+def test_blur_stopped_leaves_whole_files(tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "b.png", "c.png"):
+        noise().save(tmp_path / "in" / name)
+    save = Image.Image.save
+
+    def stop_at_b(image, path, *arguments, **options):
+        save(image, path, *arguments, **options)
+        if "b.png" in str(path):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Image.Image, "save", stop_at_b)
+    result = run("blur", tmp_path / "in", "-b", "D4", "-o", tmp_path / "out", code=130)
+    assert "stopped after 1 of 3" in result.stderr
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
+
+
+# --- evaluate, finetune, report
+
+
+def test_evaluate_prints_and_keeps_what_the_function_measures(place):
+    output = run("evaluate", "networks:tiny", "data", *SEEN, "--output", "runs/a").stdout
+    import networks
+
+    expected = blurlib.evaluate(
+        networks.tiny(),
+        "data",
+        blurs="sharp,D2",
+        scales=24,
+        crop=24,
+        canonical_side=32,
+        workers=0,
+        progress=False,
+    )
+    assert expected.table() in output
+    kept = BlurReport.load("runs/a")
+    assert [record.cross_entropy for record in kept.records] == [r.cross_entropy for r in expected.records]
+    assert "blurlib report runs/a" in output
+
+
+def test_evaluate_reads_lists(place):
+    scales = ["--scales", "24,32+48", "--scales", "48", "--mean", "0.5,0.5,0.5", "--std", "0.2,0.2,0.25"]
+    run("evaluate", "networks:ready", "data", *scales, "--blurs", "D2", *SMALL, "--output", "a", "--limit", 4)
+    report = BlurReport.load("a")
+    assert [record.sides for record in report.records] == [(24,), (32, 48), (48,)]
+    assert report.settings["std"] == [0.2, 0.2, 0.25]
+    assert report.records[0].count == 4
+
+
+def test_finetune_trains_as_the_function_and_its_weights_come_back(place):
+    lists = [
+        "--epochs",
+        "1",
+        "--epochs",
+        "1",
+        "--lr",
+        "1e-2,1e-3",
+        "--trainable",
+        "0.*,4.*",
+        "--hflip",
+        "0.5",
+    ]
+    result = run("finetune", "networks:tiny", "data", *TRAINED[:4], *lists, *SMALL, "--output", "runs/b")
+    assert len(re.findall(r"^epoch \d: lr", result.stdout, re.MULTILINE)) == 2
+    import networks
+
+    expected = blurlib.finetune(
+        networks.tiny(), "data", epochs=(1, 1), lr=(1e-2, 1e-3), network_side=24, batch_size=4, crop=24,
+        hflip=0.5, canonical_side=32, workers=0, progress=False,
+    ).model.state_dict()  # fmt: skip
+    for name in ("model.pt", "checkpoint.pt"):
+        state = torch.load(Path("runs/b") / name, weights_only=True)
+        state = state.get("model", state)
+        assert all(torch.equal(expected[key], state[key]) for key in expected)
+        run(
+            "evaluate", Path("runs/b") / name, "data", "--arch", "networks:tiny", *SEEN, "--output", name[:-3]
+        )
+    assert BlurReport.load("model").to_csv() == BlurReport.load("checkpoint").to_csv()
+    assert "blurlib evaluate runs/b/model.pt data --arch networks:tiny" in result.stdout
+
+
+def test_finetune_resumes(place):
+    run("finetune", "networks:tiny", "data", *TRAINED, "--output", "b")
+    text = run("finetune", "networks:tiny", "data", *TRAINED, "--output", "b", code=2).stderr
+    assert "--resume" in text and "resume=True" not in text
+    assert "epoch 1" in run("finetune", "networks:tiny", "data", *TRAINED, "--output", "b", "--resume").stdout
+
+
+def test_report_shows_compares_and_writes(place):
+    run("evaluate", "networks:tiny", "data", *SEEN, "--output", "a")
+    run("finetune", "networks:tiny", "data", *TRAINED, "--output", "run")
+    run("evaluate", "run/model.pt", "data", "--arch", "networks:tiny", *SEEN, "--output", "b")
+    before, after = BlurReport.load("a"), BlurReport.load("b")
+    assert before.table() in run("report", "a").stdout
+    output = run(
+        "report", "b/report.json", "a", "--control", "a", "--markdown", "x.md", "--html", "new/page.html"
+    ).stdout
+    comparison = after.compare(before, control=before)
+    assert comparison.table() in output
+    assert Path("x.md").read_text(encoding="utf-8") == comparison.to_markdown()
+    page = Path("new/page.html").read_text(encoding="utf-8")
+    assert "<html" in page and "D2" in page
+    assert "BEFORE" in run("report", "b", "--control", "a", code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("evaluate", "resnet81", "data"), "did you mean 'resnet18'"),
+        (("evaluate", "timm:absent", "data"), "pip install timm"),
+        (("evaluate", "networks:absent", "data"), "'absent'"),
+        (("evaluate", "absent:tiny", "data"), "'absent'"),
+        (("evaluate", "networks:three", "data"), "got int"),
+        (("evaluate", "networks:nothing", "data"), "got NoneType"),
+        (("evaluate", "networks:tiny", "data", "--arch", "resnet18"), "--arch"),
+        (("evaluate", "networks:tiny", "data", "--classes", "4"), "--classes"),
+        (("evaluate", "weights.pt", "data"), "--arch"),
+        (("evaluate", "absent.pt", "data", "--arch", "networks:tiny"), "absent.pt"),
+        (("evaluate", "broken.pt", "data", "--arch", "networks:tiny"), "weights_only=True"),
+        (("evaluate", "weights.pt", "data", "--arch", "squeezenet1_1"), "must fit"),
+        (("evaluate", "networks:tiny", "absent"), "'absent'"),
+        (("evaluate", "networks:tiny", "data/val"), "`root`"),
+        (("evaluate", "networks:tiny", "data", "--scales", "24,big"), "--scales"),
+        (("evaluate", "networks:tiny", "data", "--mean", "a,b,c"), "--mean"),
+        (("evaluate", "networks:tiny", "data", "--crops", "six"), "five"),
+        (("evaluate", "networks:tiny", "data", "--crops", "dense"), "--crops five"),
+        (("evaluate", "networks:tiny", "data", "--device", "toaster"), "toaster"),
+        (("finetune", "networks:tiny", "data", "--output", "o", "--epochs", "1"), "`epochs` and `lr`"),
+        (("finetune", "networks:tiny", "data", "--output", "o", "--epochs", "few"), "--epochs"),
+        (("finetune", "networks:tiny", "data", "--output", "o", "--blur", "sharp + Q4"), "did you mean"),
+        (("finetune", "networks:tiny", "data", "--output", "o", "--trainable", "head.*"), "head.*"),
+        (("finetune", "networks:tiny", "data", "--output", "networks.py"), "must be a folder"),
+        (("report", "absent"), "absent"),
+        (("report", "networks.json"), "networks.json"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(place, arguments, words):
+    Path("broken.pt").write_bytes(b"no weights")
+    torch.save({"0.weight": torch.zeros(1)}, "weights.pt")
+    Path("networks.json").write_text("{}", encoding="utf-8")
+    more = ["--workers", "0", "--no-progress"] if arguments[0] != "report" else []
+    result = run(*arguments, *more, code=2)
+    assert not result.stdout
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+    assert words in result.stderr
+    assert len(result.stderr) < 500
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("command", ["evaluate", "finetune"])
+def test_a_broken_image_is_named_wherever_it_is_read(place, command, workers):
+    for split in ("train", "val"):
+        (place / "data" / split / "dog" / "2.png").write_bytes(b"broken")
+    options = [*(SEEN if command == "evaluate" else TRAINED), "--workers", workers]
+    result = run(command, "networks:tiny", "data", *options, "--output", "a", code=2)
+    assert re.fullmatch(r"error: cannot read data.*2\.png: .*--on-error skip.*\n", result.stderr)
+    result = run(command, "networks:tiny", "data", *options, "--output", "b", "--on-error", "skip")
+    assert "skipped" in result.stdout or "1 more could not be read" in result.stdout
+
+
+def test_debug_shows_the_traceback(place):
+    for arguments in (
+        ["--debug", "evaluate", "resnet81", "data"],
+        ["evaluate", "resnet81", "data", "--debug"],
+    ):
+        result = CliRunner().invoke(cli.app, arguments)
+        assert isinstance(result.exception, ValueError) and "resnet81" in str(result.exception)
+
+
+def test_stopping_says_what_is_kept(place, monkeypatch):
+    def stopped(*_, output=None, **__):
+        if output is not None:
+            output.mkdir()
+            (output / "checkpoint.pt").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "evaluate_network", stopped)
+    monkeypatch.setattr(cli, "finetune_network", stopped)
+    text = run("finetune", "networks:tiny", "data", "--output", "a", code=130).stderr
+    assert text == "\nstopped; kept in a: checkpoint.pt; add --resume to go on\n"
+    assert run("evaluate", "networks:tiny", "data", code=130).stderr == "\nstopped; nothing was kept\n"
+    monkeypatch.setattr(BlurReport, "load", stopped)
+    assert run("report", "a", code=130).stderr == "\nstopped\n"
+
+
+def test_a_pretrained_network_gets_other_outputs_and_says_so(monkeypatch):
+    torch.manual_seed(7)
+    stored = models.squeezenet1_1().state_dict()
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: stored)
+    seen = []
+    monkeypatch.setattr(cli, "evaluate_network", lambda network, *_, **__: seen.append(network) or "table")
+    for arguments in (
+        (),
+        ("--classes", 1000),
+        ("--classes", 5),
+        ("--classes", 5),
+        ("--classes", 5, "--seed", 1),
+    ):
+        result = run("evaluate", "squeezenet1_1", "data", *arguments)
+        note = "squeezenet1_1 gets 5 outputs; new, not trained yet: classifier.1.bias, classifier.1.weight"
+        assert result.stderr == (f"note: {note}\n" if 5 in arguments else "")
+    states = [network.state_dict() for network in seen]
+    for state in states:
+        assert all(torch.equal(state[key], stored[key]) for key in stored if not key.startswith("classifier"))
+    heads = [state["classifier.1.weight"] for state in states]
+    assert torch.equal(heads[0], heads[1]) and heads[2].shape[0] == 5
+    assert torch.equal(heads[2], heads[3]) and not torch.equal(heads[3], heads[4])
+
+
+def test_weights_that_do_not_come_are_explained(monkeypatch):
+    def refuse(*_, **__):
+        raise URLError("no network")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
+    for classes in ((), ("--classes", 5)):
+        text = run("evaluate", "squeezenet1_1", "data", *classes, code=2).stderr
+        assert "cannot download the weights of squeezenet1_1" in text and "--arch squeezenet1_1" in text
+
+
+def test_demo_passes_its_options_on(tmp_path, monkeypatch):
+    given = {}
+
+    def fake(out, **options):
+        given.update(options, out=out)
+        return out / "index.html"
+
+    monkeypatch.setattr("blurlib.demo.run", fake)
+    output = run("demo", "--out", tmp_path / "d", "--seed", 3, "--quick", "--no-progress").stdout
+    assert given == {"out": tmp_path / "d", "seed": 3, "quick": True, "progress": False}
+    assert f"The page: {tmp_path / 'd' / 'index.html'}" in output
