@@ -347,9 +347,9 @@ def test_kernels_share_a_scale_and_keep_their_shapes():
     images = Page(figure.image).all("img")
     assert [image["alt"] for image in images] == ["kernel of sharp", "kernel of D8", "kernel of shake"]
     assert len({image["width"] for image in images}) == 1
-    assert "17 by 17" in figure.caption and "cut" not in figure.caption
+    assert "19 by 19" in figure.caption and "cut" not in figure.caption
     wide = figures.kernels_figure("G8, D20")
-    assert "41 by 41" in wide.caption and "cut" in wide.caption
+    assert "43 by 43" in wide.caption and "cut" in wide.caption
 
 
 @pytest.mark.parametrize("room", [5, 17, 33])

@@ -93,7 +93,7 @@ def kernels_figure(blurs: str | Blur | Iterable[str | Blur]) -> Figure:
     """
     values = parse_list(blurs)
     kernels = [(own_shake(0) if isinstance(blur, OwnShake) else blur).kernel().numpy() for blur in values]
-    room = max(17, *(_reach(kernel) for kernel in kernels))
+    room = 2 + max(17, *(_reach(kernel) for kernel in kernels))  # a pixel of darkness around the widest
     tiles = [
         {
             "name": str(blur),
@@ -215,7 +215,7 @@ def predictions_figure(examples: Sequence[Prediction]) -> Figure:
         raise ValueError("`examples` must hold at least one prediction, got none")
     rows: list[dict[str, Any]] = [
         {
-            "title": example.title,
+            "title": example.title.replace(" px", "\u00a0px"),
             "truth": example.truth,
             "photo": {**_photo("image", example.image), "alt": f"{example.truth}, {example.title}"},
             "sides": _sides(example),
