@@ -226,7 +226,7 @@ def _border_map(size: int, pad: int, border: str) -> np.ndarray:
 
 def _blur_cpu(image: Tensor, kernel: Tensor, border: str) -> Tensor:
     if image.dtype in (torch.float16, torch.bfloat16):
-        return _blur_cpu(image.float(), kernel, border).to(image.dtype)
+        return _empty_like(image).copy_(_blur_cpu(image.float(), kernel, border))
     plans = [plan(each, image.dtype) for each in (kernel if kernel.ndim == 3 else kernel[None])]
     if not image.numel():
         return _empty_like(image)
@@ -365,9 +365,9 @@ def _convolve_direct(image: Tensor, kernel: Tensor, border: str) -> Tensor:
     count = kernel.shape[0] if kernel.ndim == 3 else 1
     # Groups share a kernel: (planes of an image, one kernel each) as channels of one picture.
     planes = padded.reshape(count, -1, *padded.shape[-2:]).transpose(0, 1)
-    with torch.backends.cudnn.flags(
-        enabled=True, allow_tf32=False
-    ):  # tf32 would round the weights to 10 bits
+    # Neither tf32 nor an amp block around the call may round the weights.
+    exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    with exact, torch.autocast(image.device.type, enabled=False):
         sums = torch.nn.functional.conv2d(planes, flipped.reshape(count, 1, height, width), groups=count)
     return sums.transpose(0, 1).reshape(image.shape)
 

@@ -162,7 +162,11 @@ class BlurMixSampler:
         Raises:
             ValueError: if `index` or `epoch` is negative.
         """
-        key = (int(epoch), int(index), _DRAW)
+        key = (
+            kernels.check_integer("epoch", epoch, low=0, high=2**62),
+            kernels.check_integer("index", index, low=0, high=2**62),
+            _DRAW,
+        )
         which, inner = randomness.uniform(2, seed=self.seed, key=key)
         return self._resolve(
             which, inner, lambda: randomness.generator(seed=self.seed, key=(*key[:2], _DRAW + 1))

@@ -62,10 +62,11 @@ def plan(kernel: Tensor, dtype: torch.dtype) -> Plan:
     """
     window = kernel.detach().double().contiguous().numpy()
     arithmetic = "integer" if dtype == torch.uint8 else "double" if dtype == torch.float64 else "single"
-    return _plan_of(window.tobytes(), window.shape[-2], window.shape[-1], arithmetic)
+    # Planning a large kernel costs little beside using it, and hundreds of such plans would fill the memory.
+    make = _kept_plan_of if window.size <= _KEPT_SIZE else _plan_of
+    return make(window.tobytes(), window.shape[-2], window.shape[-1], arithmetic)
 
 
-@functools.lru_cache(maxsize=512)
 def _plan_of(data: bytes, height: int, width: int, arithmetic: str) -> Plan:
     kernel = np.frombuffer(data, np.float64).reshape(height, width)
     if not np.isfinite(kernel).all():
@@ -113,6 +114,10 @@ def _plan_of(data: bytes, height: int, width: int, arithmetic: str) -> Plan:
     many = real if len(taps) <= 300 else np.float64  # float32 sums of more taps would leave the promised 1e-6
     nothing = np.empty((0, 2), np.int64), np.empty(0, many)
     return Plan(kind="weighted", window=size, arrays=(taps, weights.astype(many), *nothing))
+
+
+_KEPT_SIZE = 41 * 41
+_kept_plan_of = functools.lru_cache(maxsize=512)(_plan_of)
 
 
 def _integer_plan(lying: np.ndarray) -> tuple[Plan | None, float]:
