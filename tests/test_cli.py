@@ -4,6 +4,7 @@ import inspect
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from urllib.error import URLError
 
@@ -122,7 +123,7 @@ def test_every_parameter_of_the_function_is_an_option(name):
 
 
 def test_version_by_every_door():
-    expected = f"blurlib {blurlib.__version__}\n"
+    expected = f"blurlib {version('blurlib')}\n"
     assert run("--version").output == expected
     result = subprocess.run(
         [sys.executable, "-m", "blurlib", "--version"], capture_output=True, text=True, check=True
