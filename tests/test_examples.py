@@ -53,7 +53,7 @@ def test_example_runs_and_writes_where_it_is_told(name, tmp_path):
 
 def test_real_photographs_are_asked_for(tmp_path):
     assert "name a folder" in run("05_real_photographs.py", folder=tmp_path)
-    assert not list(tmp_path.iterdir())
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_every_example_is_run_here():
