@@ -119,6 +119,7 @@ def test_examples_are_crops_that_were_lost_and_came_back():
     pretend("original", "D8", none)
     pretend("mix", "sharp", [1] * 16)
     pretend("mix", "D8", [int(index in (5, 9)) for index in range(16)])
-    found = demo._examples(trained, check)
+    wanted, found = demo._examples(trained, check)
+    assert wanted
     assert [prediction.truth for prediction in found[:4]] == [check.classes[5]] * 2 + [check.classes[9]] * 2
     assert [prediction.title for prediction in found[:2]] == ["sharp", "D8"]

@@ -26,12 +26,12 @@ INVENTORY = Path(__file__).parent / "data" / "public_names.txt"
 # Bottom first. A module imports from lower rows only: neither upwards nor from its own row.
 LAYERS = (
     {"_loops", "randomness", "tables"},
-    {"_trajectories", "_networks", "plans", "bootstrap", "processes", "page"},
+    {"_trajectories", "plans", "bootstrap", "processes", "page"},
     {"kernels", "convolution"},
     {"blurs"},
     {"transforms"},
     {"mixes"},
-    {"data", "protocol", "metrics", "page"},
+    {"data", "protocol", "metrics", "samples"},
     {"_views", "runs", "models", "comparison", "figures", "plots"},
     {"report"},
     {"records"},

@@ -4,16 +4,21 @@ Blurs images as lenses, moving subjects and shaking hands do, fine-tunes network
 blurred images, and measures what blur had cost and what came back.
 """
 
+from importlib.metadata import version as _version
+
 from . import (
     blurs,
+    comparison,
     convolution,
     data,
     evaluation,
     kernels,
+    metrics,
     mixes,
     models,
     protocol,
     randomness,
+    records,
     training,
     transforms,
 )
@@ -23,6 +28,8 @@ from .mixes import BlurMixSampler
 from .training import finetune
 from .transforms import CameraShakeBlur, DiskBlur, GaussianBlur, MotionBlur
 
+__version__ = _version("blurlib")
+
 __all__ = [
     "BlurMixSampler",
     "CameraShakeBlur",
@@ -31,16 +38,19 @@ __all__ = [
     "MotionBlur",
     "blur",
     "blurs",
+    "comparison",
     "convolution",
     "data",
     "evaluate",
     "evaluation",
     "finetune",
     "kernels",
+    "metrics",
     "mixes",
     "models",
     "protocol",
     "randomness",
+    "records",
     "training",
     "transforms",
 ]

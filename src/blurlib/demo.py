@@ -117,7 +117,7 @@ _QUICK = DemoSettings(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trained:
-    """What one seed of the example gives.
+    """What one seed of the example gives; made by :func:`train`.
 
     Attributes:
         networks: "original", "mix" and "control".
@@ -125,6 +125,10 @@ class Trained:
         comparison: the mix against the original, with the control beside it.
         settings: of the example.
         seconds: of each step.
+
+    Example:
+        >>> sorted(Trained.__dataclass_fields__)
+        ['comparison', 'networks', 'reports', 'seconds', 'settings']
     """
 
     networks: dict[str, nn.Module] = field(repr=False)
@@ -261,12 +265,14 @@ def _page(path: Path, trained: Trained, seed: int) -> Path:
     shown = [to_canonical(source.image, 384) for source in check.sources]
     steps = [[title, f"{seconds:.0f} s"] for title, seconds in trained.seconds.items()]
     photos = blurred_figure([shown[check.classes.index(name)] for name in _SHOWN], known, names=_SHOWN)
-    values = [[f.name.replace("_", " "), str(getattr(numbers, f.name))] for f in fields(numbers)]
+    values = [[f.name.replace("_", " "), _told(getattr(numbers, f.name))] for f in fields(numbers)]
+    sources = [[source.name, source.credit] for source in check.sources]
+    wanted, examples = _examples(trained, check)
     sections = [
         Section(
             title="The same crop, sharp and blurred",
-            text=_PREDICTIONS,
-            parts=[predictions_figure(_examples(trained, check))],
+            text=_PREDICTIONS + (_CHOSEN if wanted else _NOT_CHOSEN),
+            parts=[predictions_figure(examples)],
         ),
         Section(title="Photographs under each blur", text=_PHOTOGRAPHS, parts=[photos]),
         Section(
@@ -277,9 +283,9 @@ def _page(path: Path, trained: Trained, seed: int) -> Path:
                 radius=8 * numbers.network_side / numbers.canonical_side,
             ),
             parts=[
-                Table(header=["Step", "Time"], rows=steps),
-                Table(header=["Setting", "Value"], rows=values),
-                Table(header=["Photograph", "Credit"], rows=[[s.name, s.credit] for s in check.sources]),
+                Table(header=["Step", "Time"], rows=steps, caption="What took how long on this machine."),
+                Table(header=["Setting", "Value"], rows=values, caption="Every number of the example."),
+                Table(header=["Photograph", "Credit"], rows=sources, caption="The photographs."),
             ],
         ),
         Section(title="The same on your own images", text=_OWN, parts=[Code(text=_CODE)]),
@@ -292,11 +298,13 @@ def _page(path: Path, trained: Trained, seed: int) -> Path:
 
 
 _SHOWN = ("cat", "temple", "coins")
-_PREDICTIONS = """
-What the network said before and after fine-tuning, as in the paper's figure 1. These are the first validation
-crops that the original network knew sharp and lost under D8, and that the fine-tuned one knew again: chosen
-to show the effect. The table above counts all crops.
-"""
+_PREDICTIONS = "What the network said before and after fine-tuning, as in the paper's figure 1. "
+_CHOSEN = (
+    "These are the first validation crops, one a photograph, that the original network knew sharp and lost "
+    "under D8, and that the fine-tuned one knew again: chosen to show the effect. The table above counts all "
+    "crops."
+)
+_NOT_CHOSEN = "No crop was lost under blur and known again in this run: these are any three."
 _PHOTOGRAPHS = """
 Three of the sixteen photographs at a shorter side of 384 px, where the paper defines its blurs.
 """
@@ -321,8 +329,12 @@ after = blurlib.evaluate(result.model, "imagenet", blurs="sharp, D4, D8, shake")
 print(after.compare(before))"""
 
 
-def _examples(trained: Trained, check: Crops, count: int = 3) -> list[Any]:
-    """Crops that were known sharp, lost under the strongest disk and known again, each sharp and blurred."""
+def _told(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _examples(trained: Trained, check: Crops, count: int = 3) -> tuple[bool, list[Any]]:
+    """Whether crops were known sharp, lost under D8 and known again; those, each sharp and blurred."""
     from .figures import Prediction
 
     strong = "D8" if "D8" in trained.reports["mix"].blurs else trained.reports["mix"].blurs[-1]
@@ -337,7 +349,7 @@ def _examples(trained: Trained, check: Crops, count: int = 3) -> list[Any]:
     # One crop a photograph; where there are too few, as in a tiny run, any crop serves.
     order = [*np.flatnonzero(wanted).tolist(), *np.flatnonzero(~wanted).tolist()]
     chosen = list({check.targets[index]: index for index in reversed(order)}.values())[::-1][:count]
-    return [
+    predictions = [
         Prediction(
             image=_seen(check, index, blur, trained.settings),
             title=blur,
@@ -348,6 +360,7 @@ def _examples(trained: Trained, check: Crops, count: int = 3) -> list[Any]:
         for index in chosen
         for blur in ("sharp", strong)
     ]
+    return bool(wanted.any()), predictions
 
 
 def _kernel_of(blur: str, index: int) -> Any:

@@ -28,6 +28,10 @@ class Plan:
             lies over the image.
         arrays: taps and weights.
         weight: the weight of the taps that are summed as integers, where others come on top.
+
+    Example:
+        >>> Plan(kind="copy", window=(1, 1)).arrays
+        ()
     """
 
     kind: Literal["copy", "integer", "weighted", "separable", "fft"]

@@ -90,7 +90,12 @@ def photographs() -> list[Photograph]:
 class Crops(Dataset[tuple[Image.Image, int]]):
     """Labelled crops of photographs, (PIL image, label), each cut out when it is asked for.
 
+    Args:
+        sources: the photographs; crop i is of photograph i modulo their number.
+        boxes: left, top, right and bottom of each crop in its photograph.
+
     Attributes:
+        sources: the photographs.
         classes: the names of the photographs.
         targets: the label of each crop.
         boxes: left, top, right and bottom of each crop in its photograph.

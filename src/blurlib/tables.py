@@ -135,6 +135,12 @@ def written(text: str, path: str | Path | None = None) -> str:
 def percent(value: float) -> str:
     """A fraction in percent.
 
+    Args:
+        value: a fraction.
+
+    Returns:
+        Such as "40.0", one decimal.
+
     Example:
         >>> percent(0.4)
         '40.0'
@@ -144,6 +150,12 @@ def percent(value: float) -> str:
 
 def points(value: float) -> str:
     """A change of a fraction in percentage points.
+
+    Args:
+        value: a change of a fraction.
+
+    Returns:
+        Such as "+1.2", one decimal.
 
     Example:
         >>> points(0.012)
@@ -155,6 +167,12 @@ def points(value: float) -> str:
 def nats(value: float) -> str:
     """An entropy or cross-entropy.
 
+    Args:
+        value: in nats.
+
+    Returns:
+        Such as "0.13", two decimals.
+
     Example:
         >>> nats(0.128)
         '0.13'
@@ -165,6 +183,12 @@ def nats(value: float) -> str:
 def signed_nats(value: float) -> str:
     """A change of an entropy or cross-entropy.
 
+    Args:
+        value: in nats.
+
+    Returns:
+        Such as "+0.13", two decimals.
+
     Example:
         >>> signed_nats(0.128)
         '+0.13'
@@ -174,6 +198,12 @@ def signed_nats(value: float) -> str:
 
 def share(value: float) -> str:
     """A recovered share in percent.
+
+    Args:
+        value: a fraction.
+
+    Returns:
+        Such as "50", no decimals.
 
     Example:
         >>> share(0.5)
