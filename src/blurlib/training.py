@@ -102,7 +102,7 @@ def finetune(
     Args:
         model: the classifier: images (B, 3, H, W) to logits (B, classes). It is not modified; a copy is
             trained.
-        root: a folder with train/<class>/*, or a dataset of (PIL image, label).
+        root: a folder with ``train/<class>/*``, or a dataset of (PIL image, label).
         blur: the mix: a text such as "0.2 sharp + 0.8 shake", a mapping to shares, or a sampler (whose own
             seed then chooses the blurs). `shake` takes kernels of the train bank.
         epochs: epochs of each phase.
