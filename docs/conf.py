@@ -18,6 +18,8 @@ extensions = [
 exclude_patterns = ["_build"]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 
+default_role = "code"  # single backticks in docstrings are code
+
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
