@@ -262,7 +262,7 @@ def tinted(mode, color, **info):
         (tinted("I", 32896), (128, 128, 128)),
         (tinted("I", 0), (0, 0, 0)),
     ],
-    ids=str,
+    ids=lambda value: value.mode if isinstance(value, Image.Image) else str(value),
 )
 def test_every_mode_becomes_rgb(image, expected):
     before = image.mode, image.tobytes(), dict(image.info)
