@@ -726,6 +726,7 @@ def test_compile_without_a_break(backend):
     torch._dynamo.reset()
 
 
+@pytest.mark.filterwarnings("ignore:There is a performance drop")  # right, if not fast
 def test_vmap_or_a_clear_refusal():
     image = pixels((2, 3, 12, 13), torch.float32)
     try:

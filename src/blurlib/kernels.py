@@ -84,7 +84,7 @@ def disk(radius: float, *, antialias: bool = False) -> torch.Tensor:
     Example:
         >>> (disk(1) * 5).tolist()
         [[0.0, 1.0, 0.0], [1.0, 1.0, 1.0], [0.0, 1.0, 0.0]]
-        >>> disk(2.5, antialias=True).shape
+        >>> disk(2.6, antialias=True).shape
         torch.Size([7, 7])
     """
     r = check_number("radius", radius, high=MAX_RADIUS)

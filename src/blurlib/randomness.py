@@ -70,7 +70,7 @@ def uniform(count: int, *, seed: int, key: tuple[int, ...] = ()) -> np.ndarray:
         A float64 array of shape (count,).
 
     Example:
-        >>> 0.0 <= uniform(1, seed=3)[0] < 1.0
+        >>> bool(0.0 <= uniform(1, seed=3)[0] < 1.0)
         True
     """
     return np.asarray((words(count, seed=seed, key=key) >> np.uint64(11)) * 2.0**-53)
