@@ -594,3 +594,26 @@ def test_output_paths_of_this_machine_stay_out_of_the_report(root, tmp_path):
     evaluate(Net(), root, **SMALL, blurs="sharp", on_error="skip", output=tmp_path / "a")
     for name in ("report.json", "report.csv", "report.md"):
         assert os.fspath(tmp_path) not in (tmp_path / "a" / name).read_text(encoding="utf-8")
+
+
+def test_the_filter_is_a_named_parameter(tmp_path):
+    """Another filter shows the network other pixels, and the report says which it was."""
+    photographs = [
+        (Image.fromarray(np.random.default_rng(i).integers(0, 256, (90, 120, 3), np.uint8)), i % 2)
+        for i in range(4)
+    ]
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 2))
+    settings = {
+        "blurs": "sharp",
+        "scales": 32,
+        "crop": 32,
+        "canonical_side": 48,
+        "progress": False,
+        "device": "cpu",
+    }
+    found = {name: evaluate(model, photographs, resample=name, **settings) for name in ("bilinear", "box")}
+    assert found["box"].settings["resample"] == "box"
+    assert found["box"]["sharp"].entropy != found["bilinear"]["sharp"].entropy
+    with pytest.raises(ValueError, match="`resample` must be one of bilinear"):
+        evaluate(model, photographs, resample="nearest", **settings)

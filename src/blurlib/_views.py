@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from .blurs import Blur, OwnShake, own_shake
 from .data import ImageRoot, Skipped
-from .protocol import Crops, Protocol, evaluation_views
+from .protocol import Crops, Protocol, Resample, evaluation_views
 
 __all__ = ["Average", "ImageViews", "Owner", "Plan", "batches", "loader"]
 
@@ -32,6 +32,7 @@ class Plan:
     crop: int
     average: Average
     canonical_side: int
+    resample: Resample
     seed: int
 
     def __post_init__(self) -> None:
@@ -39,7 +40,7 @@ class Plan:
 
     @property
     def protocol(self) -> Protocol:
-        return Protocol(canonical_side=self.canonical_side, crop=self.crop)
+        return Protocol(canonical_side=self.canonical_side, crop=self.crop, resample=self.resample)
 
     @property
     def sides(self) -> tuple[int, ...]:
@@ -55,7 +56,6 @@ class Plan:
             **asdict(self),
             "blurs": [str(blur) for blur in self.blurs],
             "scales": [list(setting) for setting in self.scales],
-            "resample": self.protocol.resample,
             "border": self.protocol.border,
         }
 

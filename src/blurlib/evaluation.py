@@ -26,7 +26,7 @@ from .data import ImageRoot, OnError, Skipped, open_root, pick_device, pick_work
 from .kernels import check_integer
 from .metrics import TOP_K, Accumulator
 from .models import Dense, dense
-from .protocol import Crops, normalisation, normalised
+from .protocol import Crops, Resample, normalisation, normalised
 from .records import BlurReport
 
 __all__ = ["PAPER_BLURS", "Average", "evaluate"]
@@ -47,6 +47,7 @@ def evaluate(
     crop: int = 224,
     average: Average = "crops",
     canonical_side: int = 384,
+    resample: Resample = "bilinear",
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     limit: int | None = None,
@@ -78,6 +79,8 @@ def evaluate(
         average: "crops" averages the log-probabilities of all crops of all scales (the paper), "scales" those
             of each scale first. Probabilities are the softmax of the mean.
         canonical_side: shorter side in px at which blurs are defined.
+        resample: filter of both resizings, antialiased: "bilinear", "bicubic", "box" or "lanczos". The paper
+            names none; bilinear is what torchvision's pipelines use.
         mean: of the colours, three values in [0, 1]; None takes the model's own (timm), else ImageNet's.
         std: of the colours, likewise.
         limit: take an even, seeded, class-balanced subset of this many images.
@@ -118,6 +121,7 @@ def evaluate(
         crop=crop,
         average=_choice("average", average, Average),
         canonical_side=canonical_side,
+        resample=resample,
         seed=seed,
     )
     check_integer("batch_size", batch_size, low=1, high=2**31)

@@ -29,7 +29,7 @@ from .data import ImageRoot, KeyedSampler, OnError, Skipped, batches, open_root,
 from .kernels import check_integer
 from .mixes import BlurMixSampler
 from .processes import Team, joined, keyed_noise
-from .protocol import Protocol, normalisation, normalised, training_view
+from .protocol import Protocol, Resample, normalisation, normalised, training_view
 from .runs import BatchNorm, RunFolder, TrainingSettings
 
 __all__ = ["FinetuneResult", "finetune"]
@@ -76,6 +76,7 @@ def finetune(
     network_side: int | tuple[int, ...] = 256,
     crop: int = 224,
     canonical_side: int = 384,
+    resample: Resample = "bilinear",
     jitter: Sequence[int] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -114,6 +115,8 @@ def finetune(
         network_side: shorter side in px at which the network sees the image; several draw one for each image.
         crop: side of the random crop in px, or of the smallest image of that network side where that is less.
         canonical_side: shorter side in px at which blurs are defined.
+        resample: filter of both resizings, antialiased: "bilinear", "bicubic", "box" or "lanczos". The paper
+            names none; bilinear is what torchvision's pipelines use.
         jitter: shorter sides in px of which one is taken before the blur; None means the paper's 356, 384 and
             410, times canonical_side / 384.
         mean: the input's mean; None takes the model's own configuration (timm), else ImageNet's.
@@ -168,6 +171,7 @@ def finetune(
         hflip=hflip,
         protocol=Protocol(
             canonical_side=canonical_side,
+            resample=resample,
             network_side=network_side,
             crop=crop,
             jitter=jitter,  # type: ignore[arg-type]
