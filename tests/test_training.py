@@ -643,3 +643,11 @@ def test_two_processes_compute_what_one_does(root, broken_root, tmp_path):
                 before[key] for key in ("images", "skipped", "top1", "lr")
             ]
             assert after["loss"] == pytest.approx(before["loss"], rel=1e-4)
+
+
+def test_a_run_that_stopped_before_its_first_checkpoint_does_not_block_its_folder(root, tmp_path):
+    with pytest.raises(ValueError, match="loss"):
+        finetune(network(), root, output=tmp_path / "run", **SMALL | {"lr": 1e30})
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"settings.json"}
+    again = finetune(network(), root, output=tmp_path / "run", **SMALL)
+    assert again.checkpoint.exists()

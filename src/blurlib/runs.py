@@ -162,12 +162,14 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"`output` must be a folder, got the file {str(self.path)!r}; name another")
         there = [name for name in _FILES if (self.path / name).exists()]
-        if there and not resume:
+        if set(there) <= {"settings.json"}:
+            return  # a run that stopped before its first checkpoint has left nothing to lose
+        if not resume:
             raise ValueError(
                 f"`output` must be a new folder, got {str(self.path)!r} with {', '.join(there)} of an "
                 "earlier run; name another, or pass resume=True to go on with that run"
             )
-        if not (self.path / "settings.json").exists():
+        if "settings.json" not in there:
             return
         before = json.loads((self.path / "settings.json").read_text(encoding="utf-8"))["settings"]
         changed = [
