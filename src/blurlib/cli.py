@@ -252,6 +252,7 @@ _Model = Annotated[
 ]
 _Arch = Annotated[str | None, _option("NAME", "The network whose weights a .pt file holds, named as MODEL.")]
 _CanonicalSide = Annotated[int, _shown("N", "Shorter side in px at which blurs are defined.")]
+_Resample = Annotated[str, _shown("FILTER", "Of both resizings: bilinear, bicubic, box or lanczos.")]
 _Mean = Annotated[
     list[str] | None, _shown("R,G,B", "Of the colours, 0 to 1. Default: the model's, else ImageNet's.")
 ]
@@ -276,6 +277,7 @@ def evaluate(
     crop: Annotated[int, _shown("N", "Side of the crops in px.")] = 224,
     average: Annotated[str, _shown("crops|scales", "What is averaged first.")] = "crops",
     canonical_side: _CanonicalSide = 384,
+    resample: _Resample = "bilinear",
     mean: _Mean = None,
     std: _Std = None,
     limit: _Limit = None,
@@ -308,6 +310,7 @@ def evaluate(
             crop=crop,
             average=average,  # type: ignore[arg-type]
             canonical_side=canonical_side,
+            resample=resample,  # type: ignore[arg-type]  # checked there
             mean=_floats("--mean", mean) if mean else None,
             std=_floats("--std", std) if std else None,
             limit=limit,
@@ -356,6 +359,7 @@ def finetune(
     ] = _SIDE,
     crop: Annotated[int, _shown("N", "Side of the random crop in px.")] = 224,
     canonical_side: _CanonicalSide = 384,
+    resample: _Resample = "bilinear",
     jitter: Annotated[
         list[str] | None,
         _shown("N,N,N", "Shorter sides in px before the blur. Default: 356,384,410 at 384."),
@@ -397,6 +401,7 @@ def finetune(
             network_side=sides[0] if len(sides) == 1 else sides,
             crop=crop,
             canonical_side=canonical_side,
+            resample=resample,  # type: ignore[arg-type]  # checked there
             jitter=_integers("--jitter", jitter) if jitter else None,
             mean=_floats("--mean", mean) if mean else None,
             std=_floats("--std", std) if std else None,
