@@ -152,7 +152,7 @@ def _remember(
     del output
     _, kernel, border = inputs
     ctx.save_for_backward(kernel)
-    ctx.border = border  # type: ignore[attr-defined]
+    ctx.border = border  # type: ignore[attr-defined]  # torch types no fields of ctx
 
 
 def _backward_by(op: str) -> Callable[..., tuple[Tensor, None, None]]:

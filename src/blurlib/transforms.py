@@ -188,7 +188,7 @@ def _is_plain(inpt: Any) -> bool:
     return isinstance(inpt, Tensor) and not isinstance(inpt, tv_tensors.TVTensor)
 
 
-class BlurTransform(v2.Transform):  # type: ignore[misc]
+class BlurTransform(v2.Transform):  # type: ignore[misc]  # torchvision has no types
     """What the four transforms share: one blur a call, applied to images and videos only."""
 
     # The default would hand over masks and boxes too, which are tensors.
