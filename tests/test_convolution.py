@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import blurlib
 import oracles
-from blurlib import convolution, kernels
+from blurlib import _devices, convolution, kernels
 
 blur = convolution.blur
 DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -763,7 +763,7 @@ def test_fake_cuda_tensors(side, each, dtype, border):
     with FakeTensorMode(), NoCopies():
         image = torch.empty((2, 3, 33, 20), device="cuda", dtype=dtype)
         kernel = torch.empty((2, side, side) if each else (side, side), device="cuda", dtype=torch.float64)
-        for function in (blur, convolution._blur_torch):
+        for function in (blur, _devices.blur_torch):
             found = function(image, kernel, border=border)
             assert found.shape == image.shape
             assert found.dtype == dtype
@@ -804,7 +804,7 @@ def test_there_is_a_cuda_kernel(name):
 @given(data=st.data(), height=SIZES, width=SIZES)
 def test_the_path_of_other_devices_is_the_reference_too(dtype, border, data, height, width):
     kernel = data.draw(odd_kernels(19))
-    function = functools.partial(convolution._blur_torch, border=border)
+    function = functools.partial(_devices.blur_torch, border=border)
     check(pixels((2, 3, height, width), dtype), kernel, border, function)
     check(pixels((2, 3, height, width), dtype), torch.stack([kernel, kernel.flip(0)]), border, function)
 
@@ -814,7 +814,7 @@ def test_the_path_of_other_devices_is_the_reference_too(dtype, border, data, hei
 def test_the_path_of_other_devices_agrees_with_the_loops(kind, dtype):
     """Large kernels too: within two roundings of each other."""
     image = pixels((2, 3, 70, 51), dtype)
-    found = convolution._blur_torch(image, KINDS[kind], "symmetric")
+    found = _devices.blur_torch(image, KINDS[kind], "symmetric")
     expected = blur(image, KINDS[kind], border="symmetric")
     tolerance = {
         torch.uint8: 1,
@@ -831,9 +831,9 @@ def test_autocast_does_not_reach_the_sums(kind):
     image = pixels((2, 3, 20, 21), torch.float32)
     small = kernels.disk(2)
     for kernel in (small, KINDS[kind]):
-        expected = blur(image, kernel), convolution._blur_torch(image, kernel, "reflect")
+        expected = blur(image, kernel), _devices.blur_torch(image, kernel, "reflect")
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            found = blur(image, kernel), convolution._blur_torch(image, kernel, "reflect")
+            found = blur(image, kernel), _devices.blur_torch(image, kernel, "reflect")
         for a, b in zip(found, expected, strict=True):
             assert torch.equal(a, b)
 

@@ -25,9 +25,10 @@ INVENTORY = Path(__file__).parent / "data" / "public_names.txt"
 
 # Bottom first. A module imports from lower rows only: neither upwards nor from its own row.
 LAYERS = (
-    {"_loops", "randomness", "tables"},
-    {"_trajectories", "plans", "bootstrap", "processes", "page"},
-    {"kernels", "convolution"},
+    {"_loops", "_images", "randomness", "tables"},
+    {"_trajectories", "plans", "_devices", "bootstrap", "processes", "page"},
+    {"kernels", "_processor"},
+    {"convolution"},
     {"blurs"},
     {"transforms"},
     {"mixes"},

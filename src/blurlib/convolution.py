@@ -6,24 +6,17 @@ FFT. Both stand behind one custom op, whose gradient is its adjoint.
 
 from __future__ import annotations
 
-import functools
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal, cast, get_args
+from collections.abc import Callable
+from typing import cast, get_args
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import get_worker_info
 
-from . import _loops
-from .plans import Plan, plan
+from ._devices import blur_torch
+from ._images import Border, border_index, empty_like
+from ._processor import blur_cpu
 
 __all__ = ["Border", "blur"]
-
-#: What lies outside the image, in torch's names; numpy.pad's reflect, symmetric, edge, wrap and constant.
-Border = Literal["reflect", "symmetric", "replicate", "circular", "zeros"]
 
 _DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -121,18 +114,18 @@ def _check(image: Tensor, kernel: Tensor, border: str) -> None:
 
 @torch.library.custom_op("blurlib::blur", mutates_args=())
 def _blur_op(image: Tensor, kernel: Tensor, border: str) -> Tensor:
-    return _blur_torch(image, kernel, border)
+    return blur_torch(image, kernel, border)
 
 
 @_blur_op.register_kernel("cpu")
 def _blur_op_cpu(image: Tensor, kernel: Tensor, border: str) -> Tensor:
-    return _blur_cpu(image, kernel, border)
+    return blur_cpu(image, kernel, border)
 
 
 @_blur_op.register_fake
 def _blur_op_fake(image: Tensor, kernel: Tensor, border: str) -> Tensor:
     del kernel, border
-    return _empty_like(image)
+    return empty_like(image)
 
 
 @torch.library.custom_op("blurlib::blur_adjoint", mutates_args=())
@@ -184,217 +177,6 @@ def _adjoint(gradient: Tensor, kernel: Tensor, border: str) -> Tensor:
         else:
             shape = list(spread.shape)
             shape[dim] = size
-            source = _border_index(size, pad, border, spread.device)
+            source = border_index(size, pad, border, spread.device)
             spread = spread.new_zeros(shape).index_add_(dim, source, spread)
     return cast("Tensor", spread.contiguous())
-
-
-def _is_interleaved(image: Tensor) -> bool:
-    """Whether the memory is HWC (also channels_last), which then needs no copy."""
-    return image.shape[-3] > 1 and not image.is_contiguous() and image.movedim(-3, -1).is_contiguous()
-
-
-def _empty_like(image: Tensor) -> Tensor:
-    """The result's memory: HWC for an image in HWC, else contiguous."""
-    if _is_interleaved(image):
-        *batch, channels, height, width = image.shape
-        return image.new_empty((*batch, height, width, channels)).movedim(-1, -3)
-    return image.new_empty(image.shape)
-
-
-def _border_index(size: int, pad: int, border: str, device: torch.device | str = "cpu") -> Tensor:
-    """The source index of each of `pad` + `size` + `pad` positions; -1 stands for zero."""
-    position = torch.arange(-pad, size + pad, device=device)
-    if border == "zeros":
-        return torch.where((position >= 0) & (position < size), position, -1)
-    if border == "replicate":
-        return position.clamp(0, size - 1)
-    if border == "circular":
-        return position % size
-    period = 2 * size if border == "symmetric" else max(1, 2 * size - 2)
-    folded = position % period
-    return torch.where(folded < size, folded, period - folded - int(border == "symmetric"))
-
-
-@functools.lru_cache(maxsize=1024)
-def _border_map(size: int, pad: int, border: str) -> np.ndarray:
-    return np.asarray(_border_index(size, pad, border).numpy())
-
-
-# --- On the CPU ---
-
-
-def _blur_cpu(image: Tensor, kernel: Tensor, border: str) -> Tensor:
-    if image.dtype in (torch.float16, torch.bfloat16):
-        return _empty_like(image).copy_(_blur_cpu(image.float(), kernel, border))
-    plans = [plan(each, image.dtype) for each in (kernel if kernel.ndim == 3 else kernel[None])]
-    if not image.numel():
-        return _empty_like(image)
-    interleaved = _is_interleaved(image)
-    source, result = image if interleaved else image.contiguous(), _empty_like(image)
-    jobs: list[Callable[[], None]] = []
-    for position, chosen in enumerate(plans):
-        old, new = (source, result) if kernel.ndim == 2 else (source[position], result[position])
-        if chosen.kind == "copy":
-            new.copy_(old)
-        else:
-            jobs += _jobs(chosen, old, new, border, interleaved)
-    _run(jobs)
-    return result
-
-
-def _jobs(chosen: Plan, old: Tensor, new: Tensor, border: str, interleaved: bool) -> list[Callable[[], None]]:
-    """The work of one kernel, cut into planes (HWC: images) that threads can share."""
-    channels, height, width = old.shape[-3:]
-    step = channels if interleaved else 1
-    shape = (-1, height, width * step)
-    before, after = (t.movedim(-3, -1) if interleaved else t for t in (old, new))
-    planes, out = before.detach().numpy().reshape(shape), after.numpy().reshape(shape)
-    rows = _border_map(height, chosen.window[0] // 2, border)
-    columns = _border_map(width, chosen.window[1] // 2, border)
-    left = chosen.window[1] // 2
-    borders = (rows, columns, left, step)
-    loop: Callable[..., None]
-    if chosen.kind == "fft":
-        loop = _fft_job(chosen, borders)
-        return [functools.partial(loop, planes[p : p + 1], out[p : p + 1]) for p in range(len(planes))]
-    loop = _loops.weighted_sums
-    settings: tuple[Any, ...] = (*chosen.arrays, *borders)
-    if chosen.kind == "integer":
-        loop, settings = _loops.integer_sums, (*chosen.arrays, np.float32(chosen.weight), *borders)
-    elif chosen.kind == "separable":
-        loop = _loops.separable_sums
-    return [functools.partial(loop, planes[p : p + 1], out[p : p + 1], *settings) for p in range(len(planes))]
-
-
-def _fft_job(
-    chosen: Plan, borders: tuple[np.ndarray, np.ndarray, int, int]
-) -> Callable[[np.ndarray, np.ndarray], None]:
-    """Blur one plane by FFT in float64, on the calling thread alone."""
-    from scipy import fft  # its transforms, unlike torch's, do not depend on the number of threads
-
-    kernel, taps, weights = chosen.arrays
-    rows, columns, before, step = borders
-    size = [fft.next_fast_len(n.size, real=True) for n in (rows, columns)]
-    spectrum = fft.rfft2(kernel, s=size)
-    top, left = kernel.shape[0] - 1, kernel.shape[1] - 1
-
-    def job(plane: np.ndarray, target: np.ndarray) -> None:
-        if not np.isfinite(plane).all():  # one broken pixel would reach them all
-            nothing = np.empty((0, 2), np.int64), np.empty(0)
-            _loops.weighted_sums(plane, target, taps, weights, *nothing, rows, columns, before, step)
-            return
-        for channel in range(step):
-            image = plane[0, :, channel::step]
-            bordered = np.where((rows < 0)[:, None] | (columns < 0), 0.0, image[np.ix_(rows, columns)])
-            sums = fft.irfft2(fft.rfft2(bordered, s=size) * spectrum, s=size)
-            sums = sums[top : top + image.shape[0], left : left + image.shape[1]]
-            if target.dtype == np.uint8:
-                sums = (sums + 0.5).clip(0, 255)
-            target[0, :, channel::step] = sums
-
-    return job
-
-
-_pool: ThreadPoolExecutor | None = None
-
-
-def _forget_pool() -> None:
-    # A forked child has the parent's pool object without its threads, and would wait for them for ever.
-    global _pool
-    _pool = None
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pool)
-
-
-def _run(jobs: Sequence[Callable[[], None]]) -> None:
-    """Run jobs on torch's number of threads, on one inside a DataLoader worker."""
-    global _pool
-    threads = 1 if get_worker_info() else min(torch.get_num_threads(), len(jobs))
-    if threads <= 1:
-        for job in jobs:
-            job()
-        return
-    if _pool is None:
-        _pool = ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="blurlib")
-
-    def share(first: int) -> None:
-        for job in jobs[first::threads]:
-            job()
-
-    for done in [_pool.submit(share, first) for first in range(threads)]:
-        done.result()
-
-
-# --- On other devices ---
-
-# Up to this many taps a direct convolution beats an FFT on the GPUs that torch supports well.
-_DIRECT_TAPS = 81
-
-
-def _blur_torch(image: Tensor, kernel: Tensor, border: str) -> Tensor:
-    """The same map in torch's own operations, without a look at any value: nothing waits for the device."""
-    real = torch.float64 if image.dtype == torch.float64 else torch.float32
-    result = _empty_like(image)
-    if not image.numel():
-        return result
-    small = kernel.shape[-2] * kernel.shape[-1] <= _DIRECT_TAPS
-    convolve = _convolve_direct if small else _convolve_fft
-    sums = convolve(image.to(real), kernel.to(real), border)
-    if image.dtype == torch.uint8:
-        sums = (sums + 0.5).clamp(0, 255)
-    return result.copy_(sums.to(image.dtype))
-
-
-def _bordered(image: Tensor, top: int, left: int, border: str) -> Tensor:
-    if border == "zeros":
-        return torch.nn.functional.pad(image, (left, left, top, top))
-    for dim, pad in ((-2, top), (-1, left)):
-        if pad:
-            source = _border_index(image.shape[dim], pad, border, image.device)
-            image = image.index_select(dim, source)
-    return image
-
-
-def _convolve_direct(image: Tensor, kernel: Tensor, border: str) -> Tensor:
-    height, width = kernel.shape[-2:]
-    padded = _bordered(image, height // 2, width // 2, border)
-    flipped = kernel.flip(-2, -1)
-    count = kernel.shape[0] if kernel.ndim == 3 else 1
-    # Groups share a kernel: (planes of an image, one kernel each) as channels of one picture.
-    planes = padded.reshape(count, -1, *padded.shape[-2:]).transpose(0, 1)
-    # Neither tf32 nor an amp block around the call may round the weights.
-    exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-    with exact, torch.autocast(image.device.type, enabled=False):
-        sums = torch.nn.functional.conv2d(planes, flipped.reshape(count, 1, height, width), groups=count)
-    return sums.transpose(0, 1).reshape(image.shape)
-
-
-def _convolve_fft(image: Tensor, kernel: Tensor, border: str) -> Tensor:
-    height, width = kernel.shape[-2:]
-    padded = _bordered(image, height // 2, width // 2, border)
-    size = [_fast_length(n) for n in padded.shape[-2:]]
-    if kernel.ndim == 3:
-        kernel = kernel.reshape(kernel.shape[0], *(1,) * (image.ndim - 3), height, width)
-    product = torch.fft.rfft2(padded, s=size) * torch.fft.rfft2(kernel, s=size)
-    sums = torch.fft.irfft2(product, s=size)
-    rows, columns = (
-        slice(height - 1, height - 1 + image.shape[-2]),
-        slice(width - 1, width - 1 + image.shape[-1]),
-    )
-    return cast("Tensor", sums[..., rows, columns])
-
-
-@functools.lru_cache(maxsize=1024)
-def _fast_length(n: int) -> int:
-    """The next length that has no prime factor above 7, which FFT libraries handle best."""
-    while True:
-        rest = n
-        for prime in (2, 3, 5, 7):
-            while rest % prime == 0:
-                rest //= prime
-        if rest == 1:
-            return n
-        n += 1
