@@ -25,7 +25,9 @@ INVENTORY = Path(__file__).parent / "data" / "public_names.txt"
 
 # Bottom first. A module imports from lower rows only: neither upwards nor from its own row.
 LAYERS = (
-    {"_loops", "_images", "randomness", "tables"},
+    {"_compile", "_vectors", "_images", "randomness", "tables"},
+    {"_loops"},
+    {"_taps"},
     {"_trajectories", "plans", "_devices", "bootstrap", "processes", "page"},
     {"kernels", "_processor"},
     {"convolution"},

@@ -1,183 +1,246 @@
-"""The numba loops: NumPy arrays in, NumPy arrays out, nothing of torch.
+"""The numba loops: flat memory in, rows of pixels out, nothing of torch.
 
 All loops are serial and release the GIL. `parallel=True` is not used on purpose: an OpenMP region in the
 parent process kills forked DataLoader workers, and numba's `workqueue` layer aborts when two threads call it.
+
+An image is a number of planes of rows. A plane of interleaved channels (HWC) is one whose pixels are `step`
+apart, so HWC and CHW memory take the same loops. Work goes by *tiles* of at most 64 rows and 1024 columns of
+the output: the tile and what lies around it are copied into a small buffer, the border filled in, and taps
+become offsets into that buffer. Running sums start afresh in each tile, which bounds their drift and the reach
+of one huge value. A NaN or an infinity is taken out before and put back afterwards, where the kernel carries it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit, types
 from numba.extending import overload
 from numba.np.numpy_support import as_dtype
 
+from ._compile import loop
+from ._vectors import LANE_BYTES, add, padded, swap, weigh, weigh_two
+
 Array = np.ndarray
-Function = TypeVar("Function", bound=Callable[..., Any])
 
+# A part of a loop: compiled into every loop that calls it, since calls that hand over arrays are slow.
+part = njit(nogil=True, forceinline=True)
 
-def loop(function: Function) -> Function:
-    """Compile to a serial loop without the GIL, kept on disk where a folder for that can be written."""
-    try:
-        compiled: Any = njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # numba: "no locator available", as in a read-only container without a home
-        compiled = njit(nogil=True)(function)
-    return cast("Function", compiled)
-
-
-# --- Convolution ---
-#
-# An image is (planes, rows, length): a plane of interleaved channels is one long row whose pixels are `step`
-# apart, so HWC and CHW memory take the same loops. Work goes by strips of output rows: the strip and the rows
-# around it are copied into a small buffer with the border filled in, and taps become plain offsets into that
-# buffer. Running sums start afresh in each strip, which bounds their drift and the reach of a NaN.
-
-# Output rows of a strip: part of what the sums of floats are, so one number for all layouts.
+# Rows and columns of a tile: part of what the sums of floats are, so the same for all layouts and threads.
 STRIP = 64
+TILE = 1024
+
+# Taps that are added up before they join the sum of the others: rounding errors of 32-bit floats grow with it.
+CHUNK = 64
+
+# What the largest float of a tile becomes as an integer: 256 of them fit into 32 bits, a rounding up included.
+MOST = 2**23 - 4
 
 
-@loop
+class View(NamedTuple):
+    """Planes in flat memory: `flat[starts[p] + y * stride + x * step + channel]`, x below `columns`."""
+
+    flat: Array
+    starts: Array
+    stride: int
+    rows: int
+    columns: int
+    step: int
+
+
+class Frame(NamedTuple):
+    """The source row and column of each row and column of the bordered image; -1 for zeros."""
+
+    row_map: Array
+    column_map: Array
+
+
+class Core(NamedTuple):
+    """Taps of one weight, (row, column) each, and what a step down adds to and drops from their sum."""
+
+    taps: Array
+    enter: Array
+    leave: Array
+    weight: float
+
+
+class Ring(NamedTuple):
+    """Groups of taps of one weight each: group g is `taps[starts[g]:starts[g + 1]]`, at most 256 taps."""
+
+    taps: Array
+    starts: Array
+    weights: Array
+
+
+class Pairs(NamedTuple):
+    """Taps under either of two neighbouring rows of the output, with their weights for each of the two."""
+
+    taps: Array
+    weights: Array
+    weights_below: Array
+
+
+class Size(NamedTuple):
+    """Tiles of a view: how many, how large, and the length of the buffer's and the sums' rows."""
+
+    strips: int
+    tiles: int
+    height: int
+    width: int
+    reach: int
+    stride: int
+    length: int
+
+
+# --- Tiles ---
+
+
+@part
+def _size(view: View, frame: Frame, itemsize: int, total_itemsize: int) -> Size:
+    strips, tiles = (view.rows + STRIP - 1) // STRIP, (view.columns + TILE - 1) // TILE
+    width = (view.columns + tiles - 1) // tiles
+    reach, around = frame.row_map.size - view.rows, frame.column_map.size - view.columns
+    stride = padded((width + around) * view.step, itemsize)
+    length = padded(width * view.step, total_itemsize)
+    return Size(strips, tiles, min(STRIP, view.rows), width, reach, stride, length)
+
+
+@part
+def _buffer(size: Size, like: Array) -> Array:
+    """Rows for a tile, one more for the second row of the last pair, and what registers read past the end."""
+    rows, spare = size.height + size.reach + 1, LANE_BYTES // like.itemsize
+    whole = np.empty((rows + 1) * size.stride + 2 * spare, like.dtype)
+    start = -(whole.ctypes.data // like.itemsize) % spare  # rows begin on registers
+    flat = whole[start : start + rows * size.stride + size.stride]
+    flat[(rows - 1) * size.stride :] = 0
+    return flat
+
+
+@part
 def _fill(
-    buffer: Array, plane: Array, top: int, row_map: Array, column_map: Array, before: int, step: int
-) -> None:
-    """Copy rows top, top + 1, ... of the bordered image into the buffer; map entries of -1 are zeros."""
-    length = plane.shape[1]
-    columns = length // step
-    for i in range(buffer.shape[0]):
-        y = row_map[top + i]
-        target = buffer[i]
+    memory: Array, view: View, frame: Frame, size: Size, plane: int, top: int, left: int, n: int, peaks: Array
+) -> int:
+    """Copy n rows of the bordered image, from row `top` and column `left`; returns the elements of a row.
+
+    The bits of floats are copied as integers, and the largest magnitude of each column noted in `peaks`.
+    """
+    step, before = view.step, (frame.column_map.size - view.columns) // 2
+    wide = min(size.width + 2 * before, frame.column_map.size - left) * step
+    inner, outer = max(0, before - left) * step, min(wide, (view.columns + before - left) * step)
+    shift = (left - before) * step
+    edge = _edge(frame, left, inner, outer, wide, step)
+    peaks[:] = 0
+    for i in range(n):
+        y = frame.row_map[top + i]
+        target = memory[i * size.stride : i * size.stride + wide]
         if y < 0:
             target[:] = 0
             continue
-        source = plane[y]
-        inside = target[before * step : before * step + length]
-        for x in range(length):
-            inside[x] = source[x]
-        for side in range(2):
-            for j in range(0 if side == 0 else before + columns, before if side == 0 else column_map.size):
-                at = column_map[j]
-                for c in range(step):
-                    target[j * step + c] = 0 if at < 0 else source[at * step + c]
+        at = view.starts[plane] + y * view.stride
+        source = view.flat[at : at + view.columns * step]
+        _copy(target[inner:outer], source[shift + inner : shift + outer], peaks[inner:outer])
+        if edge.size and frame.column_map[0] < 0:
+            target[:inner] = 0
+            target[outer:] = 0
+        else:
+            for x in range(inner):
+                target[x] = source[edge[x]]
+            for x in range(outer, wide):
+                target[x] = source[edge[x - outer + inner]]
+    return wide
 
 
-@loop
-def _is_finite(rows: Array, probe: Array) -> bool:
-    """Whether every number of the rows is finite; a row of sums, since one sum alone would not vectorise."""
-    probe[:] = 0
-    nothing = rows.dtype.type(0)
-    for i in range(rows.shape[0]):
-        row = rows[i]
-        for x in range(row.size):
-            probe[x] += row[x] * nothing
-    broken = 0
-    for x in range(probe.size):
-        broken += probe[x] != 0  # NaN is not equal to 0 either
-    return broken == 0
+@part
+def _edge(frame: Frame, left: int, inner: int, outer: int, wide: int, step: int) -> Array:
+    """Where in the source the elements come from that lie left and right of the image."""
+    edge = np.empty(inner + wide - outer, np.uint64)  # unsigned: numba would look for negative indices
+    for k in range(edge.size):
+        x = k if k < inner else k - inner + outer
+        edge[k] = max(0, frame.column_map[left + x // step]) * step + x % step
+    return edge
 
 
-@loop
-def _row(flat: Array, start: int, n: int) -> Array:
-    return flat[start : start + n]  # both ends given: numba's open-ended slices cost as much as the sums
+def _copy(target: Array, source: Array, peaks: Array) -> None:
+    """Copy a row: the bits of floats with the largest magnitude so far, bytes as numbers (see the overload)."""
+    raise TypeError(f"only compiled code calls this, got {type(target)}, {type(source)} and {type(peaks)}")
 
 
-@loop
-def _add_1(total: Array, flat: Array, a: int, n: int) -> None:
-    a0 = flat[a : a + n]
-    for x in range(n):
-        total[x] = np.uint16(total[x] + np.uint16(a0[x]))
+@overload(_copy, jit_options={"nogil": True, "forceinline": True})
+def _copy_typed(target: Any, source: Any, peaks: Any) -> Any:
+    if source.dtype == types.uint8:
+
+        def copy(target: Any, source: Any, peaks: Any) -> Any:
+            for x in range(target.size):
+                target[x] = source[x]
+    else:
+        magnitude = as_dtype(source.dtype).type(2 ** (source.dtype.bitwidth - 1) - 1)
+
+        def copy(target: Any, source: Any, peaks: Any) -> Any:
+            for x in range(target.size):
+                bits = source[x]
+                target[x] = bits
+                peaks[x] = max(peaks[x], bits & magnitude)
+
+    return copy
 
 
-@loop
-def _add_8(total: Array, flat: Array, a: Array, k: int, base: int, n: int) -> None:
-    # Eight taps a pass: the running total is loaded and stored once for all of them.
-    a0, a1 = _row(flat, base + a[k], n), _row(flat, base + a[k + 1], n)
-    a2, a3 = _row(flat, base + a[k + 2], n), _row(flat, base + a[k + 3], n)
-    a4, a5 = _row(flat, base + a[k + 4], n), _row(flat, base + a[k + 5], n)
-    a6, a7 = _row(flat, base + a[k + 6], n), _row(flat, base + a[k + 7], n)
-    for x in range(n):
-        # Each sum is cast back: numba would widen to 64 bits, and the vectoriser with it.
-        s = np.uint16(np.uint16(a0[x]) + np.uint16(a1[x]))
-        s = np.uint16(s + np.uint16(a2[x]))
-        s = np.uint16(s + np.uint16(a3[x]))
-        s = np.uint16(s + np.uint16(a4[x]))
-        s = np.uint16(s + np.uint16(a5[x]))
-        s = np.uint16(s + np.uint16(a6[x]))
-        s = np.uint16(s + np.uint16(a7[x]))
-        total[x] = np.uint16(total[x] + s)
+def _memory(flat: Array, pixels: Array) -> Array:
+    """The buffer as `_fill` takes it: floats from bytes as they are, floats from floats as their bits."""
+    raise TypeError(f"only compiled code calls this, got {type(flat)} and {type(pixels)}")
 
 
-@loop
-def _swap_1(total: Array, flat: Array, enter: int, leave: int, n: int) -> None:
-    a0, b0 = flat[enter : enter + n], flat[leave : leave + n]
-    for x in range(n):
-        s = np.uint16(np.uint16(a0[x]) - np.uint16(b0[x]))
-        total[x] = np.uint16(total[x] + s)
+@overload(_memory, jit_options={"nogil": True, "forceinline": True})
+def _memory_typed(flat: Any, pixels: Any) -> Any:
+    dtype = as_dtype(flat.dtype if pixels.dtype == types.uint8 else pixels.dtype)
+
+    def memory(flat: Any, pixels: Any) -> Any:
+        return flat.view(dtype)
+
+    return memory
 
 
-@loop
-def _swap_4(total: Array, flat: Array, enter: Array, leave: Array, k: int, base: int, n: int) -> None:
-    a0, a1 = _row(flat, base + enter[k], n), _row(flat, base + enter[k + 1], n)
-    a2, a3 = _row(flat, base + enter[k + 2], n), _row(flat, base + enter[k + 3], n)
-    b0, b1 = _row(flat, base + leave[k], n), _row(flat, base + leave[k + 1], n)
-    b2, b3 = _row(flat, base + leave[k + 2], n), _row(flat, base + leave[k + 3], n)
-    for x in range(n):
-        s = np.uint16(np.uint16(a0[x]) + np.uint16(a1[x]))
-        s = np.uint16(s + np.uint16(a2[x]))
-        s = np.uint16(s + np.uint16(a3[x]))
-        s = np.uint16(s - np.uint16(b0[x]))
-        s = np.uint16(s - np.uint16(b1[x]))
-        s = np.uint16(s - np.uint16(b2[x]))
-        s = np.uint16(s - np.uint16(b3[x]))
-        total[x] = np.uint16(total[x] + s)
+def _is_broken(peaks: Array) -> bool:
+    """Whether the bits of the largest magnitudes tell of a NaN or an infinity; never for bytes."""
+    raise TypeError(f"only compiled code calls this, got {type(peaks)}")
 
 
-@loop
-def _weigh_1(total: Array, flat: Array, a: int, w: float, n: int) -> None:
-    a0 = flat[a : a + n]
-    for x in range(n):
-        total[x] += w * a0[x]
+@overload(_is_broken, jit_options={"nogil": True, "forceinline": True})
+def _is_broken_typed(peaks: Any) -> Any:
+    infinity = {32: 0x7F800000, 64: 0x7FF0000000000000}.get(peaks.dtype.bitwidth)
+    if infinity is None:
+
+        def never(peaks: Any) -> Any:
+            return False
+
+        return never
+    limit = as_dtype(peaks.dtype).type(infinity)
+
+    def is_broken(peaks: Any) -> Any:
+        largest = limit - limit
+        for x in range(peaks.size):
+            largest = max(largest, peaks[x])
+        return largest >= limit
+
+    return is_broken
 
 
-@loop
-def _weigh_8(total: Array, flat: Array, a: Array, w: Array, k: int, base: int, n: int) -> None:
-    a0, a1 = _row(flat, base + a[k], n), _row(flat, base + a[k + 1], n)
-    a2, a3 = _row(flat, base + a[k + 2], n), _row(flat, base + a[k + 3], n)
-    a4, a5 = _row(flat, base + a[k + 4], n), _row(flat, base + a[k + 5], n)
-    a6, a7 = _row(flat, base + a[k + 6], n), _row(flat, base + a[k + 7], n)
-    w0, w1, w2, w3, w4, w5, w6, w7 = (
-        w[k],
-        w[k + 1],
-        w[k + 2],
-        w[k + 3],
-        w[k + 4],
-        w[k + 5],
-        w[k + 6],
-        w[k + 7],
-    )
-    for x in range(n):
-        left = (w0 * a0[x] + w1 * a1[x]) + (w2 * a2[x] + w3 * a3[x])
-        right = (w4 * a4[x] + w5 * a5[x]) + (w6 * a6[x] + w7 * a7[x])
-        total[x] += left + right
-
-
-@loop
-def _weigh(total: Array, flat: Array, a: Array, w: Array, base: int, n: int) -> None:
-    """Add every tap, weighted, to the row of totals."""
-    whole = a.size - a.size % 8
-    for k in range(0, whole, 8):
-        _weigh_8(total, flat, a, w, k, base, n)
-    for k in range(whole, a.size):
-        _weigh_1(total, flat, base + a[k], w[k], n)
+@part
+def _offsets(taps: Array, stride: int, step: int) -> Array:
+    """Taps (row, column) as offsets into a flat buffer."""
+    flat = np.empty(taps.shape[0], np.int64)
+    for k in range(flat.size):
+        flat[k] = taps[k, 0] * stride + taps[k, 1] * step
+    return flat
 
 
 def _finish(target: Array, total: Array) -> None:
     """Write a row of sums: bytes are rounded half up and clipped, floats stored (see the overload below)."""
-    raise TypeError(f"only compiled code calls this, got {type(target)} and {type(total)}")
+    for x in range(target.size):
+        target[x] = total[x] if target.dtype != np.uint8 else np.uint8(min(max(total[x] + 0.5, 0), 255))
 
 
-@overload(_finish, jit_options={"nogil": True}, inline="never")
+@overload(_finish, jit_options={"nogil": True, "forceinline": True})
 def _finish_typed(target: Any, total: Any) -> Any:
     if target.dtype == types.uint8:
         half, low, high = (as_dtype(total.dtype).type(v) for v in (0.5, 0.0, 255.0))
@@ -194,189 +257,421 @@ def _finish_typed(target: Any, total: Any) -> Any:
     return finish
 
 
-@loop
-def _offsets(taps: Array, stride: int, step: int) -> Array:
-    """Taps (row, column) as offsets into a flat buffer."""
-    flat = np.empty(taps.shape[0], np.int64)
-    for k in range(flat.size):
-        flat[k] = taps[k, 0] * stride + taps[k, 1] * step
-    return flat
+# --- NaN and infinity ---
 
 
 @loop
-def integer_sums(
-    image: Array,
-    out: Array,
-    taps: Array,
-    enter: Array,
-    leave: Array,
-    ring: Array,
-    ring_weights: Array,
-    weight: np.float32,
-    row_map: Array,
-    column_map: Array,
-    before: int,
-    step: int,
+def _take_out(flat: Array, stride: int, n: int, wide: int) -> tuple[Array, Array]:
+    """Put zeros for what is not finite; returns where it was, (row, element) each, and what it was."""
+    count = 0
+    for i in range(n):
+        for x in range(wide):
+            count += not np.isfinite(flat[i * stride + x])
+    where, what = np.empty((count, 2), np.int64), np.empty(count, flat.dtype)
+    count = 0
+    for i in range(n):
+        for x in range(wide):
+            value = flat[i * stride + x]
+            if not np.isfinite(value):
+                where[count, 0], where[count, 1] = i, x
+                what[count] = value
+                flat[i * stride + x] = 0
+                count += 1
+    return where, what
+
+
+@loop
+def _put_back(
+    out: Array, where: Array, what: Array, taps: Array, weights: Array, step: int, box: tuple[int, ...]
 ) -> None:
+    """Add what was taken out to every sum that it belongs to; `box` is the tile: top, height, start, length."""
+    top, height, start, length = box
+    for k in range(taps.shape[0]):
+        if weights[k] != 0:
+            for m in range(what.size):
+                y, x = where[m, 0] - taps[k, 0], where[m, 1] - taps[k, 1] * step
+                if 0 <= y < height and 0 <= x < length:
+                    out[top + y, start + x] += what[m] * weights[k]
+
+
+@loop
+def copies(view: View, out: Array, first: int, last: int, frame: Frame) -> None:
+    """No blur: the image itself, in the memory of the result."""
+    strips = (view.rows + STRIP - 1) // STRIP
+    for unit in range(first, last):
+        plane, top = unit // strips, unit % strips * STRIP
+        for y in range(top, min(top + STRIP, view.rows)):
+            at = view.starts[plane] + y * view.stride
+            source, target = view.flat[at : at + out.shape[2]], out[plane, y]
+            for x in range(target.size):
+                target[x] = source[x]
+
+
+# --- Sums of integers ---
+#
+# The taps of one weight are added up as integers, without rounding errors: their sum for a row is the sum of the
+# row above plus what a step down adds, minus what it drops. Narrow integers do while they can hold all of it;
+# for more taps, what they hold of a row, or of its change, is carried into a wide row every 128 taps.
+
+
+@part
+def _carry(total: Array, wide: Array) -> None:
+    for x in range(total.size):
+        wide[x] += total[x]
+        total[x] = 0
+
+
+@part
+def _start(total: Array, signed: Array, wide: Array, flat: Array, base: int, taps: Array) -> None:
+    """The sum of all taps at a row; `signed` is the memory of `total` as signed integers."""
+    total[:] = 0
+    wide[:] = 0
+    if not wide.size:
+        add(total, flat, base, taps, 0, taps.size)
+        return
+    for first in range(0, taps.size, 128):
+        add(total, flat, base, taps, first, min(first + 128, taps.size))
+        _carry(signed, wide)
+
+
+@part
+def _step(
+    total: Array, signed: Array, wide: Array, flat: Array, base: int, enter: Array, leave: Array
+) -> None:
+    """From the sum at the row `base` to the sum at the next."""
+    if not wide.size:
+        swap(total, flat, base, enter, leave, 0, enter.size)
+        return
+    for first in range(0, enter.size, 128):
+        swap(total, flat, base, enter, leave, first, min(first + 128, enter.size))
+        _carry(signed, wide)
+
+
+@part
+def _scale(mixed: Array, total: Array, weight: float) -> None:
+    factor = mixed.dtype.type(weight)
+    for x in range(total.size):
+        mixed[x] = mixed.dtype.type(total[x]) * factor
+
+
+@part
+def _add_groups(mixed: Array, group: Array, flat: Array, base: int, taps: Array, ring: Ring) -> None:
+    """Add the sums of the ring's groups, weighted."""
+    for g in range(ring.weights.size):
+        group[:] = 0
+        add(group, flat, base, taps, ring.starts[g], ring.starts[g + 1])
+        factor = mixed.dtype.type(ring.weights[g])
+        for x in range(group.size):
+            mixed[x] += mixed.dtype.type(group[x]) * factor
+
+
+@loop
+def byte_sums(view: View, out: Array, first: int, last: int, core: Core, ring: Ring, frame: Frame) -> None:
     """Bytes under a kernel whose weights are (nearly) all equal: exact sums of the equal part, a ring on top.
 
-    `image` and `out` are uint8 (planes, rows, length). `taps` (n, 2) are the positions of the equal weights
-    in the window, `enter` and `leave` (m, 2) what a step down adds and drops; with m = 0 every row sums all
-    taps. `ring` and `ring_weights` (float32) are the other taps, none for a flat kernel, whose sum S is
-    divided exactly, (2 S + n) // (2 n); else S is multiplied by `weight`. `row_map` and `column_map` give the
-    source row and column of each row and column of the bordered image, -1 for zeros, with `before` columns of
-    border on the left; `step` is the distance between pixels.
+    Writes strips first to last - 1 of `out` (planes, rows, columns * step), counted over all planes. A flat
+    kernel's sum S over n taps is divided exactly, (2 S + n) // (2 n); with a ring S is multiplied by the core's
+    weight.
     """
-    planes, rows, length = image.shape
-    n = taps.shape[0]
-    reach = row_map.size - rows
-    stride = column_map.size * step
-    buffer = np.empty((min(STRIP, rows) + reach, stride), np.uint8)
-    flat = buffer.reshape(-1)
-    a, e = _offsets(taps, stride, step), _offsets(enter, stride, step)
-    d, g = _offsets(leave, stride, step), _offsets(ring, stride, step)
-    # Sums modulo 2^16 are exact while 255 n < 2^16; above, the same arithmetic gives a row's difference
-    # (chunks of at most 128 pairs stay within ±2^15), which is then added to a 32-bit row.
-    wide = n > 257
-    small = np.zeros(length, np.uint16)
-    large = np.zeros(length if wide else 0, np.int32)
-    mixed = np.zeros(length if ring_weights.size else 0, np.float32)
+    step = view.step
+    size = _size(view, frame, 1, 2)
+    flat = _buffer(size, out)
+    taps = _offsets(core.taps, size.stride, step)
+    enter, leave = _offsets(core.enter, size.stride, step), _offsets(core.leave, size.stride, step)
+    around = _offsets(ring.taps, size.stride, step)
+    n = taps.size
+    nothing = np.zeros(size.stride, np.uint8)
+    total = np.zeros(size.length, np.uint16)
+    signed = total.view(np.int16)
+    group = np.zeros(size.length, np.uint16)
+    wide = np.zeros(size.length if n > 256 else 0, np.int32)
+    mixed = np.zeros(size.length if ring.weights.size else 0, np.float32)
     share32, share64 = np.float32(1.0 / n), 1.0 / n
-    for p in range(planes):
-        for top in range(0, rows, STRIP):
-            height = min(STRIP, rows - top)
-            _fill(buffer[: height + reach], image[p], top, row_map, column_map, before, step)
+    for unit in range(first, last):
+        plane, top = unit // size.strips, unit % size.strips * STRIP
+        height = min(STRIP, view.rows - top)
+        for left in range(0, view.columns, size.width):
+            start, stop = left * step, min(left + size.width, view.columns) * step
+            _fill(flat, view, frame, size, plane, top, left, height + size.reach, nothing)
             for y in range(height):
-                base = y * stride
-                if y == 0 or e.size == 0:
-                    small[:] = 0
-                    large[:] = 0
-                    done = 0
-                    while done < n:
-                        stop = min(n, done + 256) if wide else n
-                        whole = done + (stop - done) - (stop - done) % 8
-                        for k in range(done, whole, 8):
-                            _add_8(small, flat, a, k, base, length)
-                        for k in range(whole, stop):
-                            _add_1(small, flat, base + a[k], length)
-                        if wide:
-                            for x in range(length):
-                                large[x] += np.int32(small[x])
-                            small[:] = 0
-                        done = stop
+                if y == 0 or not enter.size:
+                    _start(total, signed, wide, flat, y * size.stride, taps)
                 else:
-                    base -= stride
-                    done = 0
-                    while done < e.size:
-                        stop = min(e.size, done + 128) if wide else e.size
-                        whole = done + (stop - done) - (stop - done) % 4
-                        for k in range(done, whole, 4):
-                            _swap_4(small, flat, e, d, k, base, length)
-                        for k in range(whole, stop):
-                            _swap_1(small, flat, base + e[k], base + d[k], length)
-                        if wide:
-                            for x in range(length):
-                                large[x] += np.int32(np.int16(small[x]))
-                            small[:] = 0
-                        done = stop
-                    base += stride
-                target = out[p, top + y]
-                if ring_weights.size:
-                    if wide:
-                        for x in range(length):
-                            mixed[x] = np.float32(large[x]) * weight
+                    _step(total, signed, wide, flat, (y - 1) * size.stride, enter, leave)
+                target = out[plane, top + y, start:stop]
+                if mixed.size:
+                    if wide.size:
+                        _scale(mixed, wide, core.weight)
                     else:
-                        for x in range(length):
-                            mixed[x] = np.float32(small[x]) * weight
-                    _weigh(mixed, flat, g, ring_weights, base, length)
+                        _scale(mixed, total, core.weight)
+                    _add_groups(mixed, group, flat, y * size.stride, around, ring)
                     _finish(target, mixed)
-                elif not wide:
+                elif not wide.size:
                     # A quarter above S keeps ties up and everything else away from the next integer: its
-                    # distance is at least 1/(4n), the float32 error below 4e-5 (checked over every sum by a
-                    # test).
-                    for x in range(length):
-                        target[x] = np.uint8(
-                            (np.float32(small[x]) + np.float32(0.25)) * share32 + np.float32(0.5)
-                        )
+                    # distance is at least 1/(4n), more than the float32 error of 4e-5 up to n = 4096 (checked
+                    # over every sum by a test).
+                    for x in range(target.size):
+                        near = (np.float32(total[x]) + np.float32(0.25)) * share32
+                        target[x] = np.uint8(near + np.float32(0.5))
+                elif n <= 4096:
+                    for x in range(target.size):
+                        near = (np.float32(wide[x]) + np.float32(0.25)) * share32
+                        target[x] = np.uint8(near + np.float32(0.5))
                 else:
-                    for x in range(length):
-                        target[x] = np.uint8((large[x] + 0.25) * share64 + 0.5)
+                    for x in range(target.size):
+                        target[x] = np.uint8((wide[x] + 0.25) * share64 + 0.5)
+
+
+@part
+def _scales(peaks: Array, scales: Array, step: int) -> bool:
+    """The factor for each element of a row that takes its channel's peak to `MOST`; whether one is very large."""
+    magnitudes = peaks.view(np.float32)
+    extreme = False
+    for c in range(step):
+        peak = np.float32(0)
+        for x in range(c, magnitudes.size, step):
+            peak = max(peak, magnitudes[x])
+        scales[c] = 0.0 if peak == 0 else MOST / np.float64(peak)
+        extreme |= scales[c] > 1e30
+    for x in range(step, scales.size):
+        scales[x] = scales[x - step]
+    return extreme
+
+
+@part
+def _quantise(flat: Array, floats: Array, stride: int, n: int, row: Array, scales: Array) -> None:
+    """The buffer's floats times the scales as integers, in the same memory."""
+    half = scales.dtype.type(0.5)
+    for i in range(n):
+        source, target = (
+            floats[i * stride : i * stride + scales.size],
+            flat[i * stride : i * stride + scales.size],
+        )
+        for x in range(scales.size):
+            row[x] = source[x]  # by way of a third row: the compiler cannot see that the two are in step
+        for x in range(scales.size):
+            target[x] = np.int32(np.floor(scales.dtype.type(row[x]) * scales[x] + half))
+
+
+@part
+def _share(target: Array, total: Array, shares: Array) -> None:
+    for x in range(target.size):
+        target[x] = np.float32(shares.dtype.type(total[x]) * shares[x])
 
 
 @loop
-def weighted_sums(
-    image: Array,
+def fixed_sums(view: View, out: Array, first: int, last: int, core: Core, ring: Ring, frame: Frame) -> None:
+    """As `byte_sums` for 32-bit floats: in each tile they become integers, of which the largest is near 2^23.
+
+    So the sums do not drift, whatever the radius and the height, and do not depend on their order; the error is
+    about 1e-7 of the largest number in the tile and around it.
+    """
+    step = view.step
+    size = _size(view, frame, 4, 4)
+    floats = _buffer(size, out)
+    flat, bits = floats.view(np.int32), _memory(floats, view.flat)
+    taps = _offsets(core.taps, size.stride, step)
+    enter, leave = _offsets(core.enter, size.stride, step), _offsets(core.leave, size.stride, step)
+    around = _offsets(ring.taps, size.stride, step)
+    n = taps.size
+    total = np.zeros(size.length, np.int32)
+    group = np.zeros(size.length, np.int32)
+    wide = np.zeros(size.length if n > 256 else 0, np.int64)
+    mixed = np.zeros(size.length if ring.weights.size else 0, np.float32)
+    row = np.zeros(size.stride, np.float32)
+    peaks = np.zeros(size.stride, np.uint32)
+    scales = np.zeros(size.stride, np.float64)
+    shares = np.zeros(size.length, np.float64)
+    scales32, shares32 = np.zeros(size.stride, np.float32), np.zeros(size.length, np.float32)
+    for unit in range(first, last):
+        plane, top = unit // size.strips, unit % size.strips * STRIP
+        height = min(STRIP, view.rows - top)
+        for left in range(0, view.columns, size.width):
+            start, stop = left * step, min(left + size.width, view.columns) * step
+            n_rows = height + size.reach
+            used = _fill(bits, view, frame, size, plane, top, left, n_rows, peaks)
+            broken = _is_broken(peaks)
+            if broken:
+                where, what = _take_out(floats, size.stride, n_rows, used)
+                peaks[:] = 0
+                for i in range(n_rows):
+                    again = bits[i * size.stride : i * size.stride + used]
+                    _copy(again, again, peaks[:used])
+            # 64-bit factors where 32 bits would overflow or vanish: images of about 1e-23 and less.
+            extreme = _scales(peaks[:used], scales[:used], step)
+            for x in range(stop - start):
+                shares[x] = 0.0 if scales[x] == 0.0 else (1.0 if mixed.size else core.weight) / scales[x]
+            if extreme:
+                _quantise(flat, floats, size.stride, n_rows, row, scales[:used])
+            else:
+                scales32[:], shares32[:] = scales, shares
+                _quantise(flat, floats, size.stride, n_rows, row, scales32[:used])
+            for y in range(height):
+                if y == 0 or not enter.size:
+                    _start(total, total, wide, flat, y * size.stride, taps)
+                else:
+                    _step(total, total, wide, flat, (y - 1) * size.stride, enter, leave)
+                target = out[plane, top + y, start:stop]
+                if mixed.size:
+                    if wide.size:
+                        _scale(mixed, wide, core.weight)
+                    else:
+                        _scale(mixed, total, core.weight)
+                    _add_groups(mixed, group, flat, y * size.stride, around, ring)
+                    if extreme:
+                        _share(target, mixed, shares)
+                    else:
+                        _share(target, mixed, shares32)
+                elif wide.size:
+                    _share(target, wide, shares)
+                elif extreme:
+                    _share(target, total, shares)
+                else:
+                    _share(target, total, shares32)
+            if broken:
+                box = (top, height, start, stop - start)
+                _put_back(out[plane], where, what, core.taps, np.full(n, core.weight), step, box)
+                for g in range(ring.weights.size):
+                    some = ring.taps[ring.starts[g] : ring.starts[g + 1]]
+                    _put_back(out[plane], where, what, some, np.full(len(some), ring.weights[g]), step, box)
+
+
+# --- Weighted sums ---
+
+
+@part
+def _weigh_all(total: Array, part: Array, source: Array, base: int, taps: Array, weights: Array) -> None:
+    """The weighted sum of all taps at one row, in chunks."""
+    total[:] = 0
+    weigh(total, source, base, taps, weights, 0, min(taps.size, CHUNK))
+    for first in range(CHUNK, taps.size, CHUNK):
+        part[:] = 0
+        weigh(part, source, base, taps, weights, first, min(taps.size, first + CHUNK))
+        for x in range(total.size):
+            total[x] += part[x]
+
+
+@part
+def _weigh_both(sums: Array, parts: Array, source: Array, base: int, taps: Array, pairs: Pairs) -> None:
+    """The weighted sums of all taps at a row and the one below it, in chunks."""
+    sums[:] = 0
+    one, two = pairs.weights, pairs.weights_below
+    weigh_two(sums[0], sums[1], source, base, taps, one, two, 0, min(taps.size, CHUNK))
+    for first in range(CHUNK, taps.size, CHUNK):
+        parts[:] = 0
+        last = min(taps.size, first + CHUNK)
+        weigh_two(parts[0], parts[1], source, base, taps, one, two, first, last)
+        for i in range(2):
+            for x in range(sums.shape[1]):
+                sums[i, x] += parts[i, x]
+
+
+@loop
+def weighted_sums(view: View, out: Array, first: int, last: int, pairs: Pairs, frame: Frame) -> None:
+    """Any kernel, tap by tap, for two rows at a time; the dtype of the weights is the arithmetic's."""
+    step = view.step
+    size = _size(view, frame, pairs.weights.itemsize, pairs.weights.itemsize)
+    flat = _buffer(size, pairs.weights)
+    taps = _offsets(pairs.taps, size.stride, step)
+    sums, parts = np.zeros((2, size.length), flat.dtype), np.zeros((2, size.length), flat.dtype)
+    memory, peaks = _memory(flat, view.flat), np.zeros(size.stride, view.flat.dtype)
+    for unit in range(first, last):
+        plane, top = unit // size.strips, unit % size.strips * STRIP
+        height = min(STRIP, view.rows - top)
+        for left in range(0, view.columns, size.width):
+            start, stop = left * step, min(left + size.width, view.columns) * step
+            n_rows = height + size.reach
+            used = _fill(memory, view, frame, size, plane, top, left, n_rows, peaks)
+            broken = _is_broken(peaks)
+            if broken:
+                where, what = _take_out(flat, size.stride, n_rows, used)
+            for y in range(0, height, 2):
+                _weigh_both(sums, parts, flat, y * size.stride, taps, pairs)
+                for i in range(min(2, height - y)):
+                    _finish(out[plane, top + y + i, start:stop], sums[i])
+            if broken:
+                box = (top, height, start, stop - start)
+                _put_back(out[plane], where, what, pairs.taps, pairs.weights, step, box)
+
+
+@loop
+def running_sums(
+    view: View,
     out: Array,
+    first: int,
+    last: int,
     taps: Array,
     weights: Array,
     change: Array,
     change_weights: Array,
-    row_map: Array,
-    column_map: Array,
-    before: int,
-    step: int,
+    frame: Frame,
 ) -> None:
-    """Any kernel, tap by tap, or by the change from one row to the next where that has fewer taps.
-
-    `image` and `out` are (planes, rows, length), both uint8 or both float; the dtype of `weights` is the
-    arithmetic's. `change` and its weights are the taps of the difference to the row above, none to sum every
-    row by itself. The rest as for `integer_sums`.
-    """
-    planes, rows, length = image.shape
-    reach = row_map.size - rows
-    stride = column_map.size * step
-    buffer = np.empty((min(STRIP, rows) + reach, stride), weights.dtype)
-    flat = buffer.reshape(-1)
-    a, d = _offsets(taps, stride, step), _offsets(change, stride, step)
-    total = np.zeros(length, weights.dtype)
-    probe = np.zeros(stride, weights.dtype)
-    for p in range(planes):
-        for top in range(0, rows, STRIP):
-            height = min(STRIP, rows - top)
-            _fill(buffer[: height + reach], image[p], top, row_map, column_map, before, step)
-            # A running sum would carry a NaN or an infinity down the strip: where there is one, tap by tap.
-            running = d.size > 0 and _is_finite(buffer[: height + reach], probe)
+    """A kernel that changes at few taps from row to row, in 64-bit floats."""
+    step = view.step
+    size = _size(view, frame, 8, 8)
+    flat = _buffer(size, weights)
+    every, moved = _offsets(taps, size.stride, step), _offsets(change, size.stride, step)
+    total, part = np.zeros(size.length), np.zeros(size.length)
+    memory, peaks = _memory(flat, view.flat), np.zeros(size.stride, view.flat.dtype)
+    for unit in range(first, last):
+        plane, top = unit // size.strips, unit % size.strips * STRIP
+        height = min(STRIP, view.rows - top)
+        for left in range(0, view.columns, size.width):
+            start, stop = left * step, min(left + size.width, view.columns) * step
+            n_rows = height + size.reach
+            used = _fill(memory, view, frame, size, plane, top, left, n_rows, peaks)
+            broken = _is_broken(peaks)
+            if broken:
+                where, what = _take_out(flat, size.stride, n_rows, used)
             for y in range(height):
-                if y == 0 or not running:
-                    total[:] = 0
-                    _weigh(total, flat, a, weights, y * stride, length)
+                if y == 0:
+                    _weigh_all(total, part, flat, 0, every, weights)
                 else:
-                    _weigh(total, flat, d, change_weights, (y - 1) * stride, length)
-                _finish(out[p, top + y], total)
+                    weigh(total, flat, (y - 1) * size.stride, moved, change_weights, 0, moved.size)
+                _finish(out[plane, top + y, start:stop], total)
+            if broken:
+                _put_back(out[plane], where, what, taps, weights, step, (top, height, start, stop - start))
 
 
 @loop
 def separable_sums(
-    image: Array,
-    out: Array,
-    column: Array,
-    row: Array,
-    row_map: Array,
-    column_map: Array,
-    before: int,
-    step: int,
+    view: View, out: Array, first: int, last: int, column: Array, row: Array, frame: Frame
 ) -> None:
-    """A kernel that is a column times a row: down first, then along.
+    """A kernel that is a column times a row: down first, for two rows at a time, then along.
 
-    `column` and `row` are the two profiles as they lie over the image; their dtype is the arithmetic's. The
-    rest as for `integer_sums`.
+    `column` and `row` are the two profiles as they lie over the image; their dtype is the arithmetic's.
     """
-    planes, rows, length = image.shape
-    reach = row_map.size - rows
-    stride = column_map.size * step
-    buffer = np.empty((min(STRIP, rows) + reach, stride), column.dtype)
-    flat = buffer.reshape(-1)
-    down = np.arange(column.size) * stride
+    step = view.step
+    size = _size(view, frame, column.itemsize, column.itemsize)
+    flat = _buffer(size, column)
+    down = np.arange(column.size + 1) * size.stride
     along = np.arange(row.size) * step
-    middle = np.zeros(stride, column.dtype)
-    total = np.zeros(length, column.dtype)
-    for p in range(planes):
-        for top in range(0, rows, STRIP):
-            height = min(STRIP, rows - top)
-            _fill(buffer[: height + reach], image[p], top, row_map, column_map, before, step)
-            for y in range(height):
-                middle[:] = 0
-                _weigh(middle, flat, down, column, y * stride, stride)
-                total[:] = 0
-                _weigh(total, middle, along, row, 0, length)
-                _finish(out[p, top + y], total)
+    nothing = np.zeros(1, column.dtype)
+    pairs = Pairs(np.empty((0, 2), np.int64), np.append(column, nothing), np.append(nothing, column))
+    middle, parts = np.zeros((2, size.stride), flat.dtype), np.zeros((2, size.stride), flat.dtype)
+    total, part = np.zeros(size.length, flat.dtype), np.zeros(size.length, flat.dtype)
+    # Registers read past the end of the row.
+    ready = np.zeros(size.stride + LANE_BYTES // flat.itemsize, flat.dtype)
+    memory, peaks = _memory(flat, view.flat), np.zeros(size.stride, view.flat.dtype)
+    for unit in range(first, last):
+        plane, top = unit // size.strips, unit % size.strips * STRIP
+        height = min(STRIP, view.rows - top)
+        for left in range(0, view.columns, size.width):
+            start, stop = left * step, min(left + size.width, view.columns) * step
+            n_rows = height + size.reach
+            used = _fill(memory, view, frame, size, plane, top, left, n_rows, peaks)
+            broken = _is_broken(peaks)
+            if broken:
+                where, what = _take_out(flat, size.stride, n_rows, used)
+            for y in range(0, height, 2):
+                _weigh_both(middle, parts, flat, y * size.stride, down, pairs)
+                for i in range(min(2, height - y)):
+                    ready[: size.stride] = middle[i]
+                    _weigh_all(total, part, ready, 0, along, row)
+                    _finish(out[plane, top + y + i, start:stop], total)
+            if broken:
+                box = (top, height, start, stop - start)
+                for i in range(column.size):
+                    taps = np.empty((row.size, 2), np.int64)
+                    taps[:, 0], taps[:, 1] = i, np.arange(row.size)
+                    _put_back(out[plane], where, what, taps, column[i] * row, step, box)

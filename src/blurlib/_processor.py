@@ -1,10 +1,10 @@
-"""blur() on the CPU: a plan for each kernel, cut into jobs that threads can share."""
+"""blur() on the CPU: a plan for each kernel, cut into shares that threads can carry out."""
 
 from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,78 +17,128 @@ from . import _loops
 from ._images import border_map, empty_like, is_interleaved
 from .plans import Plan, plan
 
+# Writes strips first to last - 1 of an image, counted over its planes.
+Job = Callable[[int, int], None]
+
+# Elements that are worth a second thread: about 0.1 ms of work.
+_WORTH_A_THREAD = 1 << 16
+
 
 def blur_cpu(image: Tensor, kernel: Tensor, border: str) -> Tensor:
     if image.dtype in (torch.float16, torch.bfloat16):
         return empty_like(image).copy_(blur_cpu(image.float(), kernel, border))
     plans = [plan(each, image.dtype) for each in (kernel if kernel.ndim == 3 else kernel[None])]
+    result = empty_like(image)
     if not image.numel():
-        return empty_like(image)
-    interleaved = is_interleaved(image)
-    source, result = image if interleaved else image.contiguous(), empty_like(image)
-    jobs: list[Callable[[], None]] = []
+        return result
+    view, interleaved = _view(image.detach())
+    planes, length = view.starts.size, view.columns * view.step
+    memory = result.movedim(-3, -1) if interleaved else result
+    out = memory.view(planes, view.rows, length).numpy()
+    each = view.starts.size // len(plans)
+    strips = -(-view.rows // _loops.STRIP)
+    jobs = []
     for position, chosen in enumerate(plans):
-        old, new = (source, result) if kernel.ndim == 2 else (source[position], result[position])
-        if chosen.kind == "copy":
-            new.copy_(old)
-        else:
-            jobs += _jobs(chosen, old, new, border, interleaved)
-    _run(jobs)
+        part = slice(position * each, (position + 1) * each)
+        job = _job(chosen, view._replace(starts=view.starts[part]), out[part], border)
+        jobs.append((job, each if chosen.kind == "fft" else each * strips, chosen.cost / strips))
+    _run(jobs, image.numel())
     return result
 
 
-def _jobs(chosen: Plan, old: Tensor, new: Tensor, border: str, interleaved: bool) -> list[Callable[[], None]]:
-    """The work of one kernel, cut into planes (HWC: images) that threads can share."""
-    channels, height, width = old.shape[-3:]
-    step = channels if interleaved else 1
-    shape = (-1, height, width * step)
-    before, after = (t.movedim(-3, -1) if interleaved else t for t in (old, new))
-    planes, out = before.detach().numpy().reshape(shape), after.numpy().reshape(shape)
-    rows = border_map(height, chosen.window[0] // 2, border)
-    columns = border_map(width, chosen.window[1] // 2, border)
-    left = chosen.window[1] // 2
-    borders = (rows, columns, left, step)
-    loop: Callable[..., None]
+def _view(image: Tensor) -> tuple[_loops.View, bool]:
+    """The image's memory as it is, copied only where the pixels of a row are not side by side; and whether HWC."""
+    interleaved = is_interleaved(image)
+    if not interleaved and image.stride(-1) != 1 and image.shape[-1] > 1:
+        image = image.contiguous()
+    extent, starts = _places(image.shape, image.stride(), interleaved)
+    flat = image.as_strided((extent,), (1,)).numpy()
+    if flat.dtype != np.uint8:
+        flat = flat.view(_BITS[flat.itemsize])  # the loops copy floats by their bits
+    channels, height, width = image.shape[-3:]
+    return _loops.View(
+        flat, starts, image.stride(-2), height, width, channels if interleaved else 1
+    ), interleaved
+
+
+_BITS = {4: np.uint32, 8: np.uint64}
+
+
+@functools.lru_cache(maxsize=1024)
+def _places(shape: torch.Size, strides: tuple[int, ...], interleaved: bool) -> tuple[int, np.ndarray]:
+    """The length of the memory from the first element to the last, and where in it each plane starts."""
+    starts = np.zeros(1, np.int64)
+    for size, stride in zip(shape[: -3 if interleaved else -2], strides, strict=False):
+        starts = (starts[:, None] + np.arange(size) * stride).reshape(-1)
+    return 1 + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True)), starts
+
+
+def _job(chosen: Plan, view: _loops.View, out: np.ndarray, border: str) -> Job:
+    frame = _loops.Frame(
+        border_map(view.rows, chosen.window[0] // 2, border),
+        border_map(view.columns, chosen.window[1] // 2, border),
+    )
     if chosen.kind == "fft":
-        loop = _fft_job(chosen, borders)
-        return [functools.partial(loop, planes[p : p + 1], out[p : p + 1]) for p in range(len(planes))]
-    loop = _loops.weighted_sums
-    settings: tuple[Any, ...] = (*chosen.arrays, *borders)
-    if chosen.kind == "integer":
-        loop, settings = _loops.integer_sums, (*chosen.arrays, np.float32(chosen.weight), *borders)
-    elif chosen.kind == "separable":
-        loop = _loops.separable_sums
-    return [functools.partial(loop, planes[p : p + 1], out[p : p + 1], *settings) for p in range(len(planes))]
+        return functools.partial(_fft_sums, view, out, *chosen.arguments, frame)
+    loop = _LOOPS[chosen.kind]
+    if chosen.kind == "copy":
+        out = out.view(view.flat.dtype)
 
-
-def _fft_job(
-    chosen: Plan, borders: tuple[np.ndarray, np.ndarray, int, int]
-) -> Callable[[np.ndarray, np.ndarray], None]:
-    """Blur one plane by FFT in float64, on the calling thread alone."""
-    from scipy import fft  # its transforms, unlike torch's, do not depend on the number of threads
-
-    kernel, taps, weights = chosen.arrays
-    rows, columns, before, step = borders
-    size = [fft.next_fast_len(n.size, real=True) for n in (rows, columns)]
-    spectrum = fft.rfft2(kernel, s=size)
-    top, left = kernel.shape[0] - 1, kernel.shape[1] - 1
-
-    def job(plane: np.ndarray, target: np.ndarray) -> None:
-        if not np.isfinite(plane).all():  # one broken pixel would reach them all
-            nothing = np.empty((0, 2), np.int64), np.empty(0)
-            _loops.weighted_sums(plane, target, taps, weights, *nothing, rows, columns, before, step)
-            return
-        for channel in range(step):
-            image = plane[0, :, channel::step]
-            bordered = np.where((rows < 0)[:, None] | (columns < 0), 0.0, image[np.ix_(rows, columns)])
-            sums = fft.irfft2(fft.rfft2(bordered, s=size) * spectrum, s=size)
-            sums = sums[top : top + image.shape[0], left : left + image.shape[1]]
-            if target.dtype == np.uint8:
-                sums = (sums + 0.5).clip(0, 255)
-            target[0, :, channel::step] = sums
+    def job(first: int, last: int) -> None:
+        loop(view, out, first, last, *chosen.arguments, frame)
 
     return job
 
+
+_LOOPS: dict[str, Callable[..., None]] = {
+    "copy": _loops.copies,
+    "bytes": _loops.byte_sums,
+    "fixed": _loops.fixed_sums,
+    "weighted": _loops.weighted_sums,
+    "running": _loops.running_sums,
+    "separable": _loops.separable_sums,
+}
+
+
+def _fft_sums(
+    view: _loops.View,
+    out: np.ndarray,
+    kernel: np.ndarray,
+    pairs: _loops.Pairs,
+    frame: _loops.Frame,
+    first: int,
+    last: int,
+) -> None:
+    """Blur planes first to last - 1 by FFT in float64, on the calling thread alone."""
+    from scipy import fft  # its transforms, unlike torch's, do not depend on the number of threads
+
+    rows, columns = frame
+    strips = -(-view.rows // _loops.STRIP)
+    size = [fft.next_fast_len(n.size, real=True) for n in (rows, columns)]
+    spectrum = fft.rfft2(kernel, s=size)
+    top, left = kernel.shape[0] - 1, kernel.shape[1] - 1
+    for plane in range(first, last):
+        lines = view.flat.view(out.dtype)[view.starts[plane] :]
+        stored = np.lib.stride_tricks.as_strided(
+            lines,
+            (view.rows, view.columns, view.step),
+            (view.stride * lines.itemsize, view.step * lines.itemsize, lines.itemsize),
+            writeable=False,
+        )
+        if not np.isfinite(stored).all():  # one broken pixel would reach them all
+            _loops.weighted_sums(view, out, plane * strips, (plane + 1) * strips, pairs, frame)
+            continue
+        for channel in range(view.step):
+            image = stored[..., channel]
+            bordered = np.where((rows < 0)[:, None] | (columns < 0), 0.0, image[np.ix_(rows, columns)])
+            sums = fft.irfft2(fft.rfft2(bordered, s=size) * spectrum, s=size)
+            sums = sums[top : top + view.rows, left : left + view.columns]
+            if out.dtype == np.uint8:
+                sums = (sums + 0.5).clip(0, 255)
+            out[plane, :, channel :: view.step] = sums
+
+
+# --- Threads ---
 
 _pool: ThreadPoolExecutor | None = None
 
@@ -103,20 +153,51 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_pool)
 
 
-def _run(jobs: Sequence[Callable[[], None]]) -> None:
-    """Run jobs on torch's number of threads, on one inside a DataLoader worker."""
+def _run(jobs: list[tuple[Job, int, float]], elements: int) -> None:
+    """Carry out jobs, of so many units at such a cost each, on torch's number of threads; on one in a worker.
+
+    Each thread gets a run of consecutive units of about the same cost: neighbours in memory stay together.
+    """
     global _pool
-    threads = 1 if get_worker_info() else min(torch.get_num_threads(), len(jobs))
-    if threads <= 1:
-        for job in jobs:
-            job()
+    units = sum(number for _, number, _ in jobs)
+    threads = min(torch.get_num_threads(), units, elements // _WORTH_A_THREAD)
+    if threads <= 1 or get_worker_info():
+        for job, number, _ in jobs:
+            job(0, number)
         return
     if _pool is None:
         _pool = ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="blurlib")
-
-    def share(first: int) -> None:
-        for job in jobs[first::threads]:
-            job()
-
-    for done in [_pool.submit(share, first) for first in range(threads)]:
+    first, *others = _shares(jobs, threads)
+    waiting = [_pool.submit(_work, share) for share in others]
+    _work(first)
+    for done in waiting:
         done.result()
+
+
+def _work(share: list[tuple[Job, int, int]]) -> None:
+    for job, first, last in share:
+        job(first, last)
+
+
+def _shares(jobs: list[tuple[Job, int, float]], threads: int) -> list[list[tuple[Job, int, int]]]:
+    """Cut the jobs, end to end, into as many stretches of about the same cost."""
+    whole = sum(number * (cost + _OVERHEAD) for _, number, cost in jobs)
+    shares: list[list[tuple[Job, int, int]]] = [[] for _ in range(threads)]
+    spent, current = 0.0, 0
+    for job, number, cost in jobs:
+        first = 0
+        while first < number:
+            left = (current + 1) * whole / threads - spent
+            take = number - first if current == threads - 1 else round(left / (cost + _OVERHEAD))
+            take = min(take, number - first)
+            if take > 0:
+                shares[current].append((job, first, first + take))
+                spent += take * (cost + _OVERHEAD)
+                first += take
+            if first < number:
+                current += 1
+    return shares
+
+
+# What every element costs beside its taps, in the plans' unit: copies in and out.
+_OVERHEAD = 200.0
