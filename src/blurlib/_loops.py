@@ -20,7 +20,7 @@ from numba.extending import overload
 from numba.np.numpy_support import as_dtype
 
 from ._compile import loop
-from ._vectors import LANE_BYTES, add, padded, swap, weigh, weigh_two
+from ._vectors import LANE_BYTES, add, padded, row, swap, weigh, weigh_two
 
 Array = np.ndarray
 
@@ -133,16 +133,18 @@ def _fill(
     peaks[:] = 0
     for i in range(n):
         y = frame.row_map[top + i]
-        target = memory[i * size.stride : i * size.stride + wide]
+        target = row(memory, i * size.stride, wide)
         if y < 0:
             target[:] = 0
             continue
         at = view.starts[plane] + y * view.stride
-        source = view.flat[at : at + view.columns * step]
-        _copy(target[inner:outer], source[shift + inner : shift + outer], peaks[inner:outer])
+        source, inside = row(view.flat, at, view.columns * step), outer - inner
+        _copy(row(target, inner, inside), row(source, shift + inner, inside), row(peaks, inner, inside))
         if edge.size and frame.column_map[0] < 0:
-            target[:inner] = 0
-            target[outer:] = 0
+            for x in range(inner):
+                target[x] = 0
+            for x in range(outer, wide):
+                target[x] = 0
         else:
             for x in range(inner):
                 target[x] = source[edge[x]]
@@ -162,8 +164,13 @@ def _edge(frame: Frame, left: int, inner: int, outer: int, wide: int, step: int)
 
 
 def _copy(target: Array, source: Array, peaks: Array) -> None:
-    """Copy a row: the bits of floats with the largest magnitude so far, bytes as numbers (see the overload)."""
-    raise TypeError(f"only compiled code calls this, got {type(target)}, {type(source)} and {type(peaks)}")
+    """Copy a row: the bits of floats, noting the largest magnitudes, and bytes as numbers.
+
+    This and the next functions choose by dtype, which compiled code does in the overloads below them.
+    """
+    target[:] = source
+    if source.dtype != np.uint8:
+        np.maximum(peaks, source & source.dtype.type(np.iinfo(source.dtype).max // 2), out=peaks)
 
 
 @overload(_copy, jit_options={"nogil": True, "forceinline": True})
@@ -187,7 +194,7 @@ def _copy_typed(target: Any, source: Any, peaks: Any) -> Any:
 
 def _memory(flat: Array, pixels: Array) -> Array:
     """The buffer as `_fill` takes it: floats from bytes as they are, floats from floats as their bits."""
-    raise TypeError(f"only compiled code calls this, got {type(flat)} and {type(pixels)}")
+    return flat.view(flat.dtype if pixels.dtype == np.uint8 else pixels.dtype)
 
 
 @overload(_memory, jit_options={"nogil": True, "forceinline": True})
@@ -202,12 +209,17 @@ def _memory_typed(flat: Any, pixels: Any) -> Any:
 
 def _is_broken(peaks: Array) -> bool:
     """Whether the bits of the largest magnitudes tell of a NaN or an infinity; never for bytes."""
-    raise TypeError(f"only compiled code calls this, got {type(peaks)}")
+    infinity = _INFINITY.get(peaks.itemsize * 8)
+    return infinity is not None and bool((peaks >= infinity).any())
+
+
+# By the number of bits of a float.
+_INFINITY = {32: 0x7F800000, 64: 0x7FF0000000000000}
 
 
 @overload(_is_broken, jit_options={"nogil": True, "forceinline": True})
 def _is_broken_typed(peaks: Any) -> Any:
-    infinity = {32: 0x7F800000, 64: 0x7FF0000000000000}.get(peaks.dtype.bitwidth)
+    infinity = _INFINITY.get(peaks.dtype.bitwidth)
     if infinity is None:
 
         def never(peaks: Any) -> Any:
@@ -243,11 +255,12 @@ def _finish(target: Array, total: Array) -> None:
 @overload(_finish, jit_options={"nogil": True, "forceinline": True})
 def _finish_typed(target: Any, total: Any) -> Any:
     if target.dtype == types.uint8:
-        half, low, high = (as_dtype(total.dtype).type(v) for v in (0.5, 0.0, 255.0))
+        half, zero, full = as_dtype(total.dtype).type(0.5), np.int32(0), np.int32(255)
 
         def finish(target: Any, total: Any) -> Any:
             for x in range(target.size):
-                target[x] = np.uint8(min(max(total[x] + half, low), high))
+                # Clipped as an integer, which takes half the time. (No NaN or infinity comes from bytes.)
+                target[x] = np.uint8(min(max(np.int32(total[x] + half), zero), full))
     else:
 
         def finish(target: Any, total: Any) -> Any:
@@ -302,7 +315,7 @@ def copies(view: View, out: Array, first: int, last: int, frame: Frame) -> None:
         plane, top = unit // strips, unit % strips * STRIP
         for y in range(top, min(top + STRIP, view.rows)):
             at = view.starts[plane] + y * view.stride
-            source, target = view.flat[at : at + out.shape[2]], out[plane, y]
+            source, target = row(view.flat, at, out.shape[2]), out[plane, y]
             for x in range(target.size):
                 target[x] = source[x]
 
@@ -373,7 +386,8 @@ def byte_sums(view: View, out: Array, first: int, last: int, core: Core, ring: R
     kernel's sum S over n taps is divided exactly, (2 S + n) // (2 n); with a ring S is multiplied by the core's
     weight.
     """
-    step = view.step
+    step, line = view.step, view.columns * view.step
+    pixels = out.reshape(-1)
     size = _size(view, frame, 1, 2)
     flat = _buffer(size, out)
     taps = _offsets(core.taps, size.stride, step)
@@ -387,18 +401,20 @@ def byte_sums(view: View, out: Array, first: int, last: int, core: Core, ring: R
     wide = np.zeros(size.length if n > 256 else 0, np.int32)
     mixed = np.zeros(size.length if ring.weights.size else 0, np.float32)
     share32, share64 = np.float32(1.0 / n), 1.0 / n
+    offset = np.float32(0.25 / n + 0.5)
     for unit in range(first, last):
         plane, top = unit // size.strips, unit % size.strips * STRIP
         height = min(STRIP, view.rows - top)
         for left in range(0, view.columns, size.width):
             start, stop = left * step, min(left + size.width, view.columns) * step
+            first_pixel = (plane * view.rows + top) * line + start
             _fill(flat, view, frame, size, plane, top, left, height + size.reach, nothing)
             for y in range(height):
                 if y == 0 or not enter.size:
                     _start(total, signed, wide, flat, y * size.stride, taps)
                 else:
                     _step(total, signed, wide, flat, (y - 1) * size.stride, enter, leave)
-                target = out[plane, top + y, start:stop]
+                target = row(pixels, first_pixel + y * line, stop - start)
                 if mixed.size:
                     if wide.size:
                         _scale(mixed, wide, core.weight)
@@ -406,17 +422,15 @@ def byte_sums(view: View, out: Array, first: int, last: int, core: Core, ring: R
                         _scale(mixed, total, core.weight)
                     _add_groups(mixed, group, flat, y * size.stride, around, ring)
                     _finish(target, mixed)
+                # A quarter above S keeps ties up and everything else away from the next integer: its distance is
+                # at least 1/(4n), more than the float32 error of 5e-5 up to n = 4096 (checked over every sum by a
+                # test).
                 elif not wide.size:
-                    # A quarter above S keeps ties up and everything else away from the next integer: its
-                    # distance is at least 1/(4n), more than the float32 error of 4e-5 up to n = 4096 (checked
-                    # over every sum by a test).
                     for x in range(target.size):
-                        near = (np.float32(total[x]) + np.float32(0.25)) * share32
-                        target[x] = np.uint8(near + np.float32(0.5))
+                        target[x] = np.uint8(np.int32(np.float32(total[x]) * share32 + offset))
                 elif n <= 4096:
                     for x in range(target.size):
-                        near = (np.float32(wide[x]) + np.float32(0.25)) * share32
-                        target[x] = np.uint8(near + np.float32(0.5))
+                        target[x] = np.uint8(np.int32(np.float32(wide[x]) * share32 + offset))
                 else:
                     for x in range(target.size):
                         target[x] = np.uint8((wide[x] + 0.25) * share64 + 0.5)
@@ -439,18 +453,15 @@ def _scales(peaks: Array, scales: Array, step: int) -> bool:
 
 
 @part
-def _quantise(flat: Array, floats: Array, stride: int, n: int, row: Array, scales: Array) -> None:
+def _quantise(flat: Array, floats: Array, stride: int, n: int, copy: Array, scales: Array) -> None:
     """The buffer's floats times the scales as integers, in the same memory."""
     half = scales.dtype.type(0.5)
     for i in range(n):
-        source, target = (
-            floats[i * stride : i * stride + scales.size],
-            flat[i * stride : i * stride + scales.size],
-        )
+        source, target = row(floats, i * stride, scales.size), row(flat, i * stride, scales.size)
         for x in range(scales.size):
-            row[x] = source[x]  # by way of a third row: the compiler cannot see that the two are in step
+            copy[x] = source[x]  # by way of a third row: the compiler cannot see that the two are in step
         for x in range(scales.size):
-            target[x] = np.int32(np.floor(scales.dtype.type(row[x]) * scales[x] + half))
+            target[x] = np.int32(np.floor(scales.dtype.type(copy[x]) * scales[x] + half))
 
 
 @part
@@ -466,7 +477,8 @@ def fixed_sums(view: View, out: Array, first: int, last: int, core: Core, ring: 
     So the sums do not drift, whatever the radius and the height, and do not depend on their order; the error is
     about 1e-7 of the largest number in the tile and around it.
     """
-    step = view.step
+    step, line = view.step, view.columns * view.step
+    pixels = out.reshape(-1)
     size = _size(view, frame, 4, 4)
     floats = _buffer(size, out)
     flat, bits = floats.view(np.int32), _memory(floats, view.flat)
@@ -478,7 +490,7 @@ def fixed_sums(view: View, out: Array, first: int, last: int, core: Core, ring: 
     group = np.zeros(size.length, np.int32)
     wide = np.zeros(size.length if n > 256 else 0, np.int64)
     mixed = np.zeros(size.length if ring.weights.size else 0, np.float32)
-    row = np.zeros(size.stride, np.float32)
+    copy = np.zeros(size.stride, np.float32)
     peaks = np.zeros(size.stride, np.uint32)
     scales = np.zeros(size.stride, np.float64)
     shares = np.zeros(size.length, np.float64)
@@ -488,6 +500,7 @@ def fixed_sums(view: View, out: Array, first: int, last: int, core: Core, ring: 
         height = min(STRIP, view.rows - top)
         for left in range(0, view.columns, size.width):
             start, stop = left * step, min(left + size.width, view.columns) * step
+            first_pixel = (plane * view.rows + top) * line + start
             n_rows = height + size.reach
             used = _fill(bits, view, frame, size, plane, top, left, n_rows, peaks)
             broken = _is_broken(peaks)
@@ -502,16 +515,16 @@ def fixed_sums(view: View, out: Array, first: int, last: int, core: Core, ring: 
             for x in range(stop - start):
                 shares[x] = 0.0 if scales[x] == 0.0 else (1.0 if mixed.size else core.weight) / scales[x]
             if extreme:
-                _quantise(flat, floats, size.stride, n_rows, row, scales[:used])
+                _quantise(flat, floats, size.stride, n_rows, copy, scales[:used])
             else:
                 scales32[:], shares32[:] = scales, shares
-                _quantise(flat, floats, size.stride, n_rows, row, scales32[:used])
+                _quantise(flat, floats, size.stride, n_rows, copy, scales32[:used])
             for y in range(height):
                 if y == 0 or not enter.size:
                     _start(total, total, wide, flat, y * size.stride, taps)
                 else:
                     _step(total, total, wide, flat, (y - 1) * size.stride, enter, leave)
-                target = out[plane, top + y, start:stop]
+                target = row(pixels, first_pixel + y * line, stop - start)
                 if mixed.size:
                     if wide.size:
                         _scale(mixed, wide, core.weight)
@@ -553,23 +566,28 @@ def _weigh_all(total: Array, part: Array, source: Array, base: int, taps: Array,
 
 @part
 def _weigh_both(sums: Array, parts: Array, source: Array, base: int, taps: Array, pairs: Pairs) -> None:
-    """The weighted sums of all taps at a row and the one below it, in chunks."""
-    sums[:] = 0
+    """The weighted sums of all taps at a row and the one below it, in chunks; as long as the rows of `parts`."""
+    length = parts.shape[1]
+    upper, lower, first_part, second_part = sums[0, :length], sums[1, :length], parts[0], parts[1]
     one, two = pairs.weights, pairs.weights_below
-    weigh_two(sums[0], sums[1], source, base, taps, one, two, 0, min(taps.size, CHUNK))
+    upper[:] = 0
+    lower[:] = 0
+    weigh_two(upper, lower, source, base, taps, one, two, 0, min(taps.size, CHUNK))
     for first in range(CHUNK, taps.size, CHUNK):
-        parts[:] = 0
+        first_part[:] = 0
+        second_part[:] = 0
         last = min(taps.size, first + CHUNK)
-        weigh_two(parts[0], parts[1], source, base, taps, one, two, first, last)
-        for i in range(2):
-            for x in range(sums.shape[1]):
-                sums[i, x] += parts[i, x]
+        weigh_two(first_part, second_part, source, base, taps, one, two, first, last)
+        for x in range(length):
+            upper[x] += first_part[x]
+            lower[x] += second_part[x]
 
 
 @loop
 def weighted_sums(view: View, out: Array, first: int, last: int, pairs: Pairs, frame: Frame) -> None:
     """Any kernel, tap by tap, for two rows at a time; the dtype of the weights is the arithmetic's."""
-    step = view.step
+    step, line = view.step, view.columns * view.step
+    pixels = out.reshape(-1)
     size = _size(view, frame, pairs.weights.itemsize, pairs.weights.itemsize)
     flat = _buffer(size, pairs.weights)
     taps = _offsets(pairs.taps, size.stride, step)
@@ -580,6 +598,7 @@ def weighted_sums(view: View, out: Array, first: int, last: int, pairs: Pairs, f
         height = min(STRIP, view.rows - top)
         for left in range(0, view.columns, size.width):
             start, stop = left * step, min(left + size.width, view.columns) * step
+            first_pixel = (plane * view.rows + top) * line + start
             n_rows = height + size.reach
             used = _fill(memory, view, frame, size, plane, top, left, n_rows, peaks)
             broken = _is_broken(peaks)
@@ -588,7 +607,7 @@ def weighted_sums(view: View, out: Array, first: int, last: int, pairs: Pairs, f
             for y in range(0, height, 2):
                 _weigh_both(sums, parts, flat, y * size.stride, taps, pairs)
                 for i in range(min(2, height - y)):
-                    _finish(out[plane, top + y + i, start:stop], sums[i])
+                    _finish(row(pixels, first_pixel + (y + i) * line, stop - start), sums[i])
             if broken:
                 box = (top, height, start, stop - start)
                 _put_back(out[plane], where, what, pairs.taps, pairs.weights, step, box)
@@ -607,7 +626,8 @@ def running_sums(
     frame: Frame,
 ) -> None:
     """A kernel that changes at few taps from row to row, in 64-bit floats."""
-    step = view.step
+    step, line = view.step, view.columns * view.step
+    pixels = out.reshape(-1)
     size = _size(view, frame, 8, 8)
     flat = _buffer(size, weights)
     every, moved = _offsets(taps, size.stride, step), _offsets(change, size.stride, step)
@@ -618,6 +638,7 @@ def running_sums(
         height = min(STRIP, view.rows - top)
         for left in range(0, view.columns, size.width):
             start, stop = left * step, min(left + size.width, view.columns) * step
+            first_pixel = (plane * view.rows + top) * line + start
             n_rows = height + size.reach
             used = _fill(memory, view, frame, size, plane, top, left, n_rows, peaks)
             broken = _is_broken(peaks)
@@ -628,36 +649,38 @@ def running_sums(
                     _weigh_all(total, part, flat, 0, every, weights)
                 else:
                     weigh(total, flat, (y - 1) * size.stride, moved, change_weights, 0, moved.size)
-                _finish(out[plane, top + y, start:stop], total)
+                _finish(row(pixels, first_pixel + y * line, stop - start), total)
             if broken:
                 _put_back(out[plane], where, what, taps, weights, step, (top, height, start, stop - start))
 
 
 @loop
 def separable_sums(
-    view: View, out: Array, first: int, last: int, column: Array, row: Array, frame: Frame
+    view: View, out: Array, first: int, last: int, column: Array, profile: Array, frame: Frame
 ) -> None:
     """A kernel that is a column times a row: down first, for two rows at a time, then along.
 
-    `column` and `row` are the two profiles as they lie over the image; their dtype is the arithmetic's.
+    `column` and `profile` are the two, column and row, as they lie over the image; their dtype is the arithmetic's.
     """
-    step = view.step
+    step, line = view.step, view.columns * view.step
+    pixels = out.reshape(-1)
     size = _size(view, frame, column.itemsize, column.itemsize)
     flat = _buffer(size, column)
     down = np.arange(column.size + 1) * size.stride
-    along = np.arange(row.size) * step
+    along = np.arange(profile.size) * step
     nothing = np.zeros(1, column.dtype)
     pairs = Pairs(np.empty((0, 2), np.int64), np.append(column, nothing), np.append(nothing, column))
-    middle, parts = np.zeros((2, size.stride), flat.dtype), np.zeros((2, size.stride), flat.dtype)
+    # Registers read past the end of a row.
+    spare = LANE_BYTES // flat.itemsize
+    middle, parts = np.zeros((2, size.stride + spare), flat.dtype), np.zeros((2, size.stride), flat.dtype)
     total, part = np.zeros(size.length, flat.dtype), np.zeros(size.length, flat.dtype)
-    # Registers read past the end of the row.
-    ready = np.zeros(size.stride + LANE_BYTES // flat.itemsize, flat.dtype)
     memory, peaks = _memory(flat, view.flat), np.zeros(size.stride, view.flat.dtype)
     for unit in range(first, last):
         plane, top = unit // size.strips, unit % size.strips * STRIP
         height = min(STRIP, view.rows - top)
         for left in range(0, view.columns, size.width):
             start, stop = left * step, min(left + size.width, view.columns) * step
+            first_pixel = (plane * view.rows + top) * line + start
             n_rows = height + size.reach
             used = _fill(memory, view, frame, size, plane, top, left, n_rows, peaks)
             broken = _is_broken(peaks)
@@ -666,12 +689,11 @@ def separable_sums(
             for y in range(0, height, 2):
                 _weigh_both(middle, parts, flat, y * size.stride, down, pairs)
                 for i in range(min(2, height - y)):
-                    ready[: size.stride] = middle[i]
-                    _weigh_all(total, part, ready, 0, along, row)
-                    _finish(out[plane, top + y + i, start:stop], total)
+                    _weigh_all(total, part, middle[i], 0, along, profile)
+                    _finish(row(pixels, first_pixel + (y + i) * line, stop - start), total)
             if broken:
                 box = (top, height, start, stop - start)
                 for i in range(column.size):
-                    taps = np.empty((row.size, 2), np.int64)
-                    taps[:, 0], taps[:, 1] = i, np.arange(row.size)
-                    _put_back(out[plane], where, what, taps, column[i] * row, step, box)
+                    taps = np.empty((profile.size, 2), np.int64)
+                    taps[:, 0], taps[:, 1] = i, np.arange(profile.size)
+                    _put_back(out[plane], where, what, taps, column[i] * profile, step, box)

@@ -26,11 +26,17 @@ from typing import Any
 import numpy as np
 from numba import config, njit, types
 
-__all__ = ["LANE_BYTES", "add", "padded", "swap", "weigh", "weigh_two"]
+__all__ = ["LANE_BYTES", "add", "padded", "row", "swap", "weigh", "weigh_two"]
 
 Array = np.ndarray
 
 # --- The plain twins ---
+
+
+@njit(nogil=True)
+def plain_row(flat: Array, start: int, length: int) -> Array:
+    """A part of a row, without a look at the bounds: what a slice costs is more than a row of 64 pixels."""
+    return flat[start : start + length]
 
 
 @njit(nogil=True)
@@ -93,15 +99,16 @@ _REGISTERS = 4  # to a block; with two rows of sums eight are busy, of sixteen o
 def _emitters() -> tuple[int, Callable[..., None], ...]:
     """The width of a register in bytes and the four functions, or the plain twins where LLVM cannot be had."""
     if config.DISABLE_JIT:
-        return 64, plain_add, plain_swap, plain_weigh, plain_weigh_two
+        return 64, plain_row, plain_add, plain_swap, plain_weigh, plain_weigh_two
     try:
         from llvmlite import binding, ir
         from numba.core import cgutils
         from numba.extending import intrinsic
+        from numba.np import arrayobj
 
         features = binding.get_host_cpu_features()
     except (ImportError, AttributeError, RuntimeError):
-        return 64, plain_add, plain_swap, plain_weigh, plain_weigh_two
+        return 64, plain_row, plain_add, plain_swap, plain_weigh, plain_weigh_two
     lane_bytes = 64 if features.get("avx512bw") else 32 if features.get("avx2") else 16
     word = ir.IntType(64)
 
@@ -182,45 +189,63 @@ def _emitters() -> tuple[int, Callable[..., None], ...]:
 
         return codegen
 
-    row, index = types.Array, types.int64
+    def place(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        part = context.make_array(signature.return_type)(context, builder)
+        itemsize = context.get_constant(types.intp, signature.args[0].dtype.bitwidth // 8)
+        arrayobj.populate_array(
+            part,
+            data=builder.gep(array.data, [arguments[1]]),
+            shape=[arguments[2]],
+            strides=[itemsize],
+            itemsize=itemsize,
+            meminfo=None,  # nobody counts references: the whole outlives its part
+        )
+        return part._getvalue()
+
+    index = types.int64
 
     @intrinsic
-    def add(typing: Any, total: row, source: row, base: Any, taps: row, first: Any, last: Any) -> Any:
+    def row(typing: Any, flat: Any, start: Any, length: Any) -> Any:
+        return types.Array(flat.dtype, 1, "C")(flat, index, index), place
+
+    @intrinsic
+    def add(typing: Any, total: Any, source: Any, base: Any, taps: Any, first: Any, last: Any) -> Any:
         return types.void(total, source, index, taps, index, index), emit(1, "add")
 
     @intrinsic
     def swap(
-        typing: Any, total: row, source: row, base: Any, enter: row, leave: row, first: Any, last: Any
+        typing: Any, total: Any, source: Any, base: Any, enter: Any, leave: Any, first: Any, last: Any
     ) -> Any:
         return types.void(total, source, index, enter, leave, index, index), emit(1, "swap")
 
     @intrinsic
     def weigh(
-        typing: Any, total: row, source: row, base: Any, taps: row, weights: row, first: Any, last: Any
+        typing: Any, total: Any, source: Any, base: Any, taps: Any, weights: Any, first: Any, last: Any
     ) -> Any:
         return types.void(total, source, index, taps, weights, index, index), emit(1, "weigh")
 
     @intrinsic
     def weigh_two(
         typing: Any,
-        total: row,
-        below: row,
-        source: row,
+        total: Any,
+        below: Any,
+        source: Any,
         base: Any,
-        taps: row,
-        weights: row,
-        weights_below: row,
+        taps: Any,
+        weights: Any,
+        weights_below: Any,
         first: Any,
         last: Any,
     ) -> Any:
         signature = types.void(total, below, source, index, taps, weights, weights_below, index, index)
         return signature, emit(2, "weigh")
 
-    return lane_bytes, add, swap, weigh, weigh_two
+    return lane_bytes, row, add, swap, weigh, weigh_two
 
 
 #: Bytes of a vector register.
-LANE_BYTES, add, swap, weigh, weigh_two = _emitters()
+LANE_BYTES, row, add, swap, weigh, weigh_two = _emitters()
 
 
 @njit(nogil=True)

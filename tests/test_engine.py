@@ -1,0 +1,457 @@
+"""The CPU engine from inside: row sums, plans, tiles, threads, memory, and the precision of floats."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numba import njit
+
+import oracles
+from blurlib import _loops, _processor, _taps, _vectors, blur, kernels
+from blurlib.plans import plan
+
+few = settings(deadline=None, max_examples=25)
+
+
+def noise(shape: tuple[int, ...], dtype: torch.dtype, seed: int = 0) -> torch.Tensor:
+    rng = np.random.default_rng(seed)
+    if dtype == torch.uint8:
+        return torch.from_numpy(rng.integers(0, 256, shape, dtype=np.uint8))
+    return torch.from_numpy(rng.uniform(-1, 2, shape)).to(dtype)
+
+
+# Row sums with vectors, and their plain twins
+
+
+@njit
+def vector_add(total, source, base, taps, first, last):
+    _vectors.add(total, source, base, taps, first, last)
+
+
+@njit
+def vector_swap(total, source, base, enter, leave, first, last):
+    _vectors.swap(total, source, base, enter, leave, first, last)
+
+
+@njit
+def vector_weigh(total, source, base, taps, weights, first, last):
+    _vectors.weigh(total, source, base, taps, weights, first, last)
+
+
+@njit
+def vector_weigh_two(total, below, source, base, taps, weights, weights_below, first, last):
+    _vectors.weigh_two(total, below, source, base, taps, weights, weights_below, first, last)
+
+
+@njit
+def vector_row(flat, start, length):
+    return _vectors.row(flat, start, length).sum()
+
+
+INTEGERS = [(np.uint16, np.uint8), (np.uint16, np.uint16), (np.int32, np.int32)]
+FLOATS = [(np.float32, np.float32), (np.float64, np.float64)]
+
+
+@pytest.mark.parametrize(("wide", "narrow"), INTEGERS)
+@few
+@given(registers=st.integers(0, 13), taps=st.integers(0, 20), seed=st.integers(0, 2**32 - 1), data=st.data())
+def test_integer_sums_are_their_plain_twins(wide, narrow, registers, taps, seed, data):
+    rng = np.random.default_rng(seed)
+    length = registers * _vectors.LANE_BYTES // np.dtype(wide).itemsize
+    info = np.iinfo(narrow)
+    source = rng.integers(info.min, info.max, 400 + length, dtype=narrow, endpoint=True)
+    start = rng.integers(0, 2**15, length).astype(wide)
+    enter, leave = rng.integers(0, 390, taps), rng.integers(0, 390, taps)
+    first = data.draw(st.integers(0, taps))
+    for vectors, plain, lists in (
+        (vector_add, _vectors.plain_add, (enter,)),
+        (vector_swap, _vectors.plain_swap, (enter, leave)),
+    ):
+        found, expected = start.copy(), start.copy()
+        vectors(found, source, 7, *lists, first, taps)
+        plain(expected, source, 7, *lists, first, taps)
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(("wide", "narrow"), FLOATS)
+@few
+@given(registers=st.integers(0, 13), taps=st.integers(0, 20), seed=st.integers(0, 2**32 - 1), data=st.data())
+def test_weighted_sums_are_their_plain_twins(wide, narrow, registers, taps, seed, data):
+    rng = np.random.default_rng(seed)
+    length = registers * _vectors.LANE_BYTES // np.dtype(wide).itemsize
+    source = rng.normal(size=400 + length).astype(narrow)
+    start = rng.normal(size=(2, length)).astype(wide)
+    at = rng.integers(0, 390, taps)
+    weights, below = rng.normal(size=(2, taps)).astype(wide)
+    first = data.draw(st.integers(0, taps))
+    tolerance = 40 * np.finfo(wide).eps
+    found, expected = start.copy(), start.copy()
+    vector_weigh(found[0], source, 7, at, weights, first, taps)
+    _vectors.plain_weigh(expected[0], source, 7, at, weights, first, taps)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
+    found, expected = start.copy(), start.copy()
+    vector_weigh_two(found[0], found[1], source, 7, at, weights, below, first, taps)
+    _vectors.plain_weigh_two(expected[0], expected[1], source, 7, at, weights, below, first, taps)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
+
+
+def test_a_row_is_a_slice():
+    flat = np.arange(20.0)
+    assert vector_row(flat, 3, 5) == _vectors.plain_row(flat, 3, 5).sum() == flat[3:8].sum()
+    assert vector_row(flat, 20, 0) == 0
+
+
+@pytest.mark.parametrize("itemsize", [1, 2, 4, 8])
+def test_padded_rows_are_whole_registers(itemsize):
+    lanes = _vectors.LANE_BYTES // itemsize
+    for length in range(3 * lanes):
+        padded = _vectors.padded(length, itemsize)
+        assert padded % lanes == 0
+        assert 0 <= padded - length < lanes
+
+
+def test_without_a_compiler_the_plain_twins_take_over():
+    """NUMBA_DISABLE_JIT=1, as those do who step through loops in a debugger."""
+    code = (
+        "import torch, blurlib\n"
+        "from blurlib import _vectors\n"
+        "assert _vectors.add is _vectors.plain_add\n"
+        "image = torch.arange(12 * 9).reshape(1, 12, 9)\n"
+        "for dtype in (torch.uint8, torch.float32):\n"
+        "    for kernel in (blurlib.kernels.disk(2), blurlib.kernels.gaussian(0.8)):\n"
+        "        found = blurlib.blur(image.to(dtype), kernel).double()\n"
+        "        print(found.sum().item())\n"
+    )
+    out = {}
+    for off in ("0", "1"):
+        done = subprocess.run(
+            [sys.executable, "-c", code if off == "1" else code.replace("assert", "0 and")],
+            env={**__import__("os").environ, "NUMBA_DISABLE_JIT": off},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        out[off] = [float(line) for line in done.stdout.split()]
+    assert out["0"] == pytest.approx(out["1"], rel=1e-6)
+
+
+# What a kernel consists of
+
+
+@few
+@given(height=st.integers(0, 6), width=st.integers(0, 6), seed=st.integers(0, 2**32 - 1))
+def test_lists_of_taps_rebuild_the_kernel(height, width, seed):
+    rng = np.random.default_rng(seed)
+    kernel = rng.choice([0.0, 0.0, 0.1, 0.25, 0.25, -0.3], (2 * height + 1, 2 * width + 1))
+    kernel[rng.integers(kernel.shape[0]), rng.integers(kernel.shape[1])] = 0.5
+    found = _taps.survey(kernel)
+    rows, columns = np.nonzero(kernel)
+    assert found.taps == rows.size
+    assert found.total == pytest.approx(kernel.sum())
+    assert found.groups == np.unique(kernel[kernel != 0]).size
+    window = _taps.lying(kernel, found.up, found.left)
+    h, w = window.shape
+    middle = kernel[height - found.up : height + found.up + 1, width - found.left : width + found.left + 1]
+    np.testing.assert_array_equal(window, middle[::-1, ::-1])
+    assert np.abs(kernel).sum() == pytest.approx(np.abs(window).sum())
+
+    def picture(taps, weights, rows=h):
+        image = np.zeros((rows, w))
+        np.add.at(image, tuple(np.asarray(taps).T), weights)
+        return image
+
+    np.testing.assert_array_equal(picture(*_taps.tap_list(window, found.taps)), window)
+    down, up = np.pad(window, ((1, 0), (0, 0))), np.pad(window, ((0, 1), (0, 0)))
+    np.testing.assert_array_equal(picture(*_taps.change_list(window, found.changes), h + 1), down - up)
+    pairs = _taps.pair_list(window, found.pairs, np.empty(0))
+    np.testing.assert_array_equal(picture(pairs.taps, pairs.weights, h + 1), up)
+    np.testing.assert_array_equal(picture(pairs.taps, pairs.weights_below, h + 1), down)
+    core, ring = _taps.core_and_ring(window, found, running=True)
+    total = picture(core.taps, core.weight)
+    for g, weight in enumerate(ring.weights):
+        total += picture(ring.taps[ring.starts[g] : ring.starts[g + 1]], weight)
+    np.testing.assert_array_equal(total, window)
+    mask = picture(core.taps, 1)
+    step = np.pad(mask, ((1, 0), (0, 0))) - np.pad(mask, ((0, 1), (0, 0)))
+    np.testing.assert_array_equal(picture(core.enter, 1, h + 1) - picture(core.leave, 1, h + 1), step)
+
+
+def test_groups_hold_what_sixteen_bits_can_sum():
+    window = np.full((41, 41), 1 / 1680)
+    window[20, 20] = 0.0
+    found = _taps.survey(window)
+    other = found._replace(core=0.0, core_taps=0, core_changes=0)
+    _, ring = _taps.core_and_ring(window, other, running=False)
+    sizes = np.diff(ring.starts)
+    assert sizes.sum() == 1680
+    assert sizes.max() == 256
+
+
+@pytest.mark.parametrize(
+    ("kernel", "dtype", "kind"),
+    [
+        (kernels.disk(8), torch.uint8, "bytes"),
+        (kernels.disk(8.3, antialias=True), torch.uint8, "bytes"),
+        (kernels.box(9), torch.uint8, "bytes"),
+        (kernels.disk(8), torch.float32, "fixed"),
+        (kernels.disk(1), torch.float32, "weighted"),
+        (kernels.disk(8), torch.float64, "running"),
+        (kernels.bank_kernel(0), torch.uint8, "weighted"),
+        (kernels.gaussian(3), torch.uint8, "separable"),
+        (kernels.gaussian(3).float(), torch.float32, "separable"),
+        (kernels.disk(0), torch.uint8, "copy"),
+        (torch.rand(61, 61, generator=torch.Generator().manual_seed(0)).double(), torch.uint8, "fft"),
+    ],
+)
+def test_the_cheapest_plan(kernel, dtype, kind):
+    assert plan(kernel / kernel.sum(), dtype).kind == kind
+
+
+# Precision of floats
+
+
+def worst(image: torch.Tensor, kernel: torch.Tensor, border: str = "reflect") -> float:
+    """The largest error in parts of the image's largest magnitude."""
+    expected = oracles.blur(image.double().numpy(), kernel.double().numpy(), border)
+    error = np.abs(blur(image, kernel, border=border).double().numpy() - expected).max()
+    return float(error / image.double().abs().max())
+
+
+def adversaries(height: int, width: int) -> dict[str, torch.Tensor]:
+    """Images that make sums drift: large offsets, steps, extremes side by side, one very large number."""
+    rng = np.random.default_rng(0)
+    board = np.indices((height, width)).sum(0) % 2
+    some = {
+        "noise": rng.random((height, width)),
+        "offset": 1e4 + rng.random((height, width)),
+        "constant": np.full((height, width), 0.7),
+        "checkerboard": np.where(board, 1.0, -1.0) * 0.9,
+        "stripes": np.where(np.arange(height)[:, None] % 2, 1e3, -1e3) + rng.random((height, width)),
+        "ramp": np.linspace(0, 1, height)[:, None] + np.zeros(width),
+        "bright top": np.where(np.arange(height)[:, None] < 3, 1e4, rng.random((height, width))),
+        "negative": -rng.random((height, width)) - 3.0,
+    }
+    return {name: torch.from_numpy(image.astype(np.float32))[None] for name, image in some.items()}
+
+
+PRECISE = {
+    **{f"disk {r}": kernels.disk(r) for r in (2, 8, 16, 32, 64)},
+    **{f"soft disk {r}": kernels.disk(r, antialias=True) for r in (2.3, 8.3, 16.3, 32.3)},
+    **{f"gaussian {s}": kernels.gaussian(s) for s in (1, 4, 16)},
+    "line 32": kernels.line(32, 30),
+    "row 33": kernels.box(33),
+    "column 257": kernels.box(257, vertical=True),
+    "shake, 41 px": kernels.camera_shake(1, seed=0, grid=39, size=41)[0],
+    "dense": torch.from_numpy(np.random.default_rng(0).dirichlet(np.ones(625)).reshape(25, 25)),
+}
+
+
+@pytest.mark.parametrize("name", PRECISE)
+def test_float32_is_within_a_millionth_at_any_radius(name):
+    for adversary, image in adversaries(150, 70).items():
+        assert worst(image, PRECISE[name]) <= 1e-6, adversary
+
+
+@pytest.mark.parametrize("name", ["disk 8", "soft disk 8.3", "shake, 41 px", "gaussian 4"])
+def test_float32_does_not_drift_down_a_long_image(name):
+    for adversary, image in adversaries(3000, 20).items():
+        assert worst(image, PRECISE[name], "replicate") <= 1e-6, adversary
+
+
+@pytest.mark.parametrize("name", ["disk 8", "soft disk 8.3", "shake, 41 px", "gaussian 4", "column 257"])
+def test_float64_is_within_a_part_in_a_trillion(name):
+    for adversary, image in adversaries(300, 40).items():
+        assert worst(image.double(), PRECISE[name]) <= 1e-12, adversary
+
+
+@pytest.mark.parametrize("scale", [1e-44, 1e-40, 1e-30, 1e-20, 1e20, 1e37])
+@pytest.mark.parametrize("name", ["disk 8", "soft disk 8.3", "disk 32"])
+def test_floats_of_any_magnitude(name, scale):
+    image = adversaries(80, 40)["noise"] * torch.tensor(scale)
+    expected = oracles.blur(image.double().numpy(), PRECISE[name].numpy(), "reflect")
+    limit = 1e-6 * float(image.double().abs().max()) + 1e-45  # half the smallest number there is
+    np.testing.assert_allclose(blur(image, PRECISE[name]).double().numpy(), expected, rtol=0, atol=limit)
+
+
+def test_a_bright_channel_costs_the_others_nothing():
+    image = torch.stack([adversaries(90, 40)["noise"][0] * s for s in (1e-6, 1.0, 1e6)])
+    for layout in (image, image.permute(1, 2, 0).contiguous().permute(2, 0, 1)):
+        found = blur(layout, kernels.disk(8)).double().numpy()
+        expected = oracles.blur(image.double().numpy(), kernels.disk(8).numpy(), "reflect")
+        for channel in range(3):
+            limit = 1e-6 * float(image[channel].max())
+            np.testing.assert_allclose(found[channel], expected[channel], rtol=0, atol=limit)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("border", ["reflect", "circular", "zeros"])
+@pytest.mark.parametrize(
+    "name", ["disk 8", "soft disk 8.3", "shake, 41 px", "gaussian 4", "line 32", "disk 16"]
+)
+def test_what_is_not_finite_goes_where_the_kernel_carries_it(name, border, dtype):
+    """Those pixels and no others, across tiles and borders; the others as if it had been zero, to the bit."""
+    kernel = PRECISE[name]
+    image = noise((2, 150, 90), dtype)
+    places = [(0, 0, 0), (0, 63, 40), (1, 64, 89), (1, 149, 30)]
+    without, mask = image.clone(), torch.zeros(image.shape, dtype=torch.float64)
+    for place, value in zip(places, (math.nan, math.inf, -math.inf, math.nan), strict=True):
+        image[place] = value
+        without[place], mask[place] = 0, 1
+    found, expected = blur(image, kernel, border=border), blur(without, kernel, border=border)
+    reached = oracles.blur(mask.numpy(), (kernel != 0).double().numpy(), border) > 0.5
+    np.testing.assert_array_equal(~np.isfinite(found.numpy()), reached)
+    assert torch.equal(found[~torch.from_numpy(reached)], expected[~torch.from_numpy(reached)])
+    assert found[0, 63, 40].isnan() or found[0, 63, 40] > 0
+
+
+def test_infinities_of_both_signs_meet_as_nan():
+    image = torch.zeros((1, 20, 20))
+    image[0, 10, 8], image[0, 10, 12] = math.inf, -math.inf
+    found = blur(image, kernels.disk(3))
+    assert found[0, 10, 10].isnan()
+    assert found[0, 10, 7] == math.inf
+    assert found[0, 10, 13] == -math.inf
+
+
+# Tiles and views
+
+KINDS = ("disk 8", "soft disk 8.3", "shake, 41 px", "gaussian 4", "row 33", "disk 16")
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("name", KINDS)
+def test_wide_images_are_cut_into_tiles_of_columns(name, dtype):
+    image = noise((2, 70, 2 * _loops.TILE + 37), dtype)
+    kernel = PRECISE[name]
+    found = blur(image, kernel)
+    expected = oracles.blur(image.double().numpy(), kernel.numpy(), "reflect")
+    if dtype == torch.uint8:
+        assert np.abs(found.numpy() - expected).max() < 0.501
+    else:
+        limit = {torch.float32: 2e-6, torch.float64: 2e-12}[dtype]
+        np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=limit)
+    interleaved = image.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+    assert torch.equal(blur(interleaved, kernel), found)
+    for start in (0, 1000):
+        part = image[:, 3:66, start : start + 1030]
+        assert torch.equal(blur(part, kernel), blur(part.contiguous(), kernel))
+
+
+VIEWS = {
+    "crop": lambda image: image[:, :, 3:40, 5:50],
+    "crop of HWC": lambda image: image.contiguous(memory_format=torch.channels_last)[:, :, 3:40, 5:50],
+    "every second image": lambda image: image[::2],
+    "some channels": lambda image: image[:, 1:],
+    "expanded": lambda image: image[:1].expand(3, -1, -1, -1),
+    "every second row": lambda image: image[:, :, ::2],
+    "channels before images": lambda image: image.transpose(0, 1),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32], ids=str)
+@pytest.mark.parametrize("name", VIEWS)
+def test_views_are_taken_as_they_lie(name, dtype):
+    view = VIEWS[name](noise((4, 3, 45, 60), dtype))
+    taken, _ = _processor._view(view)
+    assert taken.flat.ctypes.data == view.data_ptr()
+    for kernel in (kernels.disk(3), kernels.bank_kernel(0), kernels.gaussian(1)):
+        assert torch.equal(blur(view, kernel), blur(view.contiguous(), kernel))
+
+
+MEMORY = """
+import gc, sys, torch, blurlib
+def peak():
+    for line in open("/proc/self/status"):
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) / 1024
+torch.set_num_threads(2)
+small = torch.zeros((3, 80, 80), dtype=torch.{dtype})
+kernels = [blurlib.kernels.disk(8), blurlib.kernels.bank_kernel(0), blurlib.kernels.gaussian(4)]
+for kernel in kernels:
+    blurlib.blur(small, kernel)
+image = torch.zeros((4000, 6000, 3), dtype=torch.{dtype}).permute(2, 0, 1)
+if {planar}:
+    image = image.contiguous()
+for kernel in kernels:
+    gc.collect()
+    open("/proc/self/clear_refs", "w").write("5")
+    before = peak()
+    result = blurlib.blur(image, kernel)
+    print(peak() - before, result.numel() * result.element_size() / 2**20)
+    del result
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize("planar", [True, False], ids=["CHW", "HWC"])
+def test_a_large_photograph_needs_the_output_and_little_more(planar):
+    """24 megapixels: beside the output a buffer for a tile and each thread, whatever the size of the image."""
+    code = MEMORY.format(dtype="uint8", planar=planar)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    if "Permission" in done.stderr:
+        pytest.skip("the kernel does not let a process reset its peak memory")
+    assert done.returncode == 0, done.stderr
+    for line in done.stdout.splitlines():
+        extra, output = (float(word) for word in line.split())
+        assert output == pytest.approx(68.7, abs=0.1)
+        assert extra < output + 8
+
+
+# Threads
+
+
+@pytest.fixture
+def threads(monkeypatch):
+    """Sets torch's number of threads, and has small images shared out too."""
+    monkeypatch.setattr(_processor, "_WORTH_A_THREAD", 1)
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("name", KINDS)
+def test_threads_share_the_strips_of_an_image(name, dtype, threads):
+    kernel = PRECISE[name]
+    image = noise((2, 3, 300, 37), dtype)
+    layouts = (image, image.contiguous(memory_format=torch.channels_last), image[0])
+    each = torch.stack([kernel, torch.zeros_like(kernel)])
+    each[1, kernel.shape[0] // 2, kernel.shape[1] // 2] = 1  # sharp
+    expected = [blur(layout, kernel) for layout in layouts] + [blur(image, each)]
+    for number in (2, 3, 8):
+        threads(number)
+        found = [blur(layout, kernel) for layout in layouts] + [blur(image, each)]
+        for a, b in zip(found, expected, strict=True):
+            assert torch.equal(a, b)
+
+
+@given(
+    jobs=st.lists(st.tuples(st.integers(1, 40), st.floats(0, 1e5)), min_size=1, max_size=12),
+    number=st.integers(1, 9),
+)
+def test_shares_are_the_whole_work_once_and_in_order(jobs, number):
+    named = [(index, units, cost) for index, (units, cost) in enumerate(jobs)]
+    shares = _processor._shares(named, number)
+    assert len(shares) == number
+    done = [(job, unit) for share in shares for job, first, last in share for unit in range(first, last)]
+    assert done == [(index, unit) for index, units, _ in named for unit in range(units)]
+    price = {index: cost + _processor._OVERHEAD for index, _, cost in named}
+    spent = [sum((last - first) * price[job] for job, first, last in share) for share in shares]
+    assert max(spent) <= sum(spent) / number + max(price.values())
+
+
+def test_an_error_in_a_share_reaches_the_caller(threads):
+    def fail(first: int, last: int) -> None:
+        raise MemoryError("no room")
+
+    threads(2)
+    with pytest.raises(MemoryError, match="no room"):
+        _processor._run([(fail, 4, 1.0)], 1 << 20)
