@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+import scipy.signal
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,6 +26,12 @@ def noise(shape: tuple[int, ...], dtype: torch.dtype, seed: int = 0) -> torch.Te
     if dtype == torch.uint8:
         return torch.from_numpy(rng.integers(0, 256, shape, dtype=np.uint8))
     return torch.from_numpy(rng.uniform(-1, 2, shape)).to(dtype)
+
+
+def reference(image: torch.Tensor, kernel: torch.Tensor, border: str = "reflect") -> np.ndarray:
+    """By FFT in float64: ten digits beyond float32, and quicker than the oracle for large kernels."""
+    padded = np.stack([oracles.pad(plane, kernel.shape, border) for plane in image.double().numpy()])
+    return scipy.signal.oaconvolve(padded, kernel.double().numpy()[None], mode="valid", axes=(1, 2))
 
 
 # Row sums with vectors, and their plain twins
@@ -153,8 +160,7 @@ def test_lists_of_taps_rebuild_the_kernel(height, width, seed):
     kernel = rng.choice([0.0, 0.0, 0.1, 0.25, 0.25, -0.3], (2 * height + 1, 2 * width + 1))
     kernel[rng.integers(kernel.shape[0]), rng.integers(kernel.shape[1])] = 0.5
     found = _taps.survey(kernel)
-    rows, columns = np.nonzero(kernel)
-    assert found.taps == rows.size
+    assert found.taps == np.count_nonzero(kernel)
     assert found.total == pytest.approx(kernel.sum())
     assert found.groups == np.unique(kernel[kernel != 0]).size
     window = _taps.lying(kernel, found.up, found.left)
@@ -218,9 +224,9 @@ def test_the_cheapest_plan(kernel, dtype, kind):
 # Precision of floats
 
 
-def worst(image: torch.Tensor, kernel: torch.Tensor, border: str = "reflect") -> float:
+def worst(image: torch.Tensor, kernel: torch.Tensor, border: str) -> float:
     """The largest error in parts of the image's largest magnitude."""
-    expected = oracles.blur(image.double().numpy(), kernel.double().numpy(), border)
+    expected = reference(image, kernel, border)
     error = np.abs(blur(image, kernel, border=border).double().numpy() - expected).max()
     return float(error / image.double().abs().max())
 
@@ -257,7 +263,7 @@ PRECISE = {
 @pytest.mark.parametrize("name", PRECISE)
 def test_float32_is_within_a_millionth_at_any_radius(name):
     for adversary, image in adversaries(150, 70).items():
-        assert worst(image, PRECISE[name]) <= 1e-6, adversary
+        assert worst(image, PRECISE[name], "reflect") <= 1e-6, adversary
 
 
 @pytest.mark.parametrize("name", ["disk 8", "soft disk 8.3", "shake, 41 px", "gaussian 4"])
@@ -268,8 +274,10 @@ def test_float32_does_not_drift_down_a_long_image(name):
 
 @pytest.mark.parametrize("name", ["disk 8", "soft disk 8.3", "shake, 41 px", "gaussian 4", "column 257"])
 def test_float64_is_within_a_part_in_a_trillion(name):
-    for adversary, image in adversaries(300, 40).items():
-        assert worst(image.double(), PRECISE[name]) <= 1e-12, adversary
+    for image in adversaries(300, 40).values():
+        expected = oracles.blur(image.double().numpy(), PRECISE[name].double().numpy(), "reflect")
+        limit = 1e-12 * float(image.abs().max())
+        np.testing.assert_allclose(blur(image.double(), PRECISE[name]), expected, rtol=0, atol=limit)
 
 
 @pytest.mark.parametrize("scale", [1e-44, 1e-40, 1e-30, 1e-20, 1e20, 1e37])
@@ -332,7 +340,7 @@ def test_wide_images_are_cut_into_tiles_of_columns(name, dtype):
     image = noise((2, 70, 2 * _loops.TILE + 37), dtype)
     kernel = PRECISE[name]
     found = blur(image, kernel)
-    expected = oracles.blur(image.double().numpy(), kernel.numpy(), "reflect")
+    expected = reference(image, kernel)
     if dtype == torch.uint8:
         assert np.abs(found.numpy() - expected).max() < 0.501
     else:
@@ -393,7 +401,7 @@ for kernel in kernels:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.parametrize("planar", [True, False], ids=["CHW", "HWC"])
 def test_a_large_photograph_needs_the_output_and_little_more(planar):
-    """24 megapixels: beside the output a buffer for a tile and each thread, whatever the size of the image."""
+    """24 megapixels: beside the output a buffer for a tile and each thread, whatever the image measures."""
     code = MEMORY.format(dtype="uint8", planar=planar)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     if "Permission" in done.stderr:
