@@ -32,6 +32,7 @@ LAYERS = (
     {"kernels", "_processor"},
     {"convolution"},
     {"blurs"},
+    {"warming"},
     {"transforms"},
     {"mixes"},
     {"data", "protocol", "metrics", "samples"},

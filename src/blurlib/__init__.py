@@ -21,12 +21,14 @@ from . import (
     records,
     training,
     transforms,
+    warming,
 )
 from .convolution import blur
 from .evaluation import evaluate
 from .mixes import BlurMixSampler
 from .training import finetune
 from .transforms import CameraShakeBlur, DiskBlur, GaussianBlur, MotionBlur
+from .warming import warmup
 
 __version__ = _version("blurlib")
 
@@ -53,4 +55,6 @@ __all__ = [
     "records",
     "training",
     "transforms",
+    "warming",
+    "warmup",
 ]

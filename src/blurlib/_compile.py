@@ -73,6 +73,12 @@ class _MachineCode(NullCache):
         self._source = Path(function.__code__.co_filename)
         # Read now, as near as can be to the import: the file may change while this process lives.
         self._stamp = _stamp(self._source)
+        self._folder: str | None = None
+
+    @property
+    def cache_path(self) -> str | None:
+        """Where code of this function was last read or written; numba shows it in ``loop.stats``."""
+        return self._folder
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """The compiled function, or None."""
@@ -84,7 +90,9 @@ class _MachineCode(NullCache):
             for folder in self._folders():
                 payload = _read(folder / name, self._stamp)
                 if payload is not None:
-                    return _rebuild(target_context, *pickle.loads(payload))
+                    result = _rebuild(target_context, *pickle.loads(payload))
+                    self._folder = str(folder)
+                    return result
         # Whatever is wrong with what is kept, a blur must not fail: the loop is compiled anew.
         except Exception as error:
             _log.debug("machine code of %s cannot be used: %r", self._name, error)
@@ -104,7 +112,8 @@ class _MachineCode(NullCache):
             _log.debug("machine code of %s cannot be kept: %r", self._name, error)
             return
         stamped = self._stamp + hashlib.sha256(payload).digest() + payload
-        any(_write(folder / name, stamped) for folder in self._folders())
+        written = (str(folder) for folder in self._folders() if _write(folder / name, stamped))
+        self._folder = next(written, None)
 
     def _file_name(self, signature: Any, codegen: Any) -> str:
         """A name that says what the code is of, and hashes all that it depends on but the sources."""

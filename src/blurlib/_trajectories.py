@@ -6,7 +6,9 @@ import math
 
 import numpy as np
 
-from ._loops import Array, loop
+from ._compile import loop
+
+Array = np.ndarray
 
 
 @loop

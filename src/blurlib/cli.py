@@ -25,6 +25,8 @@ from .evaluation import evaluate as evaluate_network
 from .kernels import check_integer
 from .records import BlurReport
 from .training import finetune as finetune_network
+from .warming import kept_in
+from .warming import warmup as compile_ahead
 
 __all__ = ["app", "main"]
 
@@ -488,3 +490,25 @@ def report(
     if html is not None:
         after.to_html(html, before=original, control=other)
         typer.echo(f"\nWrote {html}; open it in a browser")
+
+
+# --- warmup
+
+
+@app.command()
+def warmup() -> None:
+    """Compile ahead, so that no first blur waits for it: for container images and clusters.
+
+    It says where the machine code is kept; the later runs must find it there, on a processor of the same kind
+    and with the same versions. It goes into blurlib's own folder or, where that cannot be written, into the
+    user's cache folder; the environment variable NUMBA_CACHE_DIR names another.
+
+    For example:
+
+        blurlib warmup
+    """
+    seconds = compile_ahead()
+    folders = kept_in()
+    if not folders:
+        raise OSError("no folder for machine code can be written; set NUMBA_CACHE_DIR to one that can")
+    typer.echo(f"Ready after {seconds:.1f} s; machine code is kept in {', '.join(map(str, folders))}")

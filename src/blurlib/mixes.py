@@ -20,6 +20,7 @@ from . import kernels, randomness
 from .blurs import NUMBER, Blur, OwnShake, Shake, parse
 from .convolution import Border
 from .transforms import BlurTransform
+from .warming import prepare
 
 __all__ = ["BlurMixSampler", "parse_mix"]
 
@@ -141,6 +142,8 @@ class BlurMixSampler:
         self.seed = kernels.check_integer("seed", seed, low=-(2**63), high=2**64 - 1)
         self.border: Border = border
         self._edges = np.cumsum(list(self.shares.values()))
+        for each in self.shares:
+            prepare(type(each))  # here and not in every worker; transforms have done so themselves
 
     def __repr__(self) -> str:
         return f"BlurMixSampler({str(self)!r}, seed={self.seed}, border={self.border!r})"

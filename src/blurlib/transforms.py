@@ -19,6 +19,7 @@ from . import kernels
 from .blurs import Blur, Disk, Gaussian, Line, Shake, parse
 from .convolution import Border, blur
 from .kernels import Bank
+from .warming import prepare
 
 __all__ = [
     "CameraShakeBlur",
@@ -189,7 +190,11 @@ def _is_plain(inpt: Any) -> bool:
 
 
 class BlurTransform(v2.Transform):  # type: ignore[misc]  # torchvision has no types
-    """What the four transforms share: one blur a call, applied to images and videos only."""
+    """What the four transforms share: one blur a call, applied to images and videos only.
+
+    Each compiles what it needs when it is made (`prepare`): in the process that makes the DataLoader, then,
+    and not in every worker.
+    """
 
     # The default would hand over masks and boxes too, which are tensors.
     _transformed_types = (tv_tensors.Image, tv_tensors.Video, _is_plain, PIL.Image.Image)
@@ -239,6 +244,7 @@ class DiskBlur(BlurTransform):
         super().__init__(border)
         self.radius = _range("radius", radius, 0.0, kernels.MAX_RADIUS)
         self.antialias = antialias
+        prepare(Disk)
 
     def draw(self, generator: torch.Generator | None = None) -> Disk:
         """Draw a blur.
@@ -279,6 +285,7 @@ class MotionBlur(BlurTransform):
         super().__init__(border)
         self.length = _range("length", length, 0.0, 2 * kernels.MAX_RADIUS)
         self.angle = _range("angle", angle, -1e6, 1e6, "degrees")
+        prepare(Line)
 
     def draw(self, generator: torch.Generator | None = None) -> Line:
         """Draw a blur.
@@ -314,6 +321,7 @@ class CameraShakeBlur(BlurTransform):
     def __init__(self, *, bank: Bank = "train", border: Border = "reflect") -> None:
         super().__init__(border)
         self.bank = Shake(0, bank).bank
+        prepare(Shake)
 
     def draw(self, generator: torch.Generator | None = None) -> Shake:
         """Draw a blur.
@@ -351,6 +359,7 @@ class GaussianBlur(BlurTransform):
     def __init__(self, sigma: Range, *, border: Border = "reflect") -> None:
         super().__init__(border)
         self.sigma = _range("sigma", sigma, 0.0, kernels.MAX_RADIUS / 4)
+        prepare(Gaussian)
 
     def draw(self, generator: torch.Generator | None = None) -> Gaussian:
         """Draw a blur.
