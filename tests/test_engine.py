@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numba import njit
 
 import oracles
-from blurlib import _loops, _processor, _taps, _vectors, blur, kernels
+from blurlib import _processor, _taps, _tiles, _vectors, blur, kernels
 from blurlib.plans import plan
 
 few = settings(deadline=None, max_examples=25)
@@ -337,7 +337,7 @@ KINDS = ("disk 8", "soft disk 8.3", "shake, 41 px", "gaussian 4", "row 33", "dis
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("name", KINDS)
 def test_wide_images_are_cut_into_tiles_of_columns(name, dtype):
-    image = noise((2, 70, 2 * _loops.TILE + 37), dtype)
+    image = noise((2, 70, 2 * _tiles.TILE + 37), dtype)
     kernel = PRECISE[name]
     found = blur(image, kernel)
     expected = reference(image, kernel)

@@ -26,6 +26,7 @@ INVENTORY = Path(__file__).parent / "data" / "public_names.txt"
 # Bottom first. A module imports from lower rows only: neither upwards nor from its own row.
 LAYERS = (
     {"_compile", "_vectors", "_images", "randomness", "tables"},
+    {"_tiles"},
     {"_loops"},
     {"_taps"},
     {"_trajectories", "plans", "_devices", "bootstrap", "processes", "page"},

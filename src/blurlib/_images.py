@@ -14,9 +14,11 @@ Border = Literal["reflect", "symmetric", "replicate", "circular", "zeros"]
 
 
 def is_interleaved(image: Tensor) -> bool:
-    """Whether the memory is HWC (also channels_last, also a part of such an image), which then needs no copy."""
+    """Whether the memory is HWC (channels_last, or a part of such an image), which then needs no copy."""
     channels = image.shape[-3]
-    return channels > 1 and not image.is_contiguous() and image.stride(-3) == 1 and image.stride(-1) == channels
+    return (
+        channels > 1 and not image.is_contiguous() and image.stride(-3) == 1 and image.stride(-1) == channels
+    )
 
 
 def empty_like(image: Tensor) -> Tensor:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +14,8 @@ from torch.utils.data import get_worker_info
 
 from . import _loops
 from ._images import border_map, empty_like, is_interleaved
+from ._loops import Pairs
+from ._tiles import STRIP, Frame, View
 from .plans import Plan, plan
 
 # Writes strips first to last - 1 of an image, counted over its planes.
@@ -25,43 +26,69 @@ _WORTH_A_THREAD = 1 << 16
 
 
 def blur_cpu(image: Tensor, kernel: Tensor, border: str) -> Tensor:
-    if image.dtype in (torch.float16, torch.bfloat16):
+    # Between two images of a real program the caches are cold, and every call of torch's from Python then
+    # takes 10 to 50 µs: hence few of them here, and NumPy's and cached answers instead.
+    if image.dtype in _HALVES:
         return empty_like(image).copy_(blur_cpu(image.float(), kernel, border))
-    plans = [plan(each, image.dtype) for each in (kernel if kernel.ndim == 3 else kernel[None])]
-    result = empty_like(image)
-    if not image.numel():
+    plans = [plan(each, image.dtype) for each in kernel] if kernel.ndim == 3 else [plan(kernel, image.dtype)]
+    view, result = _view(image.detach() if image.requires_grad else image)
+    out = result.numpy()
+    if not out.size:
         return result
-    view, interleaved = _view(image.detach())
-    planes, length = view.starts.size, view.columns * view.step
-    memory = result.movedim(-3, -1) if interleaved else result
-    out = memory.view(planes, view.rows, length).numpy()
+    if view.step > 1:
+        out = np.moveaxis(out, -3, -1)
+    out = out.reshape(view.starts.size, view.rows, view.columns * view.step)
     each = view.starts.size // len(plans)
-    strips = -(-view.rows // _loops.STRIP)
+    strips = -(-view.rows // STRIP)
     jobs = []
     for position, chosen in enumerate(plans):
-        part = slice(position * each, (position + 1) * each)
-        job = _job(chosen, view._replace(starts=view.starts[part]), out[part], border)
+        mine, target = view, out
+        if len(plans) > 1:
+            part = slice(position * each, (position + 1) * each)
+            mine, target = view._replace(starts=view.starts[part]), out[part]
+        job = _job(chosen, mine, target, border)
         jobs.append((job, each if chosen.kind == "fft" else each * strips, chosen.cost / strips))
-    _run(jobs, image.numel())
+    _run(jobs, out.size)
     return result
 
 
-def _view(image: Tensor) -> tuple[_loops.View, bool]:
-    """The image's memory as it is, copied only where the pixels of a row are not side by side; and whether HWC."""
-    interleaved = is_interleaved(image)
-    if not interleaved and image.stride(-1) != 1 and image.shape[-1] > 1:
-        image = image.contiguous()
-    extent, starts = _places(image.shape, image.stride(), interleaved)
-    flat = image.as_strided((extent,), (1,)).numpy()
+_HALVES = (torch.float16, torch.bfloat16)
+
+
+def _view(image: Tensor) -> tuple[View, Tensor]:
+    """The image's memory, copied only where the pixels of a row are not side by side; and the result."""
+    if image.is_contiguous():
+        pixels, result = image.numpy(), torch.empty_like(image)
+        *_, height, width = pixels.shape
+        flat, starts, stride, step = (
+            pixels.reshape(-1),
+            _every(pixels.size // (height * width or 1), height * width),
+            width,
+            1,
+        )
+    else:
+        result = empty_like(image)
+        interleaved = is_interleaved(image)
+        if not interleaved and image.stride(-1) != 1 and image.shape[-1] > 1:
+            image = image.contiguous()
+        *_, channels, height, width = image.shape
+        extent, starts = _places(image.shape, image.stride(), interleaved)
+        flat, stride, step = (
+            image.as_strided((extent,), (1,)).numpy(),
+            image.stride(-2),
+            channels if interleaved else 1,
+        )
     if flat.dtype != np.uint8:
         flat = flat.view(_BITS[flat.itemsize])  # the loops copy floats by their bits
-    channels, height, width = image.shape[-3:]
-    return _loops.View(
-        flat, starts, image.stride(-2), height, width, channels if interleaved else 1
-    ), interleaved
+    return View(flat, starts, stride, height, width, step), result
 
 
 _BITS = {4: np.uint32, 8: np.uint64}
+
+
+@functools.lru_cache(maxsize=1024)
+def _every(count: int, distance: int) -> np.ndarray:
+    return np.arange(count, dtype=np.int64) * distance
 
 
 @functools.lru_cache(maxsize=1024)
@@ -73,19 +100,21 @@ def _places(shape: torch.Size, strides: tuple[int, ...], interleaved: bool) -> t
     return 1 + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True)), starts
 
 
-def _job(chosen: Plan, view: _loops.View, out: np.ndarray, border: str) -> Job:
-    frame = _loops.Frame(
-        border_map(view.rows, chosen.window[0] // 2, border),
-        border_map(view.columns, chosen.window[1] // 2, border),
-    )
+@functools.lru_cache(maxsize=1024)
+def _frame(rows: int, columns: int, window: tuple[int, int], border: str) -> Frame:
+    return Frame(border_map(rows, window[0] // 2, border), border_map(columns, window[1] // 2, border))
+
+
+def _job(chosen: Plan, view: View, out: np.ndarray, border: str) -> Job:
+    frame = _frame(view.rows, view.columns, chosen.window, border)
     if chosen.kind == "fft":
-        return functools.partial(_fft_sums, view, out, *chosen.arguments, frame)
+        return functools.partial(_fft_sums, view, out, frame, *chosen.arguments)
     loop = _LOOPS[chosen.kind]
     if chosen.kind == "copy":
         out = out.view(view.flat.dtype)
 
     def job(first: int, last: int) -> None:
-        loop(view, out, first, last, *chosen.arguments, frame)
+        loop(*view, out, first, last, *chosen.arguments, *frame)
 
     return job
 
@@ -101,11 +130,11 @@ _LOOPS: dict[str, Callable[..., None]] = {
 
 
 def _fft_sums(
-    view: _loops.View,
+    view: View,
     out: np.ndarray,
+    frame: Frame,
     kernel: np.ndarray,
-    pairs: _loops.Pairs,
-    frame: _loops.Frame,
+    pairs: Pairs,
     first: int,
     last: int,
 ) -> None:
@@ -113,7 +142,7 @@ def _fft_sums(
     from scipy import fft  # its transforms, unlike torch's, do not depend on the number of threads
 
     rows, columns = frame
-    strips = -(-view.rows // _loops.STRIP)
+    strips = -(-view.rows // STRIP)
     size = [fft.next_fast_len(n.size, real=True) for n in (rows, columns)]
     spectrum = fft.rfft2(kernel, s=size)
     top, left = kernel.shape[0] - 1, kernel.shape[1] - 1
@@ -126,7 +155,7 @@ def _fft_sums(
             writeable=False,
         )
         if not np.isfinite(stored).all():  # one broken pixel would reach them all
-            _loops.weighted_sums(view, out, plane * strips, (plane + 1) * strips, pairs, frame)
+            _loops.weighted_sums(*view, out, plane * strips, (plane + 1) * strips, *pairs, *frame)
             continue
         for channel in range(view.step):
             image = stored[..., channel]
@@ -160,8 +189,9 @@ def _run(jobs: list[tuple[Job, int, float]], elements: int) -> None:
     """
     global _pool
     units = sum(number for _, number, _ in jobs)
-    threads = min(torch.get_num_threads(), units, elements // _WORTH_A_THREAD)
-    if threads <= 1 or get_worker_info():
+    threads = min(units, elements // _WORTH_A_THREAD)
+    threads = 1 if threads <= 1 or get_worker_info() else min(threads, torch.get_num_threads())
+    if threads <= 1:
         for job, number, _ in jobs:
             job(0, number)
         return

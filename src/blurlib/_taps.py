@@ -9,11 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ._loops import Core, Pairs, Ring, loop
+from ._compile import loop
+from ._loops import Core, Pairs, Ring
 
 Array = np.ndarray
 
-# Weights that differ by less, in parts of the largest, are one weight: what symmetry makes equal up to rounding.
+# Weights that differ by less, in parts of the largest, are one weight: what symmetry makes equal up to
+# rounding.
 _SAME = 1e-9
 
 
@@ -22,8 +24,8 @@ class Survey(NamedTuple):
 
     `up` and `left` are half the height and width of what is not zero, `taps` the weights that are not zero,
     `changes` those of the kernel less itself one row down, `pairs` the taps under either of two neighbouring
-    rows. `groups` counts the different weights; most taps (`core_taps`) have the weight `core`, and a step down
-    brings `core_changes` new ones under it.
+    rows. `groups` counts the different weights; most taps (`core_taps`) have the weight `core`, and a step
+    down brings `core_changes` new ones under it.
     """
 
     finite: bool

@@ -1,9 +1,9 @@
 """Adding taps to a row with explicit vector instructions: the one place where machine code is spelled out.
 
-A row of a blurred image is a sum of shifted, weighted rows of the image. Left to itself the compiler loads and
-stores the running sum for every tap (or every few, unrolled by hand); here a block of the sum stays in vector
-registers while all taps pass by, which takes 0.4 to 0.6 of the time (benchmarks/). What a function emits, for
-`add` and one block of `total`, reads in Python as::
+A row of a blurred image is a sum of shifted, weighted rows of the image. Left to itself the compiler loads
+and stores the running sum for every tap (or every few, unrolled by hand); here a block of the sum stays in
+vector registers while all taps pass by, which takes 0.4 to 0.6 of the time (benchmarks/). What a function
+emits, for `add` and one block of `total`, reads in Python as::
 
     block = total[x : x + 4 * lanes]                    # four registers
     for k in range(first, last):
@@ -14,8 +14,8 @@ Blocks of four registers come first, single registers for what is left of the ro
 number of registers long (`padded`), and `source` readable as far. Elements are widened to the type of `total`
 as they are loaded. Integers wrap around.
 
-The plain twins at the end do the same in ordinary loops: they take over where LLVM's builder is not as we know
-it, or numba's compiler is switched off, and are the second opinion of the tests.
+The plain twins at the end do the same in ordinary loops: they take over where LLVM's builder is not as we
+know it, or numba's compiler is switched off, and are the second opinion of the tests.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numba
 import numpy as np
-from numba import config, njit, types
+from numba import njit, types
 
 __all__ = ["LANE_BYTES", "add", "padded", "row", "swap", "weigh", "weigh_two"]
 
@@ -83,7 +84,7 @@ def plain_weigh_two(
     first: int,
     last: int,
 ) -> None:
-    """Two rows of sums over the same taps, each loaded once: `weights` for one, `weights_below` for the other."""
+    """Two rows of sums over the same taps, loaded once: `weights` for one, `weights_below` for the other."""
     for k in range(first, last):
         row = source[base + taps[k] : base + taps[k] + total.size]
         for x in range(total.size):
@@ -96,9 +97,9 @@ def plain_weigh_two(
 _REGISTERS = 4  # to a block; with two rows of sums eight are busy, of sixteen or more
 
 
-def _emitters() -> tuple[int, Callable[..., None], ...]:
-    """The width of a register in bytes and the four functions, or the plain twins where LLVM cannot be had."""
-    if config.DISABLE_JIT:
+def _functions() -> tuple[int, Any, Any, Any, Any, Any]:
+    """The bytes of a register and the five functions, or the plain twins where LLVM cannot be had."""
+    if getattr(numba.config, "DISABLE_JIT", False):
         return 64, plain_row, plain_add, plain_swap, plain_weigh, plain_weigh_two
     try:
         from llvmlite import binding, ir
@@ -106,6 +107,8 @@ def _emitters() -> tuple[int, Callable[..., None], ...]:
         from numba.extending import intrinsic
         from numba.np import arrayobj
 
+        alloca: Any = cgutils.alloca_once
+        populate: Any = arrayobj.populate_array
         features = binding.get_host_cpu_features()
     except (ImportError, AttributeError, RuntimeError):
         return 64, plain_row, plain_add, plain_swap, plain_weigh, plain_weigh_two
@@ -131,7 +134,7 @@ def _emitters() -> tuple[int, Callable[..., None], ...]:
         return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), ir.Constant(zeros, None))
 
     def emit(rows: int, kind: str) -> Callable[..., Any]:
-        """The code of one function: `rows` rows of sums, then source, base, lists of one entry a tap, range."""
+        """The code of a function: rows of sums, then source, base, lists of one entry a tap, range."""
 
         def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             given = [
@@ -156,7 +159,7 @@ def _emitters() -> tuple[int, Callable[..., None], ...]:
                     (total, r, builder.add(x, word(r * lanes))) for total in totals for r in range(registers)
                 ]
                 # LLVM keeps these variables in registers: nobody takes their address.
-                sums = [cgutils.alloca_once(builder, ir.VectorType(scalar(dtype), lanes)) for _ in places]
+                sums = [alloca(builder, ir.VectorType(scalar(dtype), lanes)) for _ in places]
                 for (total, _, index), kept in zip(places, sums, strict=True):
                     builder.store(load(builder, total, dtype, index, dtype, lanes), kept)
                 with cgutils.for_range_slice(builder, first, last, word(1), word) as (k, _):
@@ -193,7 +196,7 @@ def _emitters() -> tuple[int, Callable[..., None], ...]:
         array = context.make_array(signature.args[0])(context, builder, arguments[0])
         part = context.make_array(signature.return_type)(context, builder)
         itemsize = context.get_constant(types.intp, signature.args[0].dtype.bitwidth // 8)
-        arrayobj.populate_array(
+        populate(
             part,
             data=builder.gep(array.data, [arguments[1]]),
             shape=[arguments[2]],
@@ -245,11 +248,11 @@ def _emitters() -> tuple[int, Callable[..., None], ...]:
 
 
 #: Bytes of a vector register.
-LANE_BYTES, row, add, swap, weigh, weigh_two = _emitters()
+LANE_BYTES, row, add, swap, weigh, weigh_two = _functions()
 
 
 @njit(nogil=True)
 def padded(length: int, itemsize: int) -> int:
     """The length of a row of sums: up to whole registers."""
-    lanes = LANE_BYTES // itemsize
+    lanes: int = LANE_BYTES // itemsize
     return (length + lanes - 1) // lanes * lanes

@@ -41,9 +41,9 @@ class Plan:
     cost: float = 0.0
 
 
-# Picoseconds for one tap and one element, measured on one AVX-512 core (benchmarks/); only their ratios matter.
-# `_GROUP`: weighing the sum of a group of taps; `_PAIR`: a tap that is loaded once for two rows; `_DOWN`: the
-# same where all loads are aligned; `_FFT`: the whole of it.
+# Picoseconds for one tap and one element, measured on one AVX-512 core (benchmarks/); only their ratios
+# matter. `_GROUP`: weighing the sum of a group of taps; `_PAIR`: a tap that is loaded once for two rows;
+# `_DOWN`: the same where all loads are aligned; `_FFT`: the whole of it.
 _BYTE, _FIXED, _GROUP, _PAIR, _DOWN, _ALONG, _FFT = 13.0, 32.0, 45.0, 17.0, 11.0, 32.0, 17_000.0
 
 
@@ -66,11 +66,16 @@ def plan(kernel: Tensor, dtype: torch.dtype) -> Plan:
         >>> plan(kernels.disk(8), torch.uint8).kind, plan(kernels.gaussian(4), torch.uint8).kind
         ('bytes', 'separable')
     """
-    window = kernel.detach().double().contiguous().numpy()
-    arithmetic = "bytes" if dtype == torch.uint8 else "double" if dtype == torch.float64 else "single"
+    if kernel.dtype != torch.float64 or kernel.requires_grad:
+        kernel = kernel.detach().double()
+    window = kernel.numpy()
+    arithmetic = _ARITHMETIC.get(dtype, "single")
     # Planning a large kernel costs little beside using it, and hundreds of such plans would fill the memory.
     make = _kept_plan_of if window.size <= _KEPT_SIZE else _plan_of
     return make(window.tobytes(), window.shape[-2], window.shape[-1], arithmetic)
+
+
+_ARITHMETIC = {torch.uint8: "bytes", torch.float64: "double"}
 
 
 def _plan_of(data: bytes, height: int, width: int, arithmetic: str) -> Plan:
@@ -109,7 +114,8 @@ def _plan_of(data: bytes, height: int, width: int, arithmetic: str) -> Plan:
         best = "bytes"  # ties are exact there only
     cost = costs[best]
     if best in ("bytes", "single"):
-        arguments = _taps.core_and_ring(window, found, running)
+        equal, ring = _taps.core_and_ring(window, found, running)
+        arguments = (*equal, *ring)
         return Plan(kind="bytes" if best == "bytes" else "fixed", window=size, arguments=arguments, cost=cost)
     if best == "separable":
         real = np.float64 if double else np.float32
@@ -124,7 +130,7 @@ def _plan_of(data: bytes, height: int, width: int, arithmetic: str) -> Plan:
     )
     if best == "fft":
         return Plan(kind="fft", window=size, arguments=(window[::-1, ::-1].copy(), pairs), cost=cost)
-    return Plan(kind="weighted", window=size, arguments=(pairs,), cost=cost)
+    return Plan(kind="weighted", window=size, arguments=tuple(pairs), cost=cost)
 
 
 _KEPT_SIZE = 41 * 41
