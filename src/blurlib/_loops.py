@@ -80,7 +80,6 @@ def copies(
     column_map: Array,
 ) -> None:
     """No blur: the image itself, in the memory of the result."""
-    del row_map, column_map  # all loops take the same
     view = View(source, starts, stride, rows, columns, step)
     strips = (view.rows + STRIP - 1) // STRIP
     for unit in range(first, last):
