@@ -1,7 +1,8 @@
 """Writes the result tables between the markers of README.md and the pages.
 
 A page holds `<!-- NAME:begin -->` and `<!-- NAME:end -->`; between them goes
-`benchmarks/records/NAME/table.md`, which the script that reads the records writes beside them.
+`benchmarks/records/NAME/table.md` or, of timings, `benchmarks/results/NAME.md`, which the script that reads
+the records writes beside them.
 `python docs/tables.py --check` changes nothing and fails where a page is not up to date.
 """
 
@@ -10,7 +11,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-RECORDS = ROOT / "benchmarks" / "records"
+BENCHMARKS = ROOT / "benchmarks"
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 MARKED = re.compile(r"(<!-- (?P<name>[\w-]+):begin -->\n)(?P<body>.*?)(<!-- (?P=name):end -->)", re.DOTALL)
 
@@ -19,9 +20,11 @@ def filled(text: str) -> str:
     """The page with the newest table between each pair of markers, or nothing where there is none."""
 
     def table(match: re.Match[str]) -> str:
-        path = RECORDS / match["name"] / "table.md"
-        body = "\n" + path.read_text(encoding="utf-8").strip() + "\n\n" if path.exists() else ""
-        return match[1] + body + match[4]
+        name = match["name"]
+        for path in (BENCHMARKS / "records" / name / "table.md", BENCHMARKS / "results" / f"{name}.md"):
+            if path.exists():
+                return f"{match[1]}\n{path.read_text(encoding='utf-8').strip()}\n\n{match[4]}"
+        return match[1] + match[4]
 
     return MARKED.sub(table, text)
 
