@@ -346,8 +346,9 @@ print(all(torch.equal(a, blurlib.blur(*job)) for a, job in zip(found, jobs + job
 def test_without_the_compiler():
     """NUMBA_DISABLE_JIT=1, for finding errors: slow, but right."""
     code = """
-import os
+import os, warnings
 os.environ["NUMBA_DISABLE_JIT"] = "1"
+warnings.simplefilter("ignore", RuntimeWarning)  # NumPy's, of integers that wrap around as they are to
 import torch, blurlib
 transform = blurlib.DiskBlur(2)
 assert blurlib.warmup() < 1
