@@ -1,167 +1,34 @@
-"""blur(): every path against the reference; batch, layout, threads and workers change no bit."""
+"""blur() on the CPU: every path against the reference; batch, layout, threads and workers change no bit."""
 
 from __future__ import annotations
 
-import functools
 import math
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, Dataset
 
 import blurlib
 import oracles
-from blurlib import _devices, convolution, kernels
+from blurlib import convolution, kernels
+from images import (
+    DTYPES,
+    KINDS,
+    LAYOUTS,
+    check,
+    each_border,
+    each_dtype,
+    few,
+    in_layout,
+    normalised,
+    odd_kernels,
+    pixels,
+)
 
 blur = convolution.blur
-DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64)
-each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
-each_border = pytest.mark.parametrize("border", oracles.BORDERS)
-few = settings(deadline=None, max_examples=15)
-
-
-# The checker
-
-
-def pixels(shape: tuple[int, ...], dtype: torch.dtype, seed: int = 0) -> torch.Tensor:
-    """A repeatable image: bytes over the whole range, or floats around zero."""
-    rng = np.random.default_rng(seed)
-    if dtype == torch.uint8:
-        return torch.from_numpy(rng.integers(0, 256, shape, dtype=np.uint8))
-    return torch.from_numpy(rng.uniform(-1, 2, shape)).to(dtype)
-
-
-def is_flat(kernel: torch.Tensor) -> bool:
-    each = kernel.double().reshape(-1, *kernel.shape[-2:])
-    return all(len(torch.unique(k[k != 0])) == 1 and abs(float(k.sum()) - 1) <= 1e-6 for k in each)
-
-
-def check_values(
-    found: torch.Tensor, image: torch.Tensor, kernel: torch.Tensor, border: str, exact: bool
-) -> None:
-    """The precision that the design promises for each dtype; `exact`: of equal taps to the bit."""
-    expected = oracles.blur(image.double().numpy(), kernel.double().numpy(), border)
-    if image.dtype == torch.uint8:
-        if exact and is_flat(kernel):
-            flat = oracles.blur_flat(image.numpy(), kernel.double().numpy(), border)
-            np.testing.assert_array_equal(found.numpy(), flat)
-            return
-        expected = expected.clip(0, 255)
-        assert np.abs(found.numpy() - expected).max(initial=0) < 1.5
-        sure = np.abs(expected - np.floor(expected) - 0.5) > 1e-3
-        np.testing.assert_array_equal(found.numpy()[sure], np.floor(expected + 0.5)[sure])
-        return
-    largest = float(image.double().abs().max()) if image.numel() else 0.0
-    if image.dtype == torch.float64:
-        np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-12 * largest)
-        return
-    atol = (1e-6 if max(kernel.shape[-2:]) <= 17 else 1e-5) * largest
-    if image.dtype == torch.float32:
-        np.testing.assert_allclose(found.double().numpy(), expected, rtol=0, atol=atol)
-        return
-    # Half types: computed in float32, rounded once. Rounding is monotonic, so it maps the interval of what
-    # float32 may give to the interval of what may come out.
-    low, high = (torch.from_numpy(expected + e).to(image.dtype) for e in (-atol, atol))
-    assert bool(((low <= found) & (found <= high)).all())
-
-
-def check(image: torch.Tensor, kernel: torch.Tensor, border: str, function=None) -> torch.Tensor:
-    """Type, shape and values of one blur; inputs untouched. `function` stands in for blur()."""
-    image_before, kernel_before = image.clone(), kernel.clone()
-    found = (function or functools.partial(blur, border=border))(image, kernel)
-    assert found.dtype == image.dtype
-    assert found.shape == image.shape
-    assert found.device == image.device
-    assert type(found) is torch.Tensor
-    assert torch.equal(image, image_before)
-    assert torch.equal(kernel, kernel_before)
-    check_values(found, image, kernel, border, exact=function is None)
-    return found
-
-
-# Kernels and images to draw from
-
-
-def normalised(weights: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(weights / weights.sum())
-
-
-@st.composite
-def odd_kernels(draw, largest: int = 11):
-    """One kernel of each kind that a plan may single out."""
-    kind = draw(
-        st.sampled_from(("flat", "dense", "sparse", "rows", "rank one", "signed", "few weights", "library"))
-    )
-    h, w = (2 * draw(st.integers(0, largest // 2)) + 1 for _ in range(2))
-    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    if kind == "flat":
-        weights = (rng.random((h, w)) < 0.5).astype(float)
-        weights[rng.integers(h), rng.integers(w)] = 1
-    elif kind == "dense":
-        weights = rng.random((h, w)) + 1e-3
-    elif kind == "sparse":
-        weights = rng.random((h, w)) * (rng.random((h, w)) < 0.15)
-        weights[rng.integers(h), rng.integers(w)] = 0.5
-    elif kind == "rows":
-        weights = rng.random((h, 1)) + 0.1 + np.zeros((h, w))
-    elif kind == "rank one":
-        weights = (rng.random((h, 1)) + 0.1) * (rng.random((1, w)) + 0.1)
-    elif kind == "signed":
-        weights = rng.normal(size=(h, w)) / (h * w)
-        weights[h // 2, w // 2] += 1.5
-    elif kind == "few weights":  # a core of one weight and softer edges
-        weights = rng.choice([0.0, 0.3, 1.0, 1.0, 1.0], (h, w))
-        weights[rng.integers(h), rng.integers(w)] = 1
-    else:
-        return draw(
-            st.sampled_from(
-                [
-                    kernels.disk(2),
-                    kernels.disk(4),
-                    kernels.disk(3.4, antialias=True),
-                    kernels.box(4),
-                    kernels.box(9, vertical=True),
-                    kernels.line(8, 30),
-                    kernels.line(5.5, 90),
-                    kernels.gaussian(1),
-                    kernels.bank_kernel(3),
-                ]
-            )
-        )
-    return normalised(weights)
-
-
-LAYOUTS = ("contiguous", "interleaved", "transposed", "sliced", "expanded", "offset")
-
-
-def in_layout(image: torch.Tensor, layout: str) -> torch.Tensor:
-    """The same values in another memory order."""
-    if layout == "contiguous":
-        return image.contiguous()
-    if layout == "interleaved":  # HWC memory
-        return image.movedim(-3, -1).contiguous().movedim(-1, -3)
-    if layout == "transposed":  # columns before rows
-        return image.transpose(-1, -2).contiguous().transpose(-1, -2)
-    if layout == "sliced":  # every second pixel, every third row, of a larger one
-        big = torch.full((*image.shape[:-2], 3 * image.shape[-2], 2 * image.shape[-1] + 1), 77).to(
-            image.dtype
-        )
-        view = big[..., 1::3, 1::2][..., : image.shape[-2], : image.shape[-1]]
-        view.copy_(image)
-        return view
-    if layout == "expanded":  # one channel's memory for all channels
-        return image[..., :1, :, :].expand(image.shape)
-    assert layout == "offset"
-    big = torch.empty(image.numel() + 3, dtype=image.dtype)
-    view = big[3:].view(image.shape)
-    view.copy_(image)
-    return view
-
 
 LEADING = st.sampled_from([(1,), (3,), (2, 1), (2, 3), (1, 3), (2, 2, 3), (4,), (0,), (0, 3), (2, 0)])
 SIZES = st.integers(1, 34)
@@ -306,22 +173,6 @@ def test_oracle_pads_by_the_index_rule(border, size, reach):
         for position in range(-reach, size + reach)
     ]
     np.testing.assert_array_equal(oracles.pad(plane, (1, 2 * reach + 1), border)[0], expected)
-
-
-# One kernel of every kind, for what follows
-
-
-KINDS = {
-    "flat": kernels.disk(4),
-    "flat, large": kernels.disk(12),
-    "soft disk": kernels.disk(4.4, antialias=True),
-    "shake": kernels.bank_kernel(7),
-    "gaussian": kernels.gaussian(2),
-    "row": kernels.box(8),
-    "column": kernels.box(9, vertical=True),
-    "random": normalised(np.random.default_rng(3).random((31, 31))),
-    "random, huge": normalised(np.random.default_rng(3).random((61, 61))),
-}
 
 
 # What the words promise
@@ -595,261 +446,6 @@ def test_worker_processes(method):
 
 def first_of(batch):
     return batch[0]
-
-
-# Gradients, the op, compilation
-
-
-@each_border
-@pytest.mark.parametrize("size", [(9, 7), (1, 1), (2, 3), (5, 1)])
-@pytest.mark.parametrize("kind", ["shake", "flat", "row", "gaussian", "soft disk"])
-def test_gradient_is_the_adjoint(kind, size, border):
-    """<A x, y> = <x, A' y>, also where the kernel is larger than the image."""
-    kernel = KINDS[kind]
-    x, y = pixels((2, 2, *size), torch.float64, 1), pixels((2, 2, *size), torch.float64, 2)
-    x.requires_grad_()
-    out = blur(x, kernel, border=border)
-    (back,) = torch.autograd.grad(out, x, y)
-    assert abs(float(((out * y).sum() - (x * back).sum()).detach())) < 1e-11
-    assert back.shape == x.shape
-    assert back.dtype == x.dtype
-
-
-@each_border
-def test_gradient_is_the_transposed_matrix_of_the_reference(border):
-    kernel = normalised(np.random.default_rng(1).random((5, 3)))
-    height, width = 4, 3
-    basis = np.eye(height * width).reshape(-1, height, width)
-    matrix = oracles.blur(basis, kernel.numpy(), border).reshape(height * width, -1)  # row i: pixel i blurred
-    x = torch.zeros((1, height, width), dtype=torch.float64, requires_grad=True)
-    y = pixels((1, height, width), torch.float64)
-    (back,) = torch.autograd.grad(blur(x, kernel, border=border), x, y)
-    np.testing.assert_allclose(back.numpy().ravel(), matrix @ y.numpy().ravel(), atol=1e-12)
-
-
-@each_border
-@pytest.mark.parametrize("size", [(4, 3), (1, 2)])
-def test_gradcheck(border, size):
-    image = pixels((2, 1, *size), torch.float64).requires_grad_()
-    each = torch.stack([normalised(np.random.default_rng(i).random((3, 5))) for i in range(2)])
-    for kernel in (each[0], each):
-        function = functools.partial(blur, kernel=kernel, border=border)
-        assert torch.autograd.gradcheck(function, (image,))
-        assert torch.autograd.gradgradcheck(function, (image,))
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=str)
-def test_gradients_of_other_floats(dtype):
-    image = pixels((2, 3, 12, 13), dtype).requires_grad_()
-    weights = pixels((2, 3, 12, 13), dtype, 5)
-    kernel = kernels.bank_kernel(2)
-    (found,) = torch.autograd.grad(blur(image, kernel), image, weights)
-    double = image.detach().double().requires_grad_()
-    (expected,) = torch.autograd.grad(blur(double, kernel), double, weights.double())
-    assert found.dtype == dtype
-    tolerance = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}[dtype]
-    torch.testing.assert_close(found.double(), expected, rtol=tolerance, atol=tolerance)
-
-
-def test_gradient_reaches_only_its_own_image():
-    image = pixels((2, 1, 6, 6), torch.float64).requires_grad_()
-    (back,) = torch.autograd.grad(
-        blur(
-            image,
-            torch.stack([kernels.disk(1), kernels.disk(2)[1:-1, 1:-1] / kernels.disk(2)[1:-1, 1:-1].sum()]),
-        )[0].sum(),
-        image,
-    )
-    assert back[1].count_nonzero() == 0
-
-
-@pytest.mark.parametrize("each", [False, True])
-def test_gradient_of_the_kernel_is_refused(each):
-    kernel = kernels.disk(2).requires_grad_()
-    image = pixels((2, 3, 8, 8), torch.float32)
-    with pytest.raises(ValueError, match=r"`kernel`.*gradient"):
-        blur(image, torch.stack([kernel, kernel]) if each else kernel)
-    assert torch.equal(blur(image, kernel.detach()), blur(image, kernels.disk(2)))
-
-
-def test_the_op_itself_refuses_the_gradient_of_the_kernel():
-    """Not silently zero for those who reach the op by another way than blur()."""
-    kernel = kernels.disk(2).requires_grad_()
-    image = pixels((1, 8, 8), torch.float64).requires_grad_()
-    with pytest.raises((ValueError, RuntimeError, NotImplementedError), match=r"kernel|grad"):
-        torch.ops.blurlib.blur(image, kernel, "reflect").sum().backward()
-
-
-@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # torch's own, for any op
-@pytest.mark.parametrize("each", [False, True])
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("layout", ["contiguous", "interleaved", "sliced"])
-def test_opcheck(dtype, layout, each):
-    image = in_layout(pixels((2, 3, 9, 8), dtype), layout)
-    if dtype.is_floating_point:
-        image = image.detach().requires_grad_()
-    kernel = torch.stack([kernels.line(4, 20)] * 2) if each else kernels.line(4, 20)
-    torch.library.opcheck(torch.ops.blurlib.blur.default, (image, kernel, "reflect"))
-
-
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.bfloat16, torch.float32], ids=str)
-def test_strides_are_those_that_the_fake_promises(dtype):
-    """Of a cropped or transposed photograph too: a compiler reads memory by the fake's strides."""
-    hwc = pixels((20, 22, 3), dtype)
-    batch = pixels((4, 9, 8, 3), dtype)
-    views = [hwc[::2, ::2], hwc[1:, 2:], hwc[:1], hwc[:, :1], hwc[..., :1], hwc.transpose(0, 1), hwc[..., :2]]
-    for image in (
-        *(view.permute(2, 0, 1) for view in views),
-        batch[::2].permute(0, 3, 1, 2),
-        batch.permute(1, 3, 0, 2),
-    ):
-        with FakeTensorMode() as mode:
-            fake = blur(mode.from_tensor(image), mode.from_tensor(kernels.disk(2)))
-        assert blur(image, kernels.disk(2)).stride() == fake.stride()
-
-
-@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
-def test_compile_without_a_break(backend):
-    kernel = kernels.bank_kernel(3)
-
-    def function(image):
-        return blur(image * 2, kernel, border="symmetric") + 1
-
-    torch._dynamo.reset()
-    compiled = torch.compile(function, fullgraph=True, backend=backend)
-    image = pixels((2, 3, 12, 13), torch.float32)
-    torch.testing.assert_close(compiled(image), function(image), rtol=0, atol=1e-6)
-    leaf = image.clone().requires_grad_()
-    (found,) = torch.autograd.grad(compiled(leaf).sum(), leaf)
-    (expected,) = torch.autograd.grad(function(leaf).sum(), leaf)
-    torch.testing.assert_close(found, expected)
-    torch._dynamo.reset()
-
-
-@pytest.mark.filterwarnings("ignore:There is a performance drop")  # right, if not fast
-def test_vmap_or_a_clear_refusal():
-    image = pixels((2, 3, 12, 13), torch.float32)
-    try:
-        found = torch.func.vmap(lambda one: blur(one, kernels.disk(2)))(image)
-    except (RuntimeError, NotImplementedError):
-        return
-    assert torch.equal(found, blur(image, kernels.disk(2)))
-
-
-# Other devices, without one
-
-
-class NoCopies(TorchDispatchMode):
-    """Refuses what would make a CPU wait for a device: moves between devices, and looks at values."""
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        name = func.name()
-        assert "_local_scalar_dense" not in name, name
-        assert "nonzero" not in name, name
-        if "_to_copy" in name or name.startswith("aten::copy_"):
-            devices = {a.device.type for a in args if isinstance(a, torch.Tensor)}
-            if (kwargs or {}).get("device") is not None:
-                devices.add(torch.device(kwargs["device"]).type)
-            assert len(devices) == 1, f"{name} between {devices}"
-        return func(*args, **(kwargs or {}))
-
-
-@each_border
-@each_dtype
-@pytest.mark.parametrize("each", [False, True])
-@pytest.mark.parametrize("side", [3, 17, 41])
-def test_fake_cuda_tensors(side, each, dtype, border):
-    """No value is looked at and nothing is copied: fake tensors have none, and refuse mixed devices."""
-    with FakeTensorMode(), NoCopies():
-        image = torch.empty((2, 3, 33, 20), device="cuda", dtype=dtype)
-        kernel = torch.empty((2, side, side) if each else (side, side), device="cuda", dtype=torch.float64)
-        for function in (blur, _devices.blur_torch):
-            found = function(image, kernel, border=border)
-            assert found.shape == image.shape
-            assert found.dtype == dtype
-            assert found.device.type == "cuda"
-
-
-@each_border
-@pytest.mark.parametrize("each", [False, True])
-def test_fake_cuda_adjoint(each, border):
-    """The gradient's op; autograd itself would ask for a real device."""
-    with FakeTensorMode(), NoCopies():
-        gradient = torch.empty((2, 3, 33, 20), device="cuda")
-        kernel = torch.empty((2, 17, 17) if each else (17, 17), device="cuda")
-        for function in (torch.ops.blurlib.blur_adjoint, convolution._adjoint):
-            back = function(gradient, kernel, border)
-            assert back.shape == gradient.shape
-            assert back.device.type == "cuda"
-
-
-def test_fake_tensors_of_two_devices_are_refused():
-    with FakeTensorMode():
-        image = torch.empty((3, 8, 8), device="cuda")
-        with pytest.raises(ValueError, match=r"`kernel`.*device"):
-            blur(image, torch.empty((3, 3)))
-
-
-@pytest.mark.parametrize("name", ["blurlib::blur", "blurlib::blur_adjoint"])
-def test_there_is_a_cuda_kernel(name):
-    has = torch._C._dispatch_has_computed_kernel_for_dispatch_key
-    assert has(name, "CUDA")
-    assert has(name, "CPU")
-    assert torch._C._dispatch_has_kernel_for_dispatch_key(name, "Meta") or has(name, "Meta")
-
-
-@each_border
-@each_dtype
-@few
-@given(data=st.data(), height=SIZES, width=SIZES)
-def test_the_path_of_other_devices_is_the_reference_too(dtype, border, data, height, width):
-    kernel = data.draw(odd_kernels(19))
-    function = functools.partial(_devices.blur_torch, border=border)
-    check(pixels((2, 3, height, width), dtype), kernel, border, function)
-    check(pixels((2, 3, height, width), dtype), torch.stack([kernel, kernel.flip(0)]), border, function)
-
-
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_path_of_other_devices_agrees_with_the_loops(kind, dtype):
-    """Large kernels too: within two roundings of each other."""
-    image = pixels((2, 3, 70, 51), dtype)
-    found = _devices.blur_torch(image, KINDS[kind], "symmetric")
-    expected = blur(image, KINDS[kind], border="symmetric")
-    tolerance = {
-        torch.uint8: 1,
-        torch.float64: 1e-11,
-        torch.float32: 2e-5,
-        torch.float16: 4e-3,
-        torch.bfloat16: 3e-2,
-    }
-    assert (found.double() - expected.double()).abs().max() <= tolerance[dtype]
-
-
-@pytest.mark.parametrize("kind", ["flat", "shake", "gaussian"])
-def test_autocast_does_not_reach_the_sums(kind):
-    image = pixels((2, 3, 20, 21), torch.float32)
-    small = kernels.disk(2)
-    for kernel in (small, KINDS[kind]):
-        expected = blur(image, kernel), _devices.blur_torch(image, kernel, "reflect")
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            found = blur(image, kernel), _devices.blur_torch(image, kernel, "reflect")
-        for a, b in zip(found, expected, strict=True):
-            assert torch.equal(a, b)
-
-
-@pytest.mark.cuda
-@each_border
-@each_dtype
-def test_cuda_is_the_reference(dtype, border):
-    for kernel in (kernels.disk(2), kernels.disk(8), kernels.bank_kernel(0), kernels.gaussian(4)):
-        for size in ((3, 40, 33), (2, 3, 5, 4)):
-            check(
-                pixels(size, dtype),
-                kernel,
-                border,
-                lambda i, k: blur(i.cuda(), k.cuda(), border=border).cpu(),
-            )
 
 
 # Bad input

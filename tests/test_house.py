@@ -31,6 +31,7 @@ LAYERS = (
     {"_taps"},
     {"_trajectories", "plans", "_devices", "bootstrap", "processes", "page"},
     {"kernels", "_processor"},
+    {"_operators"},
     {"convolution"},
     {"blurs"},
     {"warming"},
