@@ -60,10 +60,11 @@ _LOUD = ~_QUIET.raw_repr()
 
 
 def _is_plain(image: Tensor, kernel: Tensor) -> bool:
-    """Whether nothing but the CPU's kernel has a say, so that the dispatcher (17 µs) may be left out.
+    """Whether nothing but the CPU's kernel has a say, so that the dispatcher may be left out.
 
     The dispatcher goes by the keys of the tensors and of the thread: subclasses, fake tensors, modes,
     tracers, lazy negation and torch.func each have one. Torch function modes and profilers have none.
+    What is saved, 9 to 15 µs, is a quarter of the time of a 32 x 32 image.
     """
     keys, around = torch._C._dispatch_keys, torch._C._dispatch_tls_local_include_set  # noqa: SLF001
     return (
