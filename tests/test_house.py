@@ -27,7 +27,7 @@ INVENTORY = Path(__file__).parent / "data" / "public_names.txt"
 LAYERS = (
     {"_compile", "_vectors", "_images", "randomness", "tables"},
     {"_tiles"},
-    {"_loops"},
+    {"_integers", "_weighted"},
     {"_taps"},
     {"_trajectories", "plans", "_devices", "bootstrap", "processes", "page"},
     {"kernels", "_processor"},

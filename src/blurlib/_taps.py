@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ._compile import loop
-from ._loops import Core, Pairs, Ring
+from ._integers import Core, Ring
+from ._weighted import Pairs
 
 Array = np.ndarray
 

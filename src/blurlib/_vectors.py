@@ -1,21 +1,21 @@
 """Adding taps to a row with explicit vector instructions: the one place where machine code is spelled out.
 
 A row of a blurred image is a sum of shifted, weighted rows of the image. Left to itself the compiler loads
-and stores the running sum for every tap (or every few, unrolled by hand); here a block of the sum stays in
-vector registers while all taps pass by, which takes 0.4 to 0.6 of the time (benchmarks/). What a function
-emits, for `add` and one block of `total`, reads in Python as::
+and stores the sum for every tap (or every few, unrolled by hand); here a block of the sum stays in vector
+registers while all taps pass by, which takes 0.4 to 0.6 of the time. What a function emits for one block of
+`total`, of four registers, reads in Python (here for `add`) as::
 
-    block = total[x : x + 4 * lanes]                    # four registers
+    block = zeros
     for k in range(first, last):
         block += source[base + taps[k] + x : ...]       # four loads, four additions
     total[x : x + 4 * lanes] = block
 
 Blocks of four registers come first, single registers for what is left of the row: `total` must be a whole
 number of registers long (`padded`), and `source` readable as far. Elements are widened to the type of `total`
-as they are loaded. Integers wrap around.
+as they are loaded; bytes are summed in 16 bits. Integers wrap around.
 
-The plain twins at the end do the same in ordinary loops: they take over where LLVM's builder is not as we
-know it, or numba's compiler is switched off, and are the second opinion of the tests.
+The plain twins do the same in ordinary loops: they take over where LLVM's builder is not as we know it or
+numba's compiler is switched off, and are the second opinion of the tests.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import numba
 import numpy as np
 from numba import njit, types
 
-__all__ = ["LANE_BYTES", "add", "padded", "row", "swap", "weigh", "weigh_two"]
+__all__ = ["LANE_BYTES", "add", "add_groups", "padded", "row", "swap", "weigh", "weigh_two"]
 
 Array = np.ndarray
 
@@ -42,18 +42,19 @@ def plain_row(flat: Array, start: int, length: int) -> Array:
 
 @njit(nogil=True)
 def plain_add(total: Array, source: Array, base: int, taps: Array, first: int, last: int) -> None:
-    """total[x] += source[base + taps[k] + x] for k in first, ..., last - 1."""
+    """total[x] = sum of source[base + taps[k] + x] for k in first, ..., last - 1."""
+    total[:] = 0
     for k in range(first, last):
-        row = source[base + taps[k] : base + taps[k] + total.size]
+        taken = source[base + taps[k] : base + taps[k] + total.size]
         for x in range(total.size):
-            total[x] += total.dtype.type(row[x])
+            total[x] += total.dtype.type(taken[x])
 
 
 @njit(nogil=True)
 def plain_swap(
     total: Array, source: Array, base: int, enter: Array, leave: Array, first: int, last: int
 ) -> None:
-    """total[x] += source[base + enter[k] + x] - source[base + leave[k] + x]."""
+    """total[x] += sum of source[base + enter[k] + x] - source[base + leave[k] + x]."""
     for k in range(first, last):
         new = source[base + enter[k] : base + enter[k] + total.size]
         old = source[base + leave[k] : base + leave[k] + total.size]
@@ -65,11 +66,12 @@ def plain_swap(
 def plain_weigh(
     total: Array, source: Array, base: int, taps: Array, weights: Array, first: int, last: int
 ) -> None:
-    """total[x] += weights[k] * source[base + taps[k] + x]."""
+    """total[x] = sum of weights[k] * source[base + taps[k] + x]."""
+    total[:] = 0
     for k in range(first, last):
-        row = source[base + taps[k] : base + taps[k] + total.size]
+        taken = source[base + taps[k] : base + taps[k] + total.size]
         for x in range(total.size):
-            total[x] += weights[k] * row[x]
+            total[x] += weights[k] * taken[x]
 
 
 @njit(nogil=True)
@@ -85,11 +87,30 @@ def plain_weigh_two(
     last: int,
 ) -> None:
     """Two rows of sums over the same taps, loaded once: `weights` for one, `weights_below` for the other."""
+    total[:] = 0
+    below[:] = 0
     for k in range(first, last):
-        row = source[base + taps[k] : base + taps[k] + total.size]
+        taken = source[base + taps[k] : base + taps[k] + total.size]
         for x in range(total.size):
-            total[x] += weights[k] * row[x]
-            below[x] += weights_below[k] * row[x]
+            total[x] += weights[k] * taken[x]
+            below[x] += weights_below[k] * taken[x]
+
+
+@njit(nogil=True)
+def plain_add_groups(
+    total: Array, source: Array, base: int, taps: Array, starts: Array, weights: Array, first: int, last: int
+) -> None:
+    """total[x] += sum of weights[g] * sum of source[base + taps[k] + x] for k in group g.
+
+    Group g is the taps from starts[g] to starts[g + 1] - 1; their sum is that of integers, of 16 bits for
+    bytes.
+    """
+    for g in range(first, last):
+        for x in range(total.size):
+            part = 0
+            for k in range(starts[g], starts[g + 1]):
+                part += source[base + taps[k] + x]
+            total[x] += weights[g] * total.dtype.type(part)
 
 
 # --- The vectors ---
@@ -97,10 +118,11 @@ def plain_weigh_two(
 _REGISTERS = 4  # to a block; with two rows of sums eight are busy, of sixteen or more
 
 
-def _functions() -> tuple[int, Any, Any, Any, Any, Any]:
-    """The bytes of a register and the five functions, or the plain twins where LLVM cannot be had."""
+def _functions() -> tuple[int, Any, Any, Any, Any, Any, Any]:
+    """The bytes of a register and the functions, or the plain twins where LLVM cannot be had."""
+    twins = plain_row, plain_add, plain_swap, plain_weigh, plain_weigh_two, plain_add_groups
     if getattr(numba.config, "DISABLE_JIT", False):
-        return 64, plain_row, plain_add, plain_swap, plain_weigh, plain_weigh_two
+        return 64, *twins
     try:
         from llvmlite import binding, ir
         from numba.core import cgutils
@@ -108,33 +130,40 @@ def _functions() -> tuple[int, Any, Any, Any, Any, Any]:
         from numba.np import arrayobj
 
         alloca: Any = cgutils.alloca_once
+        loop: Any = cgutils.for_range_slice
         populate: Any = arrayobj.populate_array
         features = binding.get_host_cpu_features()
     except (ImportError, AttributeError, RuntimeError):
-        return 64, plain_row, plain_add, plain_swap, plain_weigh, plain_weigh_two
+        return 64, *twins
     lane_bytes = 64 if features.get("avx512bw") else 32 if features.get("avx2") else 16
-    word = ir.IntType(64)
+    word, index = ir.IntType(64), types.int64
 
     def scalar(dtype: Any) -> Any:
         floats = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
         return floats.get(dtype) or ir.IntType(dtype.bitwidth)
 
-    def at(builder: Any, pointer: Any, index: Any, kind: Any) -> Any:
-        return builder.bitcast(builder.gep(pointer, [index]), kind.as_pointer())
+    def place(builder: Any, array: Any, position: Any, kind: Any) -> Any:
+        return builder.bitcast(builder.gep(array.data, [position]), kind.as_pointer())
 
-    def load(builder: Any, array: Any, dtype: Any, index: Any, wanted: Any, lanes: int) -> Any:
-        """`lanes` elements from `index`, as the type that is wanted."""
+    def load(builder: Any, array: Any, dtype: Any, position: Any, wanted: Any, lanes: int) -> Any:
+        """`lanes` elements from a position on, as the type that is wanted."""
         kind = ir.VectorType(scalar(dtype), lanes)
-        loaded = builder.load(at(builder, array.data, index, kind), align=dtype.bitwidth // 8)
+        loaded = builder.load(place(builder, array, position, kind), align=dtype.bitwidth // 8)
         return loaded if dtype == wanted else builder.zext(loaded, ir.VectorType(scalar(wanted), lanes))
 
     def everywhere(builder: Any, value: Any, lanes: int) -> Any:
+        """A vector of one number."""
         kind, zeros = ir.VectorType(value.type, lanes), ir.VectorType(ir.IntType(32), lanes)
         one = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.IntType(32)(0))
         return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), ir.Constant(zeros, None))
 
-    def emit(rows: int, kind: str) -> Callable[..., Any]:
-        """The code of a function: rows of sums, then source, base, lists of one entry a tap, range."""
+    def plus_product(builder: Any, kept: Any, factor: Any, value: Any) -> None:
+        # "contract": one instruction with one rounding where the processor has it.
+        product = builder.fmul(factor, value, flags=("contract",))
+        builder.store(builder.fadd(product, builder.load(kept), flags=("contract",)), kept)
+
+    def emit(kind: str, rows: int = 1) -> Callable[..., Any]:
+        """The code of a function: rows of sums, then source, base, lists, first and last."""
 
         def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             given = [
@@ -143,90 +172,112 @@ def _functions() -> tuple[int, Any, Any, Any, Any, Any]:
             ]
             totals, (source, base, *lists, first, last) = given[:rows], given[rows:]
             dtype, narrow = signature.args[0].dtype, signature.args[rows].dtype
-            size = dtype.bitwidth // 8
-            lanes = lane_bytes // size
+            # What the taps are added up in, before their sum is weighed.
+            inner = {types.uint8: types.uint16}.get(narrow, narrow) if kind == "groups" else dtype
+            lanes = lane_bytes * 8 // inner.bitwidth
 
             def entry(position: int, k: Any) -> Any:
                 return builder.load(builder.gep(lists[position].data, [k]))
 
-            def taken(k: Any, position: int, x: Any, register: int) -> Any:
+            def taken(position: int, k: Any, x: Any, register: int) -> Any:
                 start = builder.add(builder.add(base, entry(position, k)), x)
-                index = builder.add(start, word(register * lanes))
-                return load(builder, source, narrow, index, dtype, lanes)
+                return load(builder, source, narrow, builder.add(start, word(register * lanes)), inner, lanes)
+
+            def variables(count: int, of: Any, start: Callable[[int], Any]) -> list[Any]:
+                """LLVM keeps them in registers: nobody takes their address."""
+                made = [alloca(builder, ir.VectorType(scalar(of), lanes)) for _ in range(count)]
+                for number, variable in enumerate(made):
+                    builder.store(start(number), variable)
+                return made
+
+            def zero(of: Any) -> Any:
+                return ir.Constant(ir.VectorType(scalar(of), lanes), None)
+
+            def add_up(sums: list[Any], x: Any, start: Any, stop: Any) -> None:
+                with loop(builder, start, stop, word(1), word) as (k, _):
+                    for r, kept in enumerate(sums):
+                        value = taken(0, k, x, r)
+                        if kind == "swap":
+                            value = builder.sub(value, taken(1, k, x, r))
+                        builder.store(builder.add(value, builder.load(kept)), kept)
 
             def block(x: Any, registers: int) -> None:
                 places = [
-                    (total, r, builder.add(x, word(r * lanes))) for total in totals for r in range(registers)
+                    (total, builder.add(x, word(r * lanes))) for total in totals for r in range(registers)
                 ]
-                # LLVM keeps these variables in registers: nobody takes their address.
-                sums = [alloca(builder, ir.VectorType(scalar(dtype), lanes)) for _ in places]
-                for (total, _, index), kept in zip(places, sums, strict=True):
-                    builder.store(load(builder, total, dtype, index, dtype, lanes), kept)
-                with cgutils.for_range_slice(builder, first, last, word(1), word) as (k, _):
-                    rows_in = [taken(k, 0, x, r) for r in range(registers)]
-                    if kind == "swap":
-                        rows_in = [builder.sub(rows_in[r], taken(k, 1, x, r)) for r in range(registers)]
-                    for row in range(rows):
-                        if kind == "weigh":
+
+                def stored(number: int) -> Any:
+                    total, position = places[number]
+                    return load(builder, total, dtype, position, dtype, lanes)
+
+                fresh = kind in ("add", "weigh")
+                sums = variables(len(places), dtype, lambda number: zero(dtype) if fresh else stored(number))
+                if kind in ("add", "swap"):
+                    add_up(sums, x, first, last)
+                elif kind == "weigh":
+                    with loop(builder, first, last, word(1), word) as (k, _):
+                        values = [taken(0, k, x, r) for r in range(registers)]
+                        for row in range(rows):
                             factor = everywhere(builder, entry(1 + row, k), lanes)
-                        for r in range(registers):
-                            kept = sums[row * registers + r]
-                            if kind == "weigh":
-                                # "contract": one instruction with one rounding where the processor has it.
-                                product = builder.fmul(factor, rows_in[r], flags=("contract",))
-                                total = builder.fadd(product, builder.load(kept), flags=("contract",))
-                            else:
-                                total = builder.add(rows_in[r], builder.load(kept))
-                            builder.store(total, kept)
-                for (total, _, index), kept in zip(places, sums, strict=True):
+                            for r in range(registers):
+                                plus_product(builder, sums[row * registers + r], factor, values[r])
+                else:
+                    with loop(builder, first, last, word(1), word) as (g, _):
+                        parts = variables(registers, inner, lambda _: zero(inner))
+                        add_up(parts, x, entry(1, g), entry(1, builder.add(g, word(1))))
+                        factor = everywhere(builder, entry(2, g), lanes)
+                        to_float = builder.sitofp if inner.signed else builder.uitofp
+                        for part, kept in zip(parts, sums, strict=True):
+                            value = to_float(builder.load(part), ir.VectorType(scalar(dtype), lanes))
+                            plus_product(builder, kept, factor, value)
+                for (total, position), kept in zip(places, sums, strict=True):
                     value = builder.load(kept)
-                    builder.store(value, at(builder, total.data, index, value.type), align=size)
+                    builder.store(
+                        value, place(builder, total, position, value.type), align=dtype.bitwidth // 8
+                    )
 
             length = builder.extract_value(totals[0].shape, 0)
             whole = builder.and_(length, word(-_REGISTERS * lanes))
             for start, stop, registers in ((word(0), whole, _REGISTERS), (whole, length, 1)):
-                step = word(registers * lanes)
-                with cgutils.for_range_slice(builder, start, stop, step, word) as (x, _):
+                with loop(builder, start, stop, word(registers * lanes), word) as (x, _):
                     block(x, registers)
             return context.get_dummy_value()
 
         return codegen
 
-    def place(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    def part(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        part = context.make_array(signature.return_type)(context, builder)
+        made = context.make_array(signature.return_type)(context, builder)
         itemsize = context.get_constant(types.intp, signature.args[0].dtype.bitwidth // 8)
         populate(
-            part,
+            made,
             data=builder.gep(array.data, [arguments[1]]),
             shape=[arguments[2]],
             strides=[itemsize],
             itemsize=itemsize,
             meminfo=None,  # nobody counts references: the whole outlives its part
         )
-        return part._getvalue()
-
-    index = types.int64
+        return made._getvalue()
 
     @intrinsic
     def row(typing: Any, flat: Any, start: Any, length: Any) -> Any:
-        return types.Array(flat.dtype, 1, "C")(flat, index, index), place
+        return types.Array(flat.dtype, 1, "C")(flat, index, index), part
 
     @intrinsic
     def add(typing: Any, total: Any, source: Any, base: Any, taps: Any, first: Any, last: Any) -> Any:
-        return types.void(total, source, index, taps, index, index), emit(1, "add")
+        return types.void(total, source, index, taps, index, index), emit("add")
 
     @intrinsic
     def swap(
         typing: Any, total: Any, source: Any, base: Any, enter: Any, leave: Any, first: Any, last: Any
     ) -> Any:
-        return types.void(total, source, index, enter, leave, index, index), emit(1, "swap")
+        return types.void(total, source, index, enter, leave, index, index), emit("swap")
 
     @intrinsic
     def weigh(
         typing: Any, total: Any, source: Any, base: Any, taps: Any, weights: Any, first: Any, last: Any
     ) -> Any:
-        return types.void(total, source, index, taps, weights, index, index), emit(1, "weigh")
+        return types.void(total, source, index, taps, weights, index, index), emit("weigh")
 
     @intrinsic
     def weigh_two(
@@ -242,13 +293,28 @@ def _functions() -> tuple[int, Any, Any, Any, Any, Any]:
         last: Any,
     ) -> Any:
         signature = types.void(total, below, source, index, taps, weights, weights_below, index, index)
-        return signature, emit(2, "weigh")
+        return signature, emit("weigh", rows=2)
 
-    return lane_bytes, row, add, swap, weigh, weigh_two
+    @intrinsic
+    def add_groups(
+        typing: Any,
+        total: Any,
+        source: Any,
+        base: Any,
+        taps: Any,
+        starts: Any,
+        weights: Any,
+        first: Any,
+        last: Any,
+    ) -> Any:
+        signature = types.void(total, source, index, taps, starts, weights, index, index)
+        return signature, emit("groups")
+
+    return lane_bytes, row, add, swap, weigh, weigh_two, add_groups
 
 
 #: Bytes of a vector register.
-LANE_BYTES, row, add, swap, weigh, weigh_two = _functions()
+LANE_BYTES, row, add, swap, weigh, weigh_two, add_groups = _functions()
 
 
 @njit(nogil=True)

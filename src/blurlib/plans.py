@@ -41,10 +41,18 @@ class Plan:
     cost: float = 0.0
 
 
-# Picoseconds for one tap and one element, measured on one AVX-512 core (benchmarks/); only their ratios
-# matter. `_GROUP`: weighing the sum of a group of taps; `_PAIR`: a tap that is loaded once for two rows;
-# `_DOWN`: the same where all loads are aligned; `_FFT`: the whole of it.
-_BYTE, _FIXED, _GROUP, _PAIR, _DOWN, _ALONG, _FFT = 13.0, 32.0, 45.0, 17.0, 11.0, 32.0, 17_000.0
+# What an element costs, in picoseconds: fitted to medians on one AVX-512 core (benchmarks/kinds.py), of which
+# only the ratios matter. `_START`: everything but the taps, by kind, for images of bytes and of floats. A tap
+# of a sum of bytes, of 32-bit integers; the weighing of a group's sum; a tap that is loaded once for two
+# rows; a tap down, where all loads are aligned, and along; the whole of an FFT.
+_START = {
+    "bytes": (280.0, 0.0),
+    "fixed": (0.0, 860.0),
+    "weighted": (250.0, 460.0),
+    "separable": (620.0, 830.0),
+}
+_COPY = 60.0
+_BYTE, _FIXED, _GROUP, _PAIR, _DOWN, _ALONG, _FFT = 13.0, 34.0, 50.0, 20.0, 15.0, 32.0, 14_000.0
 
 
 def plan(kernel: Tensor, dtype: torch.dtype) -> Plan:
@@ -91,32 +99,37 @@ def _plan_of(data: bytes, height: int, width: int, arithmetic: str) -> Plan:
     window = _taps.lying(kernel, found.up, found.left)
     size = (window.shape[0], window.shape[1])
     if size == (1, 1) and window[0, 0] == 1.0:
-        return Plan(kind="copy", window=size)
-    double = arithmetic == "double"
+        return Plan(kind="copy", window=size, cost=_COPY)
+    double, integer = arithmetic == "double", "bytes" if arithmetic == "bytes" else "fixed"
+    start = {kind: both[arithmetic != "bytes"] for kind, both in _START.items()}
     # 64-bit floats are half as many to a register.
-    costs = {"weighted": _PAIR * found.pairs * (1 + double), "fft": _FFT}
+    costs = {
+        "weighted": start["weighted"] + _PAIR * found.pairs * (1 + double),
+        "fft": _FFT * (1 + double),
+    }
     if double:
-        costs["running"] = 2 * _ALONG * found.changes
+        costs["running"] = start["weighted"] + 2 * _ALONG * found.changes
     # Equal taps whose sum is not quite 1 would be divided by their number, which is another result.
     flat = found.groups == 1 and abs(found.core * found.taps - 1.0) <= 1e-6
     running = 2 * found.core_changes < found.core_taps
     if not double and (flat or found.groups > 1):
-        tap = _BYTE if arithmetic == "bytes" else _FIXED
-        core = min(2 * found.core_changes, found.core_taps)
-        costs[arithmetic] = tap * (core + found.taps - found.core_taps) + _GROUP * (found.groups - flat)
+        added = min(2 * found.core_changes, found.core_taps) + found.taps - found.core_taps
+        weighed = _GROUP * (found.groups - flat)
+        costs[integer] = start[integer] + (_BYTE if integer == "bytes" else _FIXED) * added + weighed
     # A kernel made in float32 is of rank one to that precision only: enough for all but float64 images.
     if min(size) > 1 and found.taps == size[0] * size[1]:
         separable, column, row = _taps.profiles(window, 1e-13 if double else 2e-7)
         if separable:
-            costs["separable"] = (_DOWN * size[0] + _ALONG * size[1]) * (1 + double)
+            costs["separable"] = start["separable"] + (_DOWN * size[0] + _ALONG * size[1]) * (1 + double)
     best = min(costs, key=lambda name: costs[name])
     if flat and arithmetic == "bytes":
         best = "bytes"  # ties are exact there only
     cost = costs[best]
-    if best in ("bytes", "single"):
+    if best in ("bytes", "fixed"):
         equal, ring = _taps.core_and_ring(window, found, running)
         arguments = (*equal, *ring)
-        return Plan(kind="bytes" if best == "bytes" else "fixed", window=size, arguments=arguments, cost=cost)
+        kind: Literal["bytes", "fixed"] = "bytes" if best == "bytes" else "fixed"
+        return Plan(kind=kind, window=size, arguments=arguments, cost=cost)
     if best == "separable":
         real = np.float64 if double else np.float32
         return Plan(

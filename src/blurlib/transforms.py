@@ -86,7 +86,7 @@ def _convolve_pil(image: PIL.Image.Image, kernel: Tensor, border: Border) -> PIL
     bands = pixels.permute(2, 0, 1) if pixels.ndim == 3 else pixels[None]
     blurred = blur(bands, kernel, border=border)
     memory = (blurred.permute(1, 2, 0) if pixels.ndim == 3 else blurred[0]).numpy()
-    result = PIL.Image.frombytes(image.mode, image.size, memory.tobytes())
+    result = PIL.Image.frombytes(image.mode, image.size, memory.data.cast("B"))
     result.info = dict(image.info)
     return result
 
