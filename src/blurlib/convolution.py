@@ -16,6 +16,7 @@ from ._operators import apply
 
 __all__ = ["Border", "blur"]
 
+_BORDERS = get_args(Border)
 _DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -79,8 +80,8 @@ def _check(image: Tensor, kernel: Tensor, border: str) -> None:
         )
     if not kernel.dtype.is_floating_point:
         raise TypeError(f"`kernel` must be floating, got {kernel.dtype}; use kernel.double() / kernel.sum()")
-    if border not in get_args(Border):
-        raise ValueError(f"`border` must be one of {', '.join(get_args(Border))}; got {border!r}")
+    if border not in _BORDERS:
+        raise ValueError(f"`border` must be one of {', '.join(_BORDERS)}; got {border!r}")
     if image.ndim < 3:
         raise ValueError(
             f"`image` must be (..., C, H, W), got shape {tuple(image.shape)}; use image[None] for one channel"

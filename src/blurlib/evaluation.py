@@ -28,6 +28,7 @@ from .metrics import TOP_K, Accumulator
 from .models import Dense, dense
 from .protocol import Crops, Resample, normalisation, normalised
 from .records import BlurReport
+from .warming import prepare
 
 __all__ = ["PAPER_BLURS", "Average", "evaluate"]
 
@@ -145,7 +146,11 @@ def evaluate(
         "date": dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
     }
     network = dense(model) if crops == "dense" else model
-    views = loader(listing, plan, pick_workers(workers, len(listing)))
+    processes = pick_workers(workers, len(listing))
+    if processes:  # compiled here once, and not in each of them
+        for blur in plan.blurs:
+            prepare(type(blur))
+    views = loader(listing, plan, processes)
     tally = _Tally(plan, listing)
     saved = time.monotonic()
     try:
