@@ -1,4 +1,4 @@
-"""What each kind of plan costs for the same kernel: the measurements that the planner's constants are fitted to.
+"""What each kind of plan costs for one kernel: the measurements that the planner's constants are fitted to.
 
     python benchmarks/kinds.py            picoseconds for an element, every kind that can apply the kernel
 
