@@ -311,7 +311,11 @@ def test_one_broken_pixel_spoils_no_more_than_the_window_around_it(kind, dtype, 
     near = torch.zeros_like(image, dtype=torch.bool)
     near[0, 100 - h // 2 : 100 + h // 2 + 1, 20 - w // 2 : 20 + w // 2 + 1] = True
     assert not found[0, 100, 20].isfinite() or kernel[h // 2, w // 2] == 0
-    torch.testing.assert_close(found[~near], good[~near], rtol=0, atol=0 if dtype == torch.float16 else 1e-6)
+    # Through an FFT ("random") all other pixels feel the change of one, by less than the promised error; in
+    # half precision that may turn a rounding: by one unit in the last place.
+    rtol = 2**-10 if kind == "random" and dtype == torch.float16 else 0
+    atol = 0 if dtype == torch.float16 else 1e-6
+    torch.testing.assert_close(found[~near], good[~near], rtol=rtol, atol=atol)
     assert bool(found[~near].isfinite().all())
 
 

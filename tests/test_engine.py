@@ -282,6 +282,7 @@ PRECISE = {
     "row 33": kernels.box(33),
     "column 257": kernels.box(257, vertical=True),
     "shake, 41 px": kernels.camera_shake(1, seed=0, grid=39, size=41)[0],
+    "dense 61": torch.from_numpy(np.random.default_rng(1).dirichlet(np.ones(3721)).reshape(61, 61)),
     "dense": torch.from_numpy(np.random.default_rng(0).dirichlet(np.ones(625)).reshape(25, 25)),
 }
 
@@ -328,7 +329,7 @@ def test_a_bright_channel_costs_the_others_nothing():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("border", ["reflect", "circular", "zeros"])
 @pytest.mark.parametrize(
-    "name", ["disk 8", "soft disk 8.3", "shake, 41 px", "gaussian 4", "line 32", "disk 16"]
+    "name", ["disk 8", "soft disk 8.3", "shake, 41 px", "gaussian 4", "line 32", "disk 16", "dense 61"]
 )
 def test_what_is_not_finite_goes_where_the_kernel_carries_it(name, border, dtype):
     """Those pixels and no others, across tiles and borders; the others as if it had been zero, to the bit."""
@@ -357,7 +358,7 @@ def test_infinities_of_both_signs_meet_as_nan():
 
 # Tiles and views
 
-KINDS = ("disk 8", "soft disk 8.3", "shake, 41 px", "gaussian 4", "row 33", "disk 16")
+KINDS = ("disk 8", "soft disk 8.3", "shake, 41 px", "gaussian 4", "row 33", "disk 16", "dense 61")
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64], ids=str)

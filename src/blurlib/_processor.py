@@ -14,7 +14,7 @@ from torch.utils.data import get_worker_info
 
 from . import _integers, _weighted
 from ._images import border_map, empty_like, is_interleaved
-from ._tiles import STRIP, Frame, View
+from ._tiles import STRIP, Frame, View, put_back
 from ._weighted import Pairs
 from .plans import Plan, plan
 
@@ -147,7 +147,6 @@ def _fft_sums(
     from scipy import fft  # its transforms, unlike torch's, do not depend on the number of threads
 
     rows, columns = frame
-    strips = -(-view.rows // STRIP)
     size = [fft.next_fast_len(n.size, real=True) for n in (rows, columns)]
     real = np.float64 if out.dtype == np.float64 else np.float32
     spectrum = fft.rfft2(kernel.astype(real), s=size)
@@ -161,19 +160,26 @@ def _fft_sums(
             (view.stride * lines.itemsize, view.step * lines.itemsize, lines.itemsize),
             writeable=False,
         )
-        if not np.isfinite(stored).all():  # one broken pixel would reach them all
-            _weighted.weighted_sums(*view, out, plane * strips, (plane + 1) * strips, *pairs, *frame)
-            continue
         for channel in range(view.step):
             image = stored[..., channel]
-            middle = image.min() / 2 + image.max() / 2
-            bordered = (image - middle).astype(real)[np.ix_(rows, columns)]
+            broken = ~np.isfinite(image)  # one such pixel would reach all others
+            spoiled = broken.any()
+            finite = np.where(broken, 0, image) if spoiled else image
+            middle = finite.min() / 2 + finite.max() / 2
+            bordered = (finite - middle).astype(real)[np.ix_(rows, columns)]
             bordered[rows < 0], bordered[:, columns < 0] = -middle, -middle
             sums = fft.irfft2(fft.rfft2(bordered, s=size) * spectrum, s=size)
             sums = sums[top : top + view.rows, left : left + view.columns] + middle * kernel.sum()
             if out.dtype == np.uint8:
                 sums = (sums + 0.5).clip(0, 255)
             out[plane, :, channel :: view.step] = sums
+            if spoiled:
+                everywhere = np.where((rows < 0)[:, None] | (columns < 0), 0, image[np.ix_(rows, columns)])
+                where = np.argwhere(~np.isfinite(everywhere))
+                what = everywhere[tuple(where.T)]
+                box = (0, view.rows, 0, view.columns * view.step)
+                where[:, 1] = where[:, 1] * view.step + channel
+                put_back(out[plane], where, what, pairs.taps, pairs.weights, view.step, box)
 
 
 # --- Threads ---
