@@ -77,6 +77,7 @@ def text(results: Path = RESULTS) -> str:
 def _head(record: Record, files: str) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     first, last = record["load"][0], record["load"][-1]
+    remark = f"\n- {record['note']}" if record.get("note") else ""  # of a record that was not made in one go
     return f"""# Speed
 
 How long `blurlib.blur` takes, and how long others take for the same picture. `make bench` measures it, and
@@ -91,7 +92,7 @@ ratio is its median divided by ours: above 1 it is slower.
 
 - {record["processor"]}, {record["cores"]} cores; {record["system"]}
 - {versions}
-- commit {record["commit"]}, {record["date"]}; load average {first} before, {last} after"""
+- commit {record["commit"]}, {record["date"]}; load average {first} before, {last} after{remark}"""
 
 
 def _asked(speed: Record, memory: Record | None, pipeline: Record | None) -> str:

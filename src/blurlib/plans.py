@@ -41,7 +41,7 @@ class Plan:
     cost: float = 0.0
 
 
-# What an element costs, in picoseconds: fitted to medians on one AVX-512 core (benchmarks/kinds.py), of which
+# What an element costs, in picoseconds: fitted to benchmarks/kinds.py on one AVX-512 core, of which
 # only the ratios matter. `_START`: everything but the taps, by kind, for images of bytes and of floats. A tap
 # of a sum of bytes, of 32-bit integers; the weighing of a group's sum; a tap that is loaded once for two
 # rows; a tap down, where all loads are aligned, and along; the whole of an FFT.
