@@ -65,13 +65,17 @@ def run(sizes: tuple[str, ...], blurs: tuple[str, ...] | None, options: argparse
     groups: dict[tuple[str, int], list[Cell]] = {}
     for cell in grid(chosen, blurs, quick=options.quick):
         groups.setdefault((cell.size, cell.batch), []).append(cell)
-    for (size, batch), cells in groups.items():
+    whole = not (options.quick or sizes or blurs)
+    unfinished = measure.RESULTS / "unfinished.json"
+    # The largest images last: they take longest, and what was measured before is kept.
+    for (size, batch), cells in sorted(
+        groups.items(), key=lambda item: SIZES.index(item[0][0]) == len(SIZES) - 1
+    ):
         start = time.perf_counter()
         variants, too_long = measure.prepare(cells, compiled=not options.quick)
         middle = time.perf_counter()
-        measure.measure(
-            variants, options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS[size]), options.seed
-        )
+        rounds = QUICK_ROUNDS if options.quick else ROUNDS[size]
+        measure.measure(variants, min(options.rounds or rounds, rounds), options.seed)
         print(
             f"{size}{f', batches of {batch}' if batch else ''}: {len(variants)} variants compared in "
             f"{middle - start:.0f} s, timed in {time.perf_counter() - middle:.0f} s",
@@ -80,20 +84,23 @@ def run(sizes: tuple[str, ...], blurs: tuple[str, ...] | None, options: argparse
         rows += measure.rows(variants)
         left_out += too_long
         compiled += measure.compile_seconds(variants)
-    record |= {
-        "limits": measure.AGAINST_BEST,
-        "asides": {rival.name: rival.aside for rival in RIVALS if rival.aside},
-        "seed": options.seed,
-        "rows": rows,
-        "left_out": left_out,
-        "compiled": compiled,
-        "load": [*record["load"], measure.load()],
-    }
+        so_far = record | {
+            "limits": measure.AGAINST_BEST,
+            "asides": {rival.name: rival.aside for rival in RIVALS if rival.aside},
+            "seed": options.seed,
+            "rows": rows,
+            "left_out": left_out,
+            "compiled": compiled,
+            "load": [*record["load"], measure.load()],
+        }
+        if whole:
+            measure.write("speed", so_far, unfinished)
+    record = so_far
     for figure in goals.asked(record):
         print("  " if figure.met else "✗ ", ", ".join(map(str, figure[:4])), f"({figure.detail})")
-    whole = not (options.quick or sizes or blurs)
     if whole or options.out:
         print("written:", measure.write("speed", record, options.out))
+        unfinished.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
