@@ -175,7 +175,7 @@ def _fft_sums(
             out[plane, :, channel :: view.step] = sums
             if spoiled:
                 everywhere = np.where((rows < 0)[:, None] | (columns < 0), 0, image[np.ix_(rows, columns)])
-                where = np.argwhere(~np.isfinite(everywhere))
+                where = np.ascontiguousarray(np.argwhere(~np.isfinite(everywhere)))  # one type for the loop
                 what = everywhere[tuple(where.T)]
                 box = (0, view.rows, 0, view.columns * view.step)
                 where[:, 1] = where[:, 1] * view.step + channel
