@@ -33,8 +33,10 @@ def forced(kernel: torch.Tensor, arithmetic: str, favourite: str) -> plans.Plan:
 
 
 def picoseconds(chosen: plans.Plan, image: torch.Tensor) -> float:
-    view, result = _processor._view(image)  # noqa: SLF001
-    job = _processor._job(chosen, view, result.numpy().reshape(3, *image.shape[1:]), "reflect")  # noqa: SLF001
+    layout = _processor._layout(image.shape, image.stride())  # noqa: SLF001
+    assert layout is not None
+    result = torch.empty_like(image)
+    job = _processor._job(chosen, image, result, layout, range(3), "reflect")  # noqa: SLF001
     units = 3 if chosen.kind == "fft" else 3 * -(-image.shape[1] // _processor.STRIP)
     times = []
     for _ in range(RUNS + 1):

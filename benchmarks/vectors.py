@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 from numba import njit
 
-from blurlib import _vectors
+from blurlib import _twins, _vectors
 
 Array = np.ndarray
 ROWS, LENGTH, STRIDE, TAPS, RUNS = 64, 512, 528, 32, 200
@@ -29,7 +29,7 @@ def vectors_of_bytes(totals: Array, flat: Array, taps: Array, _weights: Array) -
 @njit(nogil=True)
 def plain_of_bytes(totals: Array, flat: Array, taps: Array, _weights: Array) -> None:
     for y in range(ROWS):
-        _vectors.plain_add(totals[y], flat, y * STRIDE, taps, 0, taps.size)
+        _twins.plain_add(totals[y], flat, y * STRIDE, taps, 0, taps.size)
 
 
 @njit(nogil=True)
@@ -77,9 +77,7 @@ def vectors_of_floats(totals: Array, flat: Array, taps: Array, weights: Array) -
 def plain_of_floats(totals: Array, flat: Array, taps: Array, weights: Array) -> None:
     for y in range(0, ROWS, 2):
         below = weights[::-1].copy()
-        _vectors.plain_weigh_two(
-            totals[y], totals[y + 1], flat, y * STRIDE, taps, weights, below, 0, taps.size
-        )
+        _twins.plain_weigh_two(totals[y], totals[y + 1], flat, y * STRIDE, taps, weights, below, 0, taps.size)
 
 
 def compare(name: str, functions: dict[str, Callable[..., None]], total: type, source: type) -> None:

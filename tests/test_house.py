@@ -25,7 +25,8 @@ INVENTORY = Path(__file__).parent / "data" / "public_names.txt"
 
 # Bottom first. A module imports from lower rows only: neither upwards nor from its own row.
 LAYERS = (
-    {"_compile", "_vectors", "_images", "randomness", "tables"},
+    {"_twins"},
+    {"_compile", "_memory", "_vectors", "_images", "randomness", "tables"},
     {"_tiles"},
     {"_integers", "_weighted"},
     {"_taps"},

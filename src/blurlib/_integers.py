@@ -1,7 +1,7 @@
 """Sums of integers: kernels whose taps are (nearly) all equal, over bytes and over 32-bit floats.
 
-Each loop writes strips `first` to `last` - 1 of `out` (planes, rows, columns * step), counted over all
-planes.
+Each loop writes strips `first` to `last` - 1, counted over all planes, of an image that begins at
+`pixels[target]`: planes, rows, columns * step.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ._tiles import (
     size_of,
     take_out,
 )
-from ._vectors import add, add_groups, row, swap
+from ._vectors import add, add_divided, add_groups, row, swap, swap_carried, swap_divided
 
 Array = np.ndarray
 
@@ -56,27 +56,29 @@ class Ring(NamedTuple):
 @loop
 def copies(
     source: Array,
+    origin: int,
     starts: Array,
     stride: int,
     rows: int,
     columns: int,
     step: int,
-    out: Array,
+    pixels: Array,
+    target: int,
     first: int,
     last: int,
     row_map: Array,
     column_map: Array,
 ) -> None:
     """No blur: the image itself, in the memory of the result."""
-    view = View(source, starts, stride, rows, columns, step)
+    view, line = View(source, origin, starts, stride, rows, columns, step), columns * step
     strips = (view.rows + STRIP - 1) // STRIP
     for unit in range(first, last):
         plane, top = unit // strips, unit % strips * STRIP
         for y in range(top, min(top + STRIP, view.rows)):
-            at = view.starts[plane] + y * view.stride
-            source, target = row(view.flat, at, out.shape[2]), out[plane, y]
-            for x in range(target.size):
-                target[x] = source[x]
+            taken = row(view.flat, view.origin + view.starts[plane] + y * view.stride, line)
+            given = row(pixels, target + (plane * view.rows + y) * line, line)
+            for x in range(line):
+                given[x] = taken[x]
 
 
 # The taps of one weight are added up as integers, without rounding errors: their sum for a row is the sum of
@@ -123,15 +125,34 @@ def _scale(mixed: Array, total: Array, weight: float) -> None:
         mixed[x] = mixed.dtype.type(total[x]) * factor
 
 
+@part
+def division(n: int) -> tuple[int, int, int]:
+    """(bump, factor, shift) that divide a sum S of n <= 256 bytes in 16 bits, rounded exactly.
+
+    ((S + bump) * factor >> 16) >> shift is (2 S + n) // (2 n) for every S that n bytes can have. The factor
+    is 2^(16 + shift) / n, rounded up where that is near enough, else down, which takes one more in front.
+    """
+    shift = 0
+    while 2 << shift <= n:
+        shift += 1
+    power = 65536 << shift
+    factor = (power + n - 1) // n
+    if factor < 65536 and (factor * n - power) * (255 * n + n // 2) < power:
+        return n // 2, factor, shift
+    return n // 2 + 1, factor - 1, shift
+
+
 @loop
 def byte_sums(
     source: Array,
+    origin: int,
     starts: Array,
     stride: int,
     rows: int,
     columns: int,
     step: int,
-    out: Array,
+    pixels: Array,
+    target: int,
     first: int,
     last: int,
     core_taps: Array,
@@ -146,17 +167,15 @@ def byte_sums(
 ) -> None:
     """Bytes under a kernel whose weights are (nearly) all equal: exact sums of the equal part, a ring on top.
 
-    Writes strips first to last - 1 of `out` (planes, rows, columns * step), counted over all planes. A flat
-    kernel's sum S over n taps is divided exactly, (2 S + n) // (2 n); with a ring S is multiplied by the
-    core's weight.
+    A flat kernel's sum S over n taps is divided exactly, (2 S + n) // (2 n); with a ring S is multiplied by
+    the core's weight.
     """
-    view, frame = View(source, starts, stride, rows, columns, step), Frame(row_map, column_map)
+    view, frame = View(source, origin, starts, stride, rows, columns, step), Frame(row_map, column_map)
     core = Core(core_taps, core_enter, core_leave, core_weight)
     ring = Ring(ring_taps, ring_starts, ring_weights)
     line = columns * step
-    pixels = out.reshape(-1)
     size = size_of(view, frame, 1, 2)
-    flat = buffer(size, out)
+    flat = buffer(size, pixels)
     taps = offsets(core.taps, size.stride, step)
     enter, leave = offsets(core.enter, size.stride, step), offsets(core.leave, size.stride, step)
     around = offsets(ring.taps, size.stride, step)
@@ -169,6 +188,8 @@ def byte_sums(
     mixed = np.zeros(size.length if ring.weights.size else 0, np.float32)
     share32, share64 = np.float32(1.0 / n), 1.0 / n
     offset = np.float32(0.25 / n + 0.5)
+    narrow = n <= 256 and not mixed.size
+    bump, factor, shift = division(n) if narrow else (0, 0, 0)
     # Many taps, few changes: carried and finished in one go.
     simple = 256 < n <= 4096 and 0 < enter.size <= 128 and not mixed.size
     for unit in range(first, last):
@@ -176,40 +197,40 @@ def byte_sums(
         height = min(STRIP, view.rows - top)
         for left in range(0, view.columns, size.width):
             start, stop = left * step, min(left + size.width, view.columns) * step
-            first_pixel = (plane * view.rows + top) * line + start
+            first_pixel = target + (plane * view.rows + top) * line + start
             fill(flat, view, frame, size, plane, top, left, height + size.reach, nothing)
             for y in range(height):
-                target = row(pixels, first_pixel + y * line, stop - start)
+                result, here = row(pixels, first_pixel + y * line, stop - start), y * size.stride
+                above, k = here - size.stride, enter.size
+                if narrow and (y == 0 or not k):
+                    add_divided(result, total, flat, here, taps, 0, n, bump, factor, shift)
+                    continue
+                if narrow:
+                    swap_divided(result, total, flat, above, enter, leave, 0, k, bump, factor, shift)
+                    continue
                 if simple and y:
-                    swap(total, flat, (y - 1) * size.stride, enter, leave, 0, enter.size)
-                    for x in range(target.size):
-                        wide[x] += signed[x]
-                        signed[x] = 0
-                        target[x] = np.uint8(np.int32(np.float32(wide[x]) * share32 + offset))
+                    swap_carried(result, wide, flat, above, enter, leave, 0, k, share32, offset)
                     continue
                 if y == 0 or not enter.size:
-                    _start(total, signed, wide, flat, y * size.stride, taps)
+                    _start(total, signed, wide, flat, here, taps)
                 else:
-                    _step(total, signed, wide, flat, (y - 1) * size.stride, enter, leave)
+                    _step(total, signed, wide, flat, above, enter, leave)
                 if mixed.size:
                     if wide.size:
                         _scale(mixed, wide, core.weight)
                     else:
                         _scale(mixed, total, core.weight)
-                    add_groups(mixed, flat, y * size.stride, around, ring.starts, weights, 0, weights.size)
-                    finish(target, mixed)
+                    add_groups(mixed, flat, here, around, ring.starts, weights, 0, weights.size)
+                    finish(result, mixed)
                 # A quarter above S keeps ties up and everything else away from the next integer: its distance
                 # is at least 1/(4n), more than the float32 error of 5e-5 up to n = 4096 (checked over every
                 # sum by a test).
-                elif not wide.size:
-                    for x in range(target.size):
-                        target[x] = np.uint8(np.int32(np.float32(total[x]) * share32 + offset))
                 elif n <= 4096:
-                    for x in range(target.size):
-                        target[x] = np.uint8(np.int32(np.float32(wide[x]) * share32 + offset))
+                    for x in range(result.size):
+                        result[x] = np.uint8(np.int32(np.float32(wide[x]) * share32 + offset))
                 else:
-                    for x in range(target.size):
-                        target[x] = np.uint8((wide[x] + 0.25) * share64 + 0.5)
+                    for x in range(result.size):
+                        result[x] = np.uint8((wide[x] + 0.25) * share64 + 0.5)
 
 
 @part
@@ -249,12 +270,14 @@ def _share(target: Array, total: Array, shares: Array) -> None:
 @loop
 def fixed_sums(
     source: Array,
+    origin: int,
     starts: Array,
     stride: int,
     rows: int,
     columns: int,
     step: int,
-    out: Array,
+    pixels: Array,
+    target: int,
     first: int,
     last: int,
     core_taps: Array,
@@ -272,13 +295,12 @@ def fixed_sums(
     So the sums do not drift, whatever the radius and the height, and do not depend on their order; the error
     is about 1e-7 of the largest number in the tile and around it.
     """
-    view, frame = View(source, starts, stride, rows, columns, step), Frame(row_map, column_map)
+    view, frame = View(source, origin, starts, stride, rows, columns, step), Frame(row_map, column_map)
     core = Core(core_taps, core_enter, core_leave, core_weight)
     ring = Ring(ring_taps, ring_starts, ring_weights)
     line = columns * step
-    pixels = out.reshape(-1)
     size = size_of(view, frame, 4, 4)
-    floats = buffer(size, out)
+    floats = buffer(size, pixels)
     flat, bits = floats.view(np.int32), memory(floats, view.flat)
     taps = offsets(core.taps, size.stride, step)
     enter, leave = offsets(core.enter, size.stride, step), offsets(core.leave, size.stride, step)
@@ -298,7 +320,7 @@ def fixed_sums(
         height = min(STRIP, view.rows - top)
         for left in range(0, view.columns, size.width):
             start, stop = left * step, min(left + size.width, view.columns) * step
-            first_pixel = (plane * view.rows + top) * line + start
+            first_pixel = target + (plane * view.rows + top) * line + start
             n_rows = height + size.reach
             used = fill(bits, view, frame, size, plane, top, left, n_rows, peaks)
             broken = is_broken(peaks)
@@ -322,7 +344,7 @@ def fixed_sums(
                     _start(total, total, wide, flat, y * size.stride, taps)
                 else:
                     _step(total, total, wide, flat, (y - 1) * size.stride, enter, leave)
-                target = row(pixels, first_pixel + y * line, stop - start)
+                result = row(pixels, first_pixel + y * line, stop - start)
                 if mixed.size:
                     if wide.size:
                         _scale(mixed, wide, core.weight)
@@ -330,18 +352,18 @@ def fixed_sums(
                         _scale(mixed, total, core.weight)
                     add_groups(mixed, flat, y * size.stride, around, ring.starts, weights, 0, weights.size)
                     if extreme:
-                        _share(target, mixed, shares)
+                        _share(result, mixed, shares)
                     else:
-                        _share(target, mixed, shares32)
+                        _share(result, mixed, shares32)
                 elif wide.size:
-                    _share(target, wide, shares)
+                    _share(result, wide, shares)
                 elif extreme:
-                    _share(target, total, shares)
+                    _share(result, total, shares)
                 else:
-                    _share(target, total, shares32)
+                    _share(result, total, shares32)
             if broken:
-                box = (top, height, start, stop - start)
-                put_back(out[plane], where, what, core.taps, np.full(n, core.weight), step, box)
+                box = (first_pixel, line, height, stop - start)
+                put_back(pixels, where, what, core.taps, np.full(n, core.weight), step, box)
                 for g in range(ring.weights.size):
                     some = ring.taps[ring.starts[g] : ring.starts[g + 1]]
-                    put_back(out[plane], where, what, some, np.full(len(some), ring.weights[g]), step, box)
+                    put_back(pixels, where, what, some, np.full(len(some), ring.weights[g]), step, box)

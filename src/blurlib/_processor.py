@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,8 +15,11 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from . import _integers, _weighted
-from ._images import border_map, empty_like, is_interleaved
+from ._images import border_map, empty_like
+from ._memory import ANCHORS, BIT_ANCHORS, BITS, origin
 from ._tiles import STRIP, Frame, View, put_back
+from ._twins import plain_row
+from ._vectors import row
 from ._weighted import Pairs
 from .plans import Plan, plan
 
@@ -26,80 +31,71 @@ _WORTH_A_THREAD = 1 << 16
 
 
 def blur_cpu(image: Tensor, kernel: Tensor, border: str) -> Tensor:
-    # Between two images of a real program the caches are cold, and every call of torch's from Python then
-    # takes 10 to 50 µs: hence few of them here, and NumPy's and cached answers instead.
-    if image.dtype in _HALVES:
+    # Between two images of a real program the caches are cold, and most calls of torch's from Python then
+    # take 20 to 60 µs, as long as to blur a small image: hence few of them here, and no arrays.
+    dtype = image.dtype
+    if dtype in _HALVES:
         return empty_like(image).copy_(blur_cpu(image.float(), kernel, border))
-    plans = [plan(each, image.dtype) for each in kernel] if kernel.ndim == 3 else [plan(kernel, image.dtype)]
-    view, result = _view(image.detach() if image.requires_grad else image)
-    out = result.numpy()
-    if not out.size:
+    plans = [plan(each, dtype) for each in kernel] if kernel.ndim == 3 else [plan(kernel, dtype)]
+    layout = _layout(image.shape, image.stride())
+    if layout is None:
+        image = image.contiguous()
+        layout = _layout(image.shape, image.stride())
+        assert layout is not None
+    result = torch.empty_like(image) if layout.dense else empty_like(image)
+    if not layout.elements:
         return result
-    if view.step > 1:
-        out = np.moveaxis(out, -3, -1)
-    out = out.reshape(view.starts.size, view.rows, view.columns * view.step)
-    each = view.starts.size // len(plans)
-    strips = -(-view.rows // STRIP)
+    if image.data_ptr() % dtype.itemsize:  # an array of somebody's, in the middle of a file
+        image = image.clone(memory_format=torch.preserve_format)
+        return blur_cpu(image, kernel, border)
+    each = layout.starts.size // len(plans)  # planes to a kernel
+    strips = -(-layout.rows // STRIP)
     jobs = []
     for position, chosen in enumerate(plans):
-        mine, target = view, out
-        if len(plans) > 1:
-            part = slice(position * each, (position + 1) * each)
-            mine, target = view._replace(starts=view.starts[part]), out[part]
-        job = _job(chosen, mine, target, border)
-        jobs.append(
-            (job, each, chosen.cost * strips) if chosen.kind == "fft" else (job, each * strips, chosen.cost)
-        )
-    _run(jobs, out.size)
+        job = _job(chosen, image, result, layout, range(position * each, (position + 1) * each), border)
+        if chosen.kind == "fft":
+            jobs.append((job, each, chosen.cost * strips))
+        else:
+            jobs.append((job, each * strips, chosen.cost))
+    _run(jobs, layout.elements)
     return result
 
 
 _HALVES = (torch.float16, torch.bfloat16)
 
 
-def _view(image: Tensor) -> tuple[View, Tensor]:
-    """The image's memory, copied only where the pixels of a row are not side by side; and the result."""
-    if image.is_contiguous():
-        pixels, result = image.numpy(), torch.empty_like(image)
-        *_, height, width = pixels.shape
-        flat, starts, stride, step = (
-            pixels.reshape(-1),
-            _every(pixels.size // (height * width or 1), height * width),
-            width,
-            1,
-        )
-    else:
-        result = empty_like(image)
-        interleaved = is_interleaved(image)
-        if not interleaved and image.stride(-1) != 1 and image.shape[-1] > 1:
-            image = image.contiguous()
-        *_, channels, height, width = image.shape
-        extent, starts = _places(image.shape, image.stride(), interleaved)
-        flat, stride, step = (
-            image.as_strided((extent,), (1,)).numpy(),
-            image.stride(-2),
-            channels if interleaved else 1,
-        )
-    if flat.dtype != np.uint8:
-        flat = flat.view(_BITS[flat.itemsize])  # the loops copy floats by their bits
-    return View(flat, starts, stride, height, width, step), result
+class Layout(NamedTuple):
+    """How an image lies in memory: its view, but for the place; whether it is all of a piece; its extent."""
 
-
-_BITS = {4: np.uint32, 8: np.uint64}
+    starts: np.ndarray
+    stride: int
+    rows: int
+    columns: int
+    step: int
+    elements: int
+    dense: bool
+    extent: int
 
 
 @functools.lru_cache(maxsize=1024)
-def _every(count: int, distance: int) -> np.ndarray:
-    return np.arange(count, dtype=np.int64) * distance
-
-
-@functools.lru_cache(maxsize=1024)
-def _places(shape: torch.Size, strides: tuple[int, ...], interleaved: bool) -> tuple[int, np.ndarray]:
-    """The length of the memory from the first element to the last, and where in it each plane starts."""
+def _layout(shape: torch.Size, strides: tuple[int, ...]) -> Layout | None:
+    """The layout, or None where the pixels of a row are not side by side."""
+    *_, channels, rows, columns = shape
+    elements, natural = math.prod(shape), [math.prod(shape[i + 1 :]) for i in range(len(shape))]
+    contiguous = not elements or all(
+        n == 1 or stride == least for n, stride, least in zip(shape, strides, natural, strict=True)
+    )
+    interleaved = not contiguous and channels > 1 and strides[-3] == 1 and strides[-1] == channels
+    if not (contiguous or interleaved or strides[-1] == 1 or columns == 1):
+        return None
     starts = np.zeros(1, np.int64)
-    for size, stride in zip(shape[: -3 if interleaved else -2], strides, strict=False):
-        starts = (starts[:, None] + np.arange(size) * stride).reshape(-1)
-    return 1 + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True)), starts
+    for n, stride in zip(shape[: -3 if interleaved else -2], strides, strict=False):
+        starts = (starts[:, None] + np.arange(n) * stride).reshape(-1)
+    extent = 1 + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True)) if elements else 0
+    stride, step = strides[-2], channels if interleaved else 1
+    plane = np.arange(starts.size) * rows * columns * step
+    dense = contiguous or (interleaved and stride == columns * step and bool((starts == plane).all()))
+    return Layout(starts, stride, rows, columns, step, elements, dense, extent)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -107,18 +103,41 @@ def _frame(rows: int, columns: int, window: tuple[int, int], border: str) -> Fra
     return Frame(border_map(rows, window[0] // 2, border), border_map(columns, window[1] // 2, border))
 
 
-def _job(chosen: Plan, view: View, out: np.ndarray, border: str) -> Job:
-    frame = _frame(view.rows, view.columns, chosen.window, border)
+def _job(chosen: Plan, image: Tensor, result: Tensor, layout: Layout, planes: range, border: str) -> Job:
+    """What blurs some planes of an image: strips of them, or whole planes for FFT. The caller keeps both."""
+    starts, stride, rows, columns, step, *_ = layout
+    frame = _frame(rows, columns, chosen.window, border)
+    target = planes.start * rows * columns * step
+    if len(planes) < starts.size:
+        starts = starts[planes.start : planes.stop]
     if chosen.kind == "fft":
-        return functools.partial(_fft_sums, view, out, frame, *chosen.arguments)
+        view = View(_array(image, layout.extent), 0, starts, stride, rows, columns, step)
+        out = _array(result, layout.elements)[target : target + len(planes) * rows * columns * step]
+        lines = out.reshape(len(planes), rows, columns * step)
+        return functools.partial(_fft_sums, view, lines, frame, *chosen.arguments)
+    # The loops copy floats by their bits; a copy does nothing else.
+    read, write = image.dtype, ANCHORS if chosen.kind != "copy" else BIT_ANCHORS
+    if row is plain_row:
+        flat, begin = _array(image, layout.extent).view(BITS[read]), 0
+        pixels = _array(result, layout.elements).view(write[read].dtype)
+    else:
+        flat, begin = BIT_ANCHORS[read], origin(image)
+        pixels, target = write[read], origin(result) + target
     loop = _LOOPS[chosen.kind]
-    if chosen.kind == "copy":
-        out = out.view(view.flat.dtype)
 
     def job(first: int, last: int) -> None:
-        loop(*view, out, first, last, *chosen.arguments, *frame)
+        loop(
+            *(flat, begin, starts, stride, rows, columns, step, pixels, target, first, last),
+            *chosen.arguments,
+            *frame,
+        )
 
     return job
+
+
+def _array(tensor: Tensor, extent: int) -> np.ndarray:
+    """The memory from a tensor's first element on."""
+    return np.asarray(tensor.detach().as_strided((extent,), (1,)).numpy())
 
 
 _LOOPS: dict[str, Callable[..., None]] = {
@@ -151,7 +170,7 @@ def _fft_sums(
     real = np.float64 if out.dtype == np.float64 else np.float32
     spectrum = fft.rfft2(kernel.astype(real), s=size)
     top, left = kernel.shape[0] - 1, kernel.shape[1] - 1
-    flat = view.flat if out.dtype == np.uint8 else view.flat.view(out.dtype)
+    flat = view.flat.view(out.dtype)
     for plane in range(first, last):
         lines = flat[view.starts[plane] :]
         stored = np.lib.stride_tricks.as_strided(
@@ -177,9 +196,10 @@ def _fft_sums(
                 everywhere = np.where((rows < 0)[:, None] | (columns < 0), 0, image[np.ix_(rows, columns)])
                 where = np.ascontiguousarray(np.argwhere(~np.isfinite(everywhere)))  # one type for the loop
                 what = everywhere[tuple(where.T)]
-                box = (0, view.rows, 0, view.columns * view.step)
+                line = view.columns * view.step
                 where[:, 1] = where[:, 1] * view.step + channel
-                put_back(out[plane], where, what, pairs.taps, pairs.weights, view.step, box)
+                box = (0, line, view.rows, line)
+                put_back(out[plane].reshape(-1), where, what, pairs.taps, pairs.weights, view.step, box)
 
 
 # --- Threads ---
@@ -203,10 +223,10 @@ def _run(jobs: list[tuple[Job, int, float]], elements: int) -> None:
     Each thread gets a run of consecutive units of about the same cost: neighbours in memory stay together.
     """
     global _pool
-    units = sum(number for _, number, _ in jobs)
-    threads = min(units, elements // _WORTH_A_THREAD)
-    threads = 1 if threads <= 1 or get_worker_info() else min(threads, torch.get_num_threads())
-    if threads <= 1:
+    threads = min(sum(number for _, number, _ in jobs), elements // _WORTH_A_THREAD)
+    if threads > 1:
+        threads = min(threads, torch.get_num_threads())
+    if threads <= 1 or get_worker_info():
         for job, number, _ in jobs:
             job(0, number)
         return

@@ -11,6 +11,7 @@ import numpy as np
 
 from ._compile import loop
 from ._integers import Core, Ring
+from ._vectors import row
 from ._weighted import Pairs
 
 Array = np.ndarray
@@ -40,6 +41,16 @@ class Survey(NamedTuple):
     core: float
     core_taps: int
     core_changes: int
+
+
+@loop
+def same(kernel: Array, anchor: Array, origin: int) -> bool:
+    """Whether these numbers lie at a distance of `origin` elements from the anchor."""
+    lying_there = row(anchor, origin, kernel.size)
+    alike = True
+    for k in range(kernel.size):
+        alike &= kernel[k] == lying_there[k]
+    return alike
 
 
 @loop

@@ -38,9 +38,10 @@ TILE = 1024
 
 
 class View(NamedTuple):
-    """Planes in flat memory: `flat[starts[p] + y * stride + x * step + channel]`, x below `columns`."""
+    """Planes in memory: `flat[origin + starts[p] + y * stride + x * step + channel]`, x below `columns`."""
 
     flat: Array
+    origin: int
     starts: Array
     stride: int
     rows: int
@@ -111,7 +112,7 @@ def fill(
         if y < 0:
             target[:] = 0
             continue
-        at = view.starts[plane] + y * view.stride
+        at = view.origin + view.starts[plane] + y * view.stride
         source, inside = row(view.flat, at, view.columns * step), outer - inner
         copy(row(target, inner, inside), row(source, shift + inner, inside), row(peaks, inner, inside))
         if edge.size and frame.column_map[0] < 0:
@@ -271,11 +272,15 @@ def take_out(flat: Array, stride: int, n: int, wide: int) -> tuple[Array, Array]
 def put_back(
     out: Array, where: Array, what: Array, taps: Array, weights: Array, step: int, box: tuple[int, ...]
 ) -> None:
-    """Add what was taken out to the sums that it belongs to; `box`: the tile's top, height, start, length."""
-    top, height, start, length = box
+    """Add what was taken out to the sums that it belongs to.
+
+    `box`: where in `out` the tile begins, the distance of its rows, their number and length.
+    """
+    first, line, height, length = box
     for k in range(taps.shape[0]):
         if weights[k] != 0:
             for m in range(what.size):
                 y, x = where[m, 0] - taps[k, 0], where[m, 1] - taps[k, 1] * step
                 if 0 <= y < height and 0 <= x < length:
-                    out[top + y, start + x] += what[m] * weights[k]
+                    target = row(out, first + y * line, length)
+                    target[x] += what[m] * weights[k]

@@ -13,10 +13,10 @@ registers while all taps pass by, in half the time of loops unrolled by hand and
 
 Blocks of four registers come first, single registers for what is left of the row: `total` must be a whole
 number of registers long (`padded`), and `source` readable as far. Elements are widened to the type of `total`
-as they are loaded; bytes are summed in 16 bits. Integers wrap around.
+as they are loaded; bytes are summed in 16 bits. Integers wrap around. Where a sum becomes a row of bytes at
+once, while it is in registers, the row of bytes is as long as it is, and nothing is written past its end.
 
-The plain twins do the same in ordinary loops: they take over where LLVM's builder is not as we know it or
-numba's compiler is switched off, and are the second opinion of the tests.
+`_twins.py` has the same in ordinary loops.
 """
 
 from __future__ import annotations
@@ -28,102 +28,54 @@ import numba
 import numpy as np
 from numba import njit, types
 
-__all__ = ["LANE_BYTES", "add", "add_groups", "padded", "row", "swap", "weigh", "weigh_two"]
+from ._twins import (
+    plain_add,
+    plain_add_divided,
+    plain_add_groups,
+    plain_row,
+    plain_swap,
+    plain_swap_carried,
+    plain_swap_divided,
+    plain_weigh,
+    plain_weigh_two,
+)
+
+__all__ = [
+    "LANE_BYTES",
+    "add",
+    "add_divided",
+    "add_groups",
+    "padded",
+    "row",
+    "swap",
+    "swap_carried",
+    "swap_divided",
+    "weigh",
+    "weigh_two",
+]
 
 Array = np.ndarray
-
-# --- The plain twins ---
-
-
-@njit(nogil=True)
-def plain_row(flat: Array, start: int, length: int) -> Array:
-    """A part of a row, without a look at the bounds: what a slice costs is more than a row of 64 pixels."""
-    return flat[start : start + length]
-
-
-@njit(nogil=True)
-def plain_add(total: Array, source: Array, base: int, taps: Array, first: int, last: int) -> None:
-    """total[x] = sum of source[base + taps[k] + x] for k in first, ..., last - 1."""
-    total[:] = 0
-    for k in range(first, last):
-        taken = source[base + taps[k] : base + taps[k] + total.size]
-        for x in range(total.size):
-            total[x] += total.dtype.type(taken[x])
-
-
-@njit(nogil=True)
-def plain_swap(
-    total: Array, source: Array, base: int, enter: Array, leave: Array, first: int, last: int
-) -> None:
-    """total[x] += sum of source[base + enter[k] + x] - source[base + leave[k] + x]."""
-    for k in range(first, last):
-        new = source[base + enter[k] : base + enter[k] + total.size]
-        old = source[base + leave[k] : base + leave[k] + total.size]
-        for x in range(total.size):
-            total[x] += total.dtype.type(new[x]) - total.dtype.type(old[x])
-
-
-@njit(nogil=True)
-def plain_weigh(
-    total: Array, source: Array, base: int, taps: Array, weights: Array, first: int, last: int
-) -> None:
-    """total[x] = sum of weights[k] * source[base + taps[k] + x]."""
-    total[:] = 0
-    for k in range(first, last):
-        taken = source[base + taps[k] : base + taps[k] + total.size]
-        for x in range(total.size):
-            total[x] += weights[k] * taken[x]
-
-
-@njit(nogil=True)
-def plain_weigh_two(
-    total: Array,
-    below: Array,
-    source: Array,
-    base: int,
-    taps: Array,
-    weights: Array,
-    weights_below: Array,
-    first: int,
-    last: int,
-) -> None:
-    """Two rows of sums over the same taps, loaded once: `weights` for one, `weights_below` for the other."""
-    total[:] = 0
-    below[:] = 0
-    for k in range(first, last):
-        taken = source[base + taps[k] : base + taps[k] + total.size]
-        for x in range(total.size):
-            total[x] += weights[k] * taken[x]
-            below[x] += weights_below[k] * taken[x]
-
-
-@njit(nogil=True)
-def plain_add_groups(
-    total: Array, source: Array, base: int, taps: Array, starts: Array, weights: Array, first: int, last: int
-) -> None:
-    """total[x] += sum of weights[g] * sum of source[base + taps[k] + x] for k in group g.
-
-    Group g is the taps from starts[g] to starts[g + 1] - 1; their sum is that of integers, of 16 bits for
-    bytes.
-    """
-    for g in range(first, last):
-        for x in range(total.size):
-            part = 0
-            for k in range(starts[g], starts[g + 1]):
-                part += source[base + taps[k] + x]
-            total[x] += weights[g] * total.dtype.type(part)
-
-
-# --- The vectors ---
 
 _REGISTERS = 4  # to a block; with two rows of sums eight are busy, of sixteen or more
 
 
-def _functions() -> tuple[int, Any, Any, Any, Any, Any, Any]:
+_TWINS = (
+    plain_row,
+    plain_add,
+    plain_swap,
+    plain_weigh,
+    plain_weigh_two,
+    plain_add_groups,
+    plain_add_divided,
+    plain_swap_divided,
+    plain_swap_carried,
+)
+
+
+def _functions() -> tuple[Any, ...]:
     """The bytes of a register and the functions, or the plain twins where LLVM cannot be had."""
-    twins = plain_row, plain_add, plain_swap, plain_weigh, plain_weigh_two, plain_add_groups
     if getattr(numba.config, "DISABLE_JIT", False):
-        return 64, *twins
+        return 64, *_TWINS
     try:
         from llvmlite import binding, ir
         from numba.core import cgutils
@@ -131,11 +83,12 @@ def _functions() -> tuple[int, Any, Any, Any, Any, Any, Any]:
         from numba.np import arrayobj
 
         alloca: Any = cgutils.alloca_once
+        declared: Any = cgutils.get_or_insert_function
         loop: Any = cgutils.for_range_slice
         populate: Any = arrayobj.populate_array
         features = binding.get_host_cpu_features()
     except (ImportError, AttributeError, RuntimeError):
-        return 64, *twins
+        return 64, *_TWINS
     lane_bytes = 64 if features.get("avx512bw") else 32 if features.get("avx2") else 16
     word, index = ir.IntType(64), types.int64
 
@@ -246,6 +199,99 @@ def _functions() -> tuple[int, Any, Any, Any, Any, Any, Any]:
 
         return codegen
 
+    def emit_bytes(kind: str, ending: str) -> Callable[..., Any]:
+        """The same where the sums end as bytes: before the totals the row of bytes, numbers at the end."""
+        lanes = lane_bytes // 2
+        byte, short, long, real = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.FloatType()
+
+        def vector(of: Any) -> Any:
+            return ir.VectorType(of, lanes)
+
+        def upper_half(builder: Any, first: Any, second: Any) -> Any:
+            """The upper 16 bits of products of 16-bit numbers: one instruction, which LLVM does not find."""
+            name = {64: "llvm.x86.avx512.pmulhu.w.512", 32: "llvm.x86.avx2.pmulhu.w"}.get(lane_bytes)
+            if name is not None:
+                kind = ir.FunctionType(vector(short), [vector(short), vector(short)])
+                function = declared(builder.module, kind, name)
+                return builder.call(function, [first, second])
+            product = builder.mul(builder.zext(first, vector(long)), builder.zext(second, vector(long)))
+            return builder.trunc(builder.lshr(product, everywhere(builder, long(16), lanes)), vector(short))
+
+        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            given = [
+                context.make_array(t)(context, builder, a) if isinstance(t, types.Array) else a
+                for t, a in zip(signature.args, arguments, strict=True)
+            ]
+            end = 2 if ending == "carried" else 3
+            target, total, source, base, *lists, first, last = given[:-end]
+            numbers = [
+                everywhere(builder, value if ending == "carried" else builder.trunc(value, short), lanes)
+                for value in given[-end:]
+            ]
+            total_lane = vector(long if ending == "carried" else short)
+            spare = alloca(builder, vector(byte))
+
+            def taken(position: int, k: Any, x: Any) -> Any:
+                tap = builder.load(builder.gep(lists[position].data, [k]))
+                start = builder.add(builder.add(base, tap), x)
+                return load(builder, source, types.uint8, start, types.uint16, lanes)
+
+            def as_bytes(sums: Any) -> Any:
+                if ending == "carried":
+                    share, offset = numbers
+                    real_sums = builder.sitofp(sums, vector(real))
+                    product = builder.fmul(real_sums, share, flags=("contract",))
+                    sums = builder.fptosi(builder.fadd(product, offset, flags=("contract",)), vector(long))
+                else:
+                    bump, factor, shift = numbers
+                    sums = builder.lshr(upper_half(builder, builder.add(sums, bump), factor), shift)
+                return builder.trunc(sums, vector(byte))
+
+            def block(x: Any, registers: int, partly: bool) -> None:
+                starts = [builder.add(x, word(r * lanes)) for r in range(registers)]
+                sums = [alloca(builder, vector(short)) for _ in starts]
+                for start, kept in zip(starts, sums, strict=True):
+                    fresh = kind == "add" or ending == "carried"
+                    begin = ir.Constant(vector(short), None)
+                    if not fresh:
+                        begin = builder.load(place(builder, total, start, total_lane), align=2)
+                    builder.store(begin, kept)
+                with loop(builder, first, last, word(1), word) as (k, _):
+                    for start, kept in zip(starts, sums, strict=True):
+                        value = taken(0, k, start)
+                        if kind == "swap":
+                            value = builder.sub(value, taken(1, k, start))
+                        builder.store(builder.add(value, builder.load(kept)), kept)
+                for start, kept in zip(starts, sums, strict=True):
+                    value, where = builder.load(kept), place(builder, total, start, total_lane)
+                    align = total_lane.element.width // 8
+                    if ending == "carried":
+                        value = builder.add(builder.sext(value, total_lane), builder.load(where, align=align))
+                    builder.store(value, where, align=align)
+                    if not partly:
+                        builder.store(as_bytes(value), place(builder, target, start, vector(byte)), align=1)
+                        continue
+                    builder.store(as_bytes(value), spare)
+                    first_spare = builder.bitcast(spare, byte.as_pointer())
+                    with loop(builder, word(0), builder.sub(used, start), word(1), word) as (i, _):
+                        one = builder.load(builder.gep(first_spare, [i]))
+                        builder.store(one, builder.gep(target.data, [builder.add(start, i)]))
+
+            used = builder.extract_value(target.shape, 0)
+            length = builder.extract_value(total.shape, 0)
+            blocks = builder.and_(used, word(-_REGISTERS * lanes))
+            singles = builder.and_(used, word(-lanes))
+            for start, stop, registers, partly in (
+                (word(0), blocks, _REGISTERS, False),
+                (blocks, singles, 1, False),
+                (singles, length, 1, True),
+            ):
+                with loop(builder, start, stop, word(registers * lanes), word) as (x, _):
+                    block(x, registers, partly)
+            return context.get_dummy_value()
+
+        return codegen
+
     def part(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         array = context.make_array(signature.args[0])(context, builder, arguments[0])
         made = context.make_array(signature.return_type)(context, builder)
@@ -311,11 +357,76 @@ def _functions() -> tuple[int, Any, Any, Any, Any, Any, Any]:
         signature = types.void(total, source, index, taps, starts, weights, index, index)
         return signature, emit("groups")
 
-    return lane_bytes, row, add, swap, weigh, weigh_two, add_groups
+    @intrinsic
+    def add_divided(
+        typing: Any,
+        target: Any,
+        total: Any,
+        source: Any,
+        base: Any,
+        taps: Any,
+        first: Any,
+        last: Any,
+        bump: Any,
+        factor: Any,
+        shift: Any,
+    ) -> Any:
+        signature = types.void(target, total, source, index, taps, index, index, index, index, index)
+        return signature, emit_bytes("add", "divided")
+
+    @intrinsic
+    def swap_divided(
+        typing: Any,
+        target: Any,
+        total: Any,
+        source: Any,
+        base: Any,
+        enter: Any,
+        leave: Any,
+        first: Any,
+        last: Any,
+        bump: Any,
+        factor: Any,
+        shift: Any,
+    ) -> Any:
+        signature = types.void(target, total, source, index, enter, leave, index, index, index, index, index)
+        return signature, emit_bytes("swap", "divided")
+
+    @intrinsic
+    def swap_carried(
+        typing: Any,
+        target: Any,
+        wide: Any,
+        source: Any,
+        base: Any,
+        enter: Any,
+        leave: Any,
+        first: Any,
+        last: Any,
+        share: Any,
+        offset: Any,
+    ) -> Any:
+        real = types.float32
+        signature = types.void(target, wide, source, index, enter, leave, index, index, real, real)
+        return signature, emit_bytes("swap", "carried")
+
+    return (
+        lane_bytes,
+        row,
+        add,
+        swap,
+        weigh,
+        weigh_two,
+        add_groups,
+        add_divided,
+        swap_divided,
+        swap_carried,
+    )
 
 
 #: Bytes of a vector register.
-LANE_BYTES, row, add, swap, weigh, weigh_two, add_groups = _functions()
+LANE_BYTES, *_made = _functions()
+row, add, swap, weigh, weigh_two, add_groups, add_divided, swap_divided, swap_carried = _made
 
 
 @njit(nogil=True)

@@ -1,7 +1,7 @@
 """Weighted sums in floating point: any kernel, kernels of rank one, and such as change little between rows.
 
-Each loop writes strips `first` to `last` - 1 of `out` (planes, rows, columns * step), counted over all
-planes.
+Each loop writes strips `first` to `last` - 1, counted over all planes, of an image that begins at
+`pixels[target]`: planes, rows, columns * step.
 """
 
 from __future__ import annotations
@@ -71,12 +71,14 @@ def _weigh_both(sums: Array, parts: Array, source: Array, base: int, taps: Array
 @loop
 def weighted_sums(
     source: Array,
+    origin: int,
     starts: Array,
     stride: int,
     rows: int,
     columns: int,
     step: int,
-    out: Array,
+    pixels: Array,
+    target: int,
     first: int,
     last: int,
     pair_taps: Array,
@@ -86,10 +88,9 @@ def weighted_sums(
     column_map: Array,
 ) -> None:
     """Any kernel, tap by tap, for two rows at a time; the dtype of the weights is the arithmetic's."""
-    view, frame = View(source, starts, stride, rows, columns, step), Frame(row_map, column_map)
+    view, frame = View(source, origin, starts, stride, rows, columns, step), Frame(row_map, column_map)
     pairs = Pairs(pair_taps, weights, weights_below)
     line = columns * step
-    pixels = out.reshape(-1)
     size = size_of(view, frame, pairs.weights.itemsize, pairs.weights.itemsize)
     flat = buffer(size, pairs.weights)
     taps = offsets(pairs.taps, size.stride, step)
@@ -100,7 +101,7 @@ def weighted_sums(
         height = min(STRIP, view.rows - top)
         for left in range(0, view.columns, size.width):
             start, stop = left * step, min(left + size.width, view.columns) * step
-            first_pixel = (plane * view.rows + top) * line + start
+            first_pixel = target + (plane * view.rows + top) * line + start
             n_rows = height + size.reach
             used = fill(bits, view, frame, size, plane, top, left, n_rows, peaks)
             broken = is_broken(peaks)
@@ -111,19 +112,21 @@ def weighted_sums(
                 for i in range(min(2, height - y)):
                     finish(row(pixels, first_pixel + (y + i) * line, stop - start), sums[i])
             if broken:
-                box = (top, height, start, stop - start)
-                put_back(out[plane], where, what, pairs.taps, pairs.weights, step, box)
+                box = (first_pixel, line, height, stop - start)
+                put_back(pixels, where, what, pairs.taps, pairs.weights, step, box)
 
 
 @loop
 def running_sums(
     source: Array,
+    origin: int,
     starts: Array,
     stride: int,
     rows: int,
     columns: int,
     step: int,
-    out: Array,
+    pixels: Array,
+    target: int,
     first: int,
     last: int,
     taps: Array,
@@ -134,9 +137,8 @@ def running_sums(
     column_map: Array,
 ) -> None:
     """A kernel that changes at few taps from row to row, in 64-bit floats."""
-    view, frame = View(source, starts, stride, rows, columns, step), Frame(row_map, column_map)
+    view, frame = View(source, origin, starts, stride, rows, columns, step), Frame(row_map, column_map)
     line = columns * step
-    pixels = out.reshape(-1)
     size = size_of(view, frame, 8, 8)
     flat = buffer(size, weights)
     every, moved = offsets(taps, size.stride, step), offsets(change, size.stride, step)
@@ -147,7 +149,7 @@ def running_sums(
         height = min(STRIP, view.rows - top)
         for left in range(0, view.columns, size.width):
             start, stop = left * step, min(left + size.width, view.columns) * step
-            first_pixel = (plane * view.rows + top) * line + start
+            first_pixel = target + (plane * view.rows + top) * line + start
             n_rows = height + size.reach
             used = fill(bits, view, frame, size, plane, top, left, n_rows, peaks)
             broken = is_broken(peaks)
@@ -162,18 +164,20 @@ def running_sums(
                         total[x] += change_of_row[x]
                 finish(row(pixels, first_pixel + y * line, stop - start), total)
             if broken:
-                put_back(out[plane], where, what, taps, weights, step, (top, height, start, stop - start))
+                put_back(pixels, where, what, taps, weights, step, (first_pixel, line, height, stop - start))
 
 
 @loop
 def separable_sums(
     source: Array,
+    origin: int,
     starts: Array,
     stride: int,
     rows: int,
     columns: int,
     step: int,
-    out: Array,
+    pixels: Array,
+    target: int,
     first: int,
     last: int,
     column: Array,
@@ -186,9 +190,8 @@ def separable_sums(
     `column` and `profile` are the two, column and row, as they lie over the image; their dtype is the
     arithmetic's.
     """
-    view, frame = View(source, starts, stride, rows, columns, step), Frame(row_map, column_map)
+    view, frame = View(source, origin, starts, stride, rows, columns, step), Frame(row_map, column_map)
     line = columns * step
-    pixels = out.reshape(-1)
     size = size_of(view, frame, column.itemsize, column.itemsize)
     flat = buffer(size, column)
     down = np.arange(column.size + 1) * size.stride
@@ -205,7 +208,7 @@ def separable_sums(
         height = min(STRIP, view.rows - top)
         for left in range(0, view.columns, size.width):
             start, stop = left * step, min(left + size.width, view.columns) * step
-            first_pixel = (plane * view.rows + top) * line + start
+            first_pixel = target + (plane * view.rows + top) * line + start
             n_rows = height + size.reach
             used = fill(bits, view, frame, size, plane, top, left, n_rows, peaks)
             broken = is_broken(peaks)
@@ -217,8 +220,8 @@ def separable_sums(
                     _weigh_all(total, part, middle[i], 0, along, profile)
                     finish(row(pixels, first_pixel + (y + i) * line, stop - start), total)
             if broken:
-                box = (top, height, start, stop - start)
+                box = (first_pixel, line, height, stop - start)
                 for i in range(column.size):
                     taps = np.empty((profile.size, 2), np.int64)
                     taps[:, 0], taps[:, 1] = i, np.arange(profile.size)
-                    put_back(out[plane], where, what, taps, column[i] * profile, step, box)
+                    put_back(pixels, where, what, taps, column[i] * profile, step, box)

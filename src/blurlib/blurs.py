@@ -17,6 +17,7 @@ shake      OwnShake()                   each image's own camera-shake kernel
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -276,6 +277,21 @@ class OwnShake(Blur):
 def _text(number: float) -> str:
     """Shortest text that reads back to the same float; whole numbers without a point."""
     return repr(int(number)) if number == int(number) and abs(number) < 1e15 else repr(number)
+
+
+def kept_kernel(blur: Blur, scale: float = 1.0) -> torch.Tensor:
+    """`blur.kernel(scale)`, for the latest blurs the tensor of the last time: not to be written to."""
+    return _kept_kernel(blur, scale) if type(blur) in _OWN_KINDS else blur.kernel(scale)
+
+
+# Those that are nothing but their kernel; who knows what blurs of others do.
+_OWN_KINDS = (Sharp, Disk, Box, Line, Gaussian, Shake)
+
+
+@functools.lru_cache(maxsize=64)
+def _kept_kernel(blur: Blur, scale: float) -> torch.Tensor:
+    with torch.device("cpu"):
+        return blur.kernel(scale)
 
 
 def own_shake(index: int, *, seed: int = 0) -> Shake:

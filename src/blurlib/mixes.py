@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves  # what torchvision v2 itself walks 
 from torchvision import tv_tensors
 
 from . import kernels, randomness
-from .blurs import NUMBER, Blur, OwnShake, Shake, parse
+from .blurs import NUMBER, Blur, OwnShake, Shake, kept_kernel, parse
 from .convolution import Border
 from .transforms import BlurTransform
 from .warming import prepare
@@ -185,7 +185,7 @@ class BlurMixSampler:
         Returns:
             Float64 tensor (B, h, w), both odd.
         """
-        return _stack([self.draw(index, epoch).kernel() for index in _as_list(indices)])
+        return _stack([kept_kernel(self.draw(index, epoch)) for index in _as_list(indices)])
 
     def __call__(self, *inputs: Any, indices: Iterable[int] | None = None, epoch: int = 0) -> Any:
         """Blur a batch.
@@ -204,9 +204,9 @@ class BlurMixSampler:
         if indices is None:
             count = next((len(x) for x in tree_leaves(inputs) if isinstance(x, Tensor) and x.ndim >= 4), 0)
             draws = torch.rand(count, 2, dtype=torch.float64)
-            stack = [self._resolve(float(w), float(i), lambda: None).kernel() for w, i in draws]
+            stack = [kept_kernel(self._resolve(float(w), float(i), lambda: None)) for w, i in draws]
         else:
-            stack = [self.draw(index, epoch).kernel() for index in _as_list(indices)]
+            stack = [kept_kernel(self.draw(index, epoch)) for index in _as_list(indices)]
         return _BatchBlur(_stack(stack), self.border)(*inputs)
 
     def _resolve(self, which: float, inner: float, generator: Any) -> Blur:

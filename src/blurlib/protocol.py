@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 
 from . import convolution, randomness
-from .blurs import Blur, Sharp
+from .blurs import Blur, Sharp, kept_kernel
 from .convolution import Border
 from .kernels import check_integer
 
@@ -323,7 +323,7 @@ def blurred(array: np.ndarray, blur: Blur, *, border: Border = "reflect") -> np.
     if isinstance(blur, Sharp):
         return array
     planes = torch.from_numpy(array).permute(2, 0, 1)
-    return np.asarray(convolution.blur(planes, blur.kernel(), border=border).permute(1, 2, 0).numpy())
+    return np.asarray(convolution.blur(planes, kept_kernel(blur), border=border).permute(1, 2, 0).numpy())
 
 
 def to_network(

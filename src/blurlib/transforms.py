@@ -16,7 +16,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from . import kernels
-from .blurs import Blur, Disk, Gaussian, Line, Shake, parse
+from .blurs import Blur, Disk, Gaussian, Line, Shake, kept_kernel, parse
 from .convolution import Border, blur
 from .kernels import Bank
 from .warming import prepare
@@ -63,7 +63,7 @@ def apply(image: Image, blur: Blur | str, *, border: Border = "reflect", scale: 
         (64, 48)
     """
     value = parse(blur)
-    return cast("Image", convolve(image, value.kernel(scale), border))
+    return cast("Image", convolve(image, kept_kernel(value, scale), border))
 
 
 def convolve(image: Any, kernel: Tensor, border: Border) -> Any:
