@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numba import njit
 
 import oracles
-from blurlib import _integers, _memory, _processor, _taps, _tiles, _twins, _vectors, blur, kernels
+from blurlib import _endings, _integers, _memory, _processor, _taps, _tiles, _twins, _vectors, blur, kernels
 from blurlib.plans import plan
 
 few = settings(deadline=None, max_examples=25)
@@ -64,17 +64,32 @@ def vector_add_groups(total, source, base, taps, starts, weights, first, last):
 
 @njit
 def vector_add_divided(target, total, source, base, taps, first, last, bump, factor, shift):
-    _vectors.add_divided(target, total, source, base, taps, first, last, bump, factor, shift)
+    _endings.add_divided(target, total, source, base, taps, first, last, bump, factor, shift)
 
 
 @njit
 def vector_swap_divided(target, total, source, base, enter, leave, first, last, bump, factor, shift):
-    _vectors.swap_divided(target, total, source, base, enter, leave, first, last, bump, factor, shift)
+    _endings.swap_divided(target, total, source, base, enter, leave, first, last, bump, factor, shift)
 
 
 @njit
 def vector_swap_carried(target, wide, source, base, enter, leave, first, last, share, offset):
-    _vectors.swap_carried(target, wide, source, base, enter, leave, first, last, share, offset)
+    _endings.swap_carried(target, wide, source, base, enter, leave, first, last, share, offset)
+
+
+@njit
+def vector_swap_shared(target, total, source, base, enter, leave, first, last, shares):
+    _endings.swap_shared(target, total, source, base, enter, leave, first, last, shares)
+
+
+@njit
+def vector_weigh_into(target, source, base, taps, weights, first, last):
+    _endings.weigh_into(target, source, base, taps, weights, first, last)
+
+
+@njit
+def vector_weigh_two_into(target, below, source, base, taps, weights, weights_below, first, last):
+    _endings.weigh_two_into(target, below, source, base, taps, weights, weights_below, first, last)
 
 
 @njit
@@ -182,6 +197,52 @@ def test_rows_of_bytes_are_their_plain_twins_and_end_where_they_end(length, spar
         np.testing.assert_array_equal(total, total_expected)
         # A multiplication and an addition with one rounding may differ at a tie.
         assert np.abs(found.astype(int) - expected).max(initial=0) <= (dtype == np.int32)
+
+
+@few
+@given(length=st.integers(0, 300), taps=st.integers(0, 20), seed=st.integers(0, 2**32 - 1))
+def test_rows_of_floats_from_integers_are_their_plain_twin(length, taps, seed):
+    rng = np.random.default_rng(seed)
+    padded = _vectors.padded(length, 4)
+    source = rng.integers(-(2**23), 2**23, 400 + padded, dtype=np.int32)
+    lists = rng.integers(0, 390, (2, taps))
+    start, shares = (
+        rng.integers(-(2**30), 2**30, padded, dtype=np.int32),
+        rng.random(padded).astype(np.float32),
+    )
+    results = []
+    for function in (vector_swap_shared, _twins.plain_swap_shared):
+        memory, total = np.full(length + 100, 7, np.float32), start.copy()
+        function(memory[:length], total, source, 7, *lists, 0, taps, shares)
+        assert (memory[length:] == 7).all()
+        results.append(np.append(memory, total))
+    np.testing.assert_array_equal(*results)
+
+
+@pytest.mark.parametrize(
+    ("narrow", "wide"), [(np.uint8, np.float32), (np.float32, np.float32), (np.float64, np.float64)]
+)
+@few
+@given(length=st.integers(0, 300), taps=st.integers(0, 20), seed=st.integers(0, 2**32 - 1), data=st.data())
+def test_weighed_rows_are_their_plain_twins_and_end_where_they_end(narrow, wide, length, taps, seed, data):
+    rng = np.random.default_rng(seed)
+    source = rng.normal(100, 80, 400 + _vectors.padded(length, 4)).astype(wide)
+    at, weights, below = rng.integers(0, 390, taps), *rng.normal(0, 0.3, (2, taps)).astype(wide)
+    first = data.draw(st.integers(0, taps))
+    results = []
+    for one, two in (
+        (vector_weigh_into, vector_weigh_two_into),
+        (_twins.plain_weigh_into, _twins.plain_weigh_two_into),
+    ):
+        memory = np.full((3, length + 100), 7, narrow)
+        rows = memory[:, :length]
+        one(rows[0], source, 7, at, weights, first, taps)
+        two(rows[1], rows[2], source, 7, at, weights, below, first, taps)
+        assert (memory[:, length:] == 7).all()
+        results.append(rows.astype(float))
+    limit = 1 if narrow == np.uint8 else 2000 * np.finfo(wide).eps  # bytes: on either side of a tie
+    np.testing.assert_allclose(*results, rtol=0, atol=limit)
+    assert (results[0] != results[1]).mean() < 0.01 if narrow == np.uint8 and length else True
 
 
 @njit

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ._compile import loop
+from ._endings import add_divided, swap_carried, swap_divided, swap_shared
 from ._tiles import (
     STRIP,
     Frame,
@@ -27,7 +28,7 @@ from ._tiles import (
     size_of,
     take_out,
 )
-from ._vectors import add, add_divided, add_groups, row, swap, swap_carried, swap_divided
+from ._vectors import add, add_groups, row, swap
 
 Array = np.ndarray
 
@@ -339,12 +340,17 @@ def fixed_sums(
             else:
                 scales32[:], shares32[:] = scales, shares
                 _quantise(flat, floats, size.stride, n_rows, scratch, scales32[:used])
+            narrow = not (extreme or wide.size or mixed.size) and enter.size
             for y in range(height):
+                result = row(pixels, first_pixel + y * line, stop - start)
+                if y and narrow:
+                    above = (y - 1) * size.stride
+                    swap_shared(result, total, flat, above, enter, leave, 0, enter.size, shares32)
+                    continue
                 if y == 0 or not enter.size:
                     _start(total, total, wide, flat, y * size.stride, taps)
                 else:
                     _step(total, total, wide, flat, (y - 1) * size.stride, enter, leave)
-                result = row(pixels, first_pixel + y * line, stop - start)
                 if mixed.size:
                     if wide.size:
                         _scale(mixed, wide, core.weight)

@@ -151,3 +151,53 @@ def plain_swap_carried(
             wide[x] += np.int32(new[x]) - np.int32(old[x])
     for x in range(target.size):
         target[x] = np.uint8(np.int32(np.float32(wide[x]) * np.float32(share) + np.float32(offset)))
+
+
+@njit(nogil=True)
+def plain_swap_shared(
+    target: Array,
+    total: Array,
+    source: Array,
+    base: int,
+    enter: Array,
+    leave: Array,
+    first: int,
+    last: int,
+    shares: Array,
+) -> None:
+    """`swap`, and target[x] = total[x] * shares[x]."""
+    plain_swap(total, source, base, enter, leave, first, last)
+    for x in range(target.size):
+        target[x] = target.dtype.type(total[x]) * shares[x]
+
+
+@njit(nogil=True)
+def plain_weigh_into(
+    target: Array, source: Array, base: int, taps: Array, weights: Array, first: int, last: int
+) -> None:
+    """`weigh` where the sums are what is wanted, or as bytes, rounded half up and clipped."""
+    for x in range(target.size):
+        total = weights.dtype.type(0)
+        for k in range(first, last):
+            total += weights[k] * source[base + taps[k] + x]
+        if target.itemsize == 1:
+            target[x] = min(max(np.int32(total + weights.dtype.type(0.5)), 0), 255)
+        else:
+            target[x] = total
+
+
+@njit(nogil=True)
+def plain_weigh_two_into(
+    target: Array,
+    below: Array,
+    source: Array,
+    base: int,
+    taps: Array,
+    weights: Array,
+    weights_below: Array,
+    first: int,
+    last: int,
+) -> None:
+    """`weigh_two` where the sums are what is wanted, or as bytes."""
+    plain_weigh_into(target, source, base, taps, weights, first, last)
+    plain_weigh_into(below, source, base, taps, weights_below, first, last)

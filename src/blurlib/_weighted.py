@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ._compile import loop
+from ._endings import weigh_into, weigh_two_into
 from ._tiles import (
     STRIP,
     Frame,
@@ -95,6 +96,7 @@ def weighted_sums(
     flat = buffer(size, pairs.weights)
     taps = offsets(pairs.taps, size.stride, step)
     sums, parts = np.zeros((2, size.length), flat.dtype), np.zeros((2, size.length), flat.dtype)
+    nowhere = np.zeros(size.length, pixels.dtype)
     bits, peaks = memory(flat, view.flat), np.zeros(size.stride, view.flat.dtype)
     for unit in range(first, last):
         plane, top = unit // size.strips, unit % size.strips * STRIP
@@ -108,6 +110,23 @@ def weighted_sums(
             if broken:
                 where, what = take_out(flat, size.stride, n_rows, used)
             for y in range(0, height, 2):
+                if taps.size <= CHUNK:
+                    upper = row(pixels, first_pixel + y * line, stop - start)
+                    lower = row(pixels, first_pixel + (y + 1) * line, stop - start)
+                    if y + 1 == height:
+                        lower = row(nowhere, 0, stop - start)
+                    weigh_two_into(
+                        upper,
+                        lower,
+                        flat,
+                        y * size.stride,
+                        taps,
+                        pairs.weights,
+                        pairs.weights_below,
+                        0,
+                        taps.size,
+                    )
+                    continue
                 _weigh_both(sums, parts, flat, y * size.stride, taps, pairs)
                 for i in range(min(2, height - y)):
                     finish(row(pixels, first_pixel + (y + i) * line, stop - start), sums[i])
@@ -217,8 +236,12 @@ def separable_sums(
             for y in range(0, height, 2):
                 _weigh_both(middle, parts, flat, y * size.stride, down, pairs)
                 for i in range(min(2, height - y)):
+                    result = row(pixels, first_pixel + (y + i) * line, stop - start)
+                    if along.size <= CHUNK:
+                        weigh_into(result, middle[i], 0, along, profile, 0, along.size)
+                        continue
                     _weigh_all(total, part, middle[i], 0, along, profile)
-                    finish(row(pixels, first_pixel + (y + i) * line, stop - start), total)
+                    finish(result, total)
             if broken:
                 box = (first_pixel, line, height, stop - start)
                 for i in range(column.size):
