@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ._compile import loop
-from ._endings import add_divided, swap_carried, swap_divided, swap_shared
+from ._endings import add_carried, add_divided, swap_carried, swap_divided, swap_shared
 from ._tiles import (
     STRIP,
     Frame,
@@ -175,7 +175,7 @@ def byte_sums(
     core = Core(core_taps, core_enter, core_leave, core_weight)
     ring = Ring(ring_taps, ring_starts, ring_weights)
     line = columns * step
-    size = size_of(view, frame, 1, 2)
+    size = size_of(view, frame, 1, 1)
     flat = buffer(size, pixels)
     taps = offsets(core.taps, size.stride, step)
     enter, leave = offsets(core.enter, size.stride, step), offsets(core.leave, size.stride, step)
@@ -209,7 +209,13 @@ def byte_sums(
                 if narrow:
                     swap_divided(result, total, flat, above, enter, leave, 0, k, bump, factor, shift)
                     continue
-                if simple and y:
+                if simple and y == 0:
+                    wide[:] = 0
+                    for some in range(0, n, 128):
+                        more = min(n, some + 128)
+                        add_carried(result, wide, flat, here, taps, some, more, share32, offset)
+                    continue
+                if simple:
                     swap_carried(result, wide, flat, above, enter, leave, 0, k, share32, offset)
                     continue
                 if y == 0 or not enter.size:

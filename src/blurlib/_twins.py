@@ -131,6 +131,27 @@ def plain_swap_divided(
 
 
 @njit(nogil=True)
+def plain_add_carried(
+    target: Array,
+    wide: Array,
+    source: Array,
+    base: int,
+    taps: Array,
+    first: int,
+    last: int,
+    share: float,
+    offset: float,
+) -> None:
+    """Taps added to sums of 32 bits by way of 16 (at most 128 taps), target[x] = wide[x] * share + offset."""
+    for k in range(first, last):
+        new = source[base + taps[k] : base + taps[k] + wide.size]
+        for x in range(wide.size):
+            wide[x] += np.int32(new[x])
+    for x in range(target.size):
+        target[x] = np.uint8(np.int32(np.float32(wide[x]) * np.float32(share) + np.float32(offset)))
+
+
+@njit(nogil=True)
 def plain_swap_carried(
     target: Array,
     wide: Array,
