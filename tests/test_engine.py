@@ -98,6 +98,31 @@ def vector_weigh_two_into(target, below, source, base, taps, weights, weights_be
 
 
 @njit
+def vector_add_kept(total, source, base, taps, first, last):
+    _endings.add_kept(total, source, base, taps, first, last)
+
+
+@njit
+def vector_swap_kept(total, source, base, enter, leave, first, last):
+    _endings.swap_kept(total, source, base, enter, leave, first, last)
+
+
+@njit
+def vector_mix_kept(target, total, source, base, taps, starts, weights, first, last, core):
+    _endings.mix_kept(target, total, source, base, taps, starts, weights, first, last, core)
+
+
+@njit
+def vector_add_spread(target, wide, source, base, taps, first, last, shares):
+    _endings.add_spread(target, wide, source, base, taps, first, last, shares)
+
+
+@njit
+def vector_swap_spread(target, wide, source, base, enter, leave, first, last, shares):
+    _endings.swap_spread(target, wide, source, base, enter, leave, first, last, shares)
+
+
+@njit
 def vector_row(flat, start, length):
     return _vectors.row(flat, start, length).sum()
 
@@ -228,6 +253,31 @@ def test_carried_rows_of_bytes_are_their_plain_twins(length, spare, taps, seed):
 
 
 @few
+@lengths
+def test_mixed_rows_of_bytes_are_their_plain_twins(length, spare, taps, seed):
+    padded = _vectors.padded(length, 1) + spare * _vectors.LANE_BYTES
+    rng = np.random.default_rng(seed)
+    source, ring = rng.integers(0, 256, 1000 + padded, dtype=np.uint8), rng.integers(0, 900, 40)
+    starts, weights = np.array([0, 1, 30, 40]), rng.normal(0, 0.01, 3).astype(np.float32)
+    results = []
+    for add, swap, mix in (
+        (vector_add_kept, vector_swap_kept, vector_mix_kept),
+        (_twins.plain_add, _twins.plain_swap, _twins.plain_mix_kept),
+    ):
+        memory, total = np.full((4, length + 100), 77, np.uint8), np.full(padded, 9, np.uint16)
+        at = np.random.default_rng(seed).integers(0, 900, taps)
+        add(total, source, 7, at, 0, taps)
+        for row in range(4):
+            mix(memory[row, :length], total, source, 7, ring, starts, weights, row % 2, 3, 0.9 / taps)
+            swap(total, source, 7, at + 20, at, 0, taps)
+            at += 20
+        assert (memory[:, length:] == 77).all()
+        results.append(memory[:, :length].astype(int))
+    np.testing.assert_allclose(*results, rtol=0, atol=1)  # on either side of a tie
+    assert (results[0] != results[1]).sum() <= 0.01 * length
+
+
+@few
 @given(length=st.integers(0, 300), taps=st.integers(0, 20), seed=st.integers(0, 2**32 - 1))
 def test_rows_of_floats_from_integers_are_their_plain_twin(length, taps, seed):
     rng = np.random.default_rng(seed)
@@ -238,6 +288,17 @@ def test_rows_of_floats_from_integers_are_their_plain_twin(length, taps, seed):
         rng.integers(-(2**30), 2**30, padded, dtype=np.int32),
         rng.random(padded).astype(np.float32),
     )
+    results = []
+    for add, swap in (
+        (vector_add_spread, vector_swap_spread),
+        (_twins.plain_add_spread, _twins.plain_swap_spread),
+    ):
+        memory, wide = np.full((2, length + 100), 7, np.float32), start.astype(np.float64)
+        add(memory[0, :length], wide, source, 7, lists[0], 0, taps, shares.astype(np.float64))
+        swap(memory[1, :length], wide, source, 7, *lists, 0, taps, shares.astype(np.float64))
+        assert (memory[:, length:] == 7).all()
+        results.append(np.append(memory, wide))
+    np.testing.assert_array_equal(*results)
     results = []
     for function in (vector_swap_shared, _twins.plain_swap_shared):
         memory, total = np.full(length + 100, 7, np.float32), start.copy()

@@ -11,7 +11,18 @@ from typing import NamedTuple
 import numpy as np
 
 from ._compile import loop
-from ._endings import add_carried, add_divided, swap_carried, swap_divided, swap_shared
+from ._endings import (
+    add_carried,
+    add_divided,
+    add_kept,
+    add_spread,
+    mix_kept,
+    swap_carried,
+    swap_divided,
+    swap_kept,
+    swap_shared,
+    swap_spread,
+)
 from ._tiles import (
     STRIP,
     Frame,
@@ -218,15 +229,20 @@ def byte_sums(
                 if simple:
                     swap_carried(result, wide, flat, above, enter, leave, 0, k, share32, offset)
                     continue
-                if y == 0 or not enter.size:
+                if mixed.size and n <= 256:
+                    if y == 0 or not k:
+                        add_kept(total, flat, here, taps, 0, n)
+                    else:
+                        swap_kept(total, flat, above, enter, leave, 0, k)
+                    groups = weights.size
+                    mix_kept(result, total, flat, here, around, ring.starts, weights, 0, groups, core.weight)
+                    continue
+                if y == 0 or not k:
                     _start(total, signed, wide, flat, here, taps)
                 else:
                     _step(total, signed, wide, flat, above, enter, leave)
                 if mixed.size:
-                    if wide.size:
-                        _scale(mixed, wide, core.weight)
-                    else:
-                        _scale(mixed, total, core.weight)
+                    _scale(mixed, wide, core.weight)
                     add_groups(mixed, flat, here, around, ring.starts, weights, 0, weights.size)
                     finish(result, mixed)
                 # A quarter above S keeps ties up and everything else away from the next integer: its distance
@@ -315,7 +331,7 @@ def fixed_sums(
     n = taps.size
     total = np.zeros(size.length, np.int32)
     weights = ring.weights.astype(np.float32)
-    wide = np.zeros(size.length if n > 256 else 0, np.int64)
+    wide = np.zeros(size.length if n > 256 else 0, np.float64)  # of integers, exact to 2^53
     mixed = np.zeros(size.length if ring.weights.size else 0, np.float32)
     scratch = np.zeros(size.stride, np.float32)
     peaks = np.zeros(size.stride, np.uint32)
@@ -346,23 +362,33 @@ def fixed_sums(
             else:
                 scales32[:], shares32[:] = scales, shares
                 _quantise(flat, floats, size.stride, n_rows, scratch, scales32[:used])
-            narrow = not (extreme or wide.size or mixed.size) and enter.size
+            k = enter.size
+            narrow = k > 0 and not (extreme or wide.size or mixed.size)
+            spread = 0 < k <= 128 and wide.size and not mixed.size
             for y in range(height):
                 result = row(pixels, first_pixel + y * line, stop - start)
+                here, above = y * size.stride, (y - 1) * size.stride
                 if y and narrow:
-                    above = (y - 1) * size.stride
-                    swap_shared(result, total, flat, above, enter, leave, 0, enter.size, shares32)
+                    swap_shared(result, total, flat, above, enter, leave, 0, k, shares32)
+                    continue
+                if y and spread:
+                    swap_spread(result, wide, flat, above, enter, leave, 0, k, shares)
+                    continue
+                if spread:
+                    wide[:] = 0
+                    for begin in range(0, n, 128):
+                        add_spread(result, wide, flat, here, taps, begin, min(n, begin + 128), shares)
                     continue
                 if y == 0 or not enter.size:
-                    _start(total, total, wide, flat, y * size.stride, taps)
+                    _start(total, total, wide, flat, here, taps)
                 else:
-                    _step(total, total, wide, flat, (y - 1) * size.stride, enter, leave)
+                    _step(total, total, wide, flat, above, enter, leave)
                 if mixed.size:
                     if wide.size:
                         _scale(mixed, wide, core.weight)
                     else:
                         _scale(mixed, total, core.weight)
-                    add_groups(mixed, flat, y * size.stride, around, ring.starts, weights, 0, weights.size)
+                    add_groups(mixed, flat, here, around, ring.starts, weights, 0, weights.size)
                     if extreme:
                         _share(result, mixed, shares)
                     else:

@@ -222,3 +222,59 @@ def plain_weigh_two_into(
     """`weigh_two` where the sums are what is wanted, or as bytes."""
     plain_weigh_into(target, source, base, taps, weights, first, last)
     plain_weigh_into(below, source, base, taps, weights_below, first, last)
+
+
+@njit(nogil=True)
+def plain_mix_kept(
+    target: Array,
+    total: Array,
+    source: Array,
+    base: int,
+    taps: Array,
+    starts: Array,
+    weights: Array,
+    first: int,
+    last: int,
+    core: float,
+) -> None:
+    """target[x] = total[x] * core + `add_groups`, rounded half up and clipped."""
+    for x in range(target.size):
+        mixed = np.float32(total[x]) * np.float32(core)
+        for g in range(first, last):
+            part = 0
+            for k in range(starts[g], starts[g + 1]):
+                part += source[base + taps[k] + x]
+            mixed += weights[g] * np.float32(part)
+        target[x] = min(max(np.int32(mixed + np.float32(0.5)), 0), 255)
+
+
+@njit(nogil=True)
+def plain_add_spread(
+    target: Array, wide: Array, source: Array, base: int, taps: Array, first: int, last: int, shares: Array
+) -> None:
+    """Taps added to sums in 64-bit floats, by way of 32-bit integers, and target[x] = wide[x] * shares[x]."""
+    for k in range(first, last):
+        for x in range(wide.size):
+            wide[x] += source[base + taps[k] + x]
+    for x in range(target.size):
+        target[x] = wide[x] * shares[x]
+
+
+@njit(nogil=True)
+def plain_swap_spread(
+    target: Array,
+    wide: Array,
+    source: Array,
+    base: int,
+    enter: Array,
+    leave: Array,
+    first: int,
+    last: int,
+    shares: Array,
+) -> None:
+    """`plain_add_spread` for taps that enter, less those that leave."""
+    for k in range(first, last):
+        for x in range(wide.size):
+            wide[x] += np.float64(source[base + enter[k] + x]) - np.float64(source[base + leave[k] + x])
+    for x in range(target.size):
+        target[x] = wide[x] * shares[x]

@@ -46,17 +46,19 @@ class Plan:
 
 
 # What an element costs, in picoseconds: fitted to benchmarks/kinds.py on one AVX-512 core, of which
-# only the ratios matter. `_START`: everything but the taps, by kind, for images of bytes and of floats. A tap
-# of a sum of bytes, of 32-bit integers; the weighing of a group's sum; a tap that is loaded once for two
-# rows; a tap down, where all loads are aligned, and along; the whole of an FFT.
+# only the ratios matter. `_START`: everything but the taps, by kind, for images of bytes and of floats; what
+# a ring of other weights adds to it. A tap of a sum of bytes, of 32-bit integers; the weighing of a group's
+# sum; a tap that is loaded once for two rows; a tap down, where all loads are aligned, and along; the whole
+# of an FFT.
 _START = {
-    "bytes": (280.0, 0.0),
-    "fixed": (0.0, 860.0),
-    "weighted": (250.0, 460.0),
-    "separable": (620.0, 830.0),
+    "bytes": (130.0, 0.0),
+    "fixed": (0.0, 850.0),
+    "weighted": (250.0, 420.0),
+    "separable": (560.0, 700.0),
 }
+_RING = 110.0
 _COPY = 60.0
-_BYTE, _FIXED, _GROUP, _PAIR, _DOWN, _ALONG, _FFT = 13.0, 34.0, 50.0, 20.0, 15.0, 32.0, 14_000.0
+_BYTE, _FIXED, _GROUP, _PAIR, _DOWN, _ALONG, _FFT = 9.0, 31.0, 60.0, 19.0, 15.0, 32.0, 14_000.0
 
 
 def plan(kernel: Tensor, dtype: torch.dtype) -> Plan:
@@ -131,7 +133,7 @@ def _plan_of(data: bytes, height: int, width: int, arithmetic: str) -> Plan:
     running = 2 * found.core_changes < found.core_taps
     if not double and (flat or found.groups > 1):
         added = min(2 * found.core_changes, found.core_taps) + found.taps - found.core_taps
-        weighed = _GROUP * (found.groups - flat)
+        weighed = 0.0 if flat else _RING + _GROUP * found.groups
         costs[integer] = start[integer] + (_BYTE if integer == "bytes" else _FIXED) * added + weighed
     # A kernel made in float32 is of rank one to that precision only: enough for all but float64 images.
     if min(size) > 1 and found.taps == size[0] * size[1]:
