@@ -235,6 +235,36 @@ def test_bad_scales(blur, scale):
         blur.kernel(scale)
 
 
+def test_kept_kernels_are_those_of_the_blurs():
+    for blur in (
+        Disk(3.5, antialias=True),
+        Box(9, vertical=True),
+        Line(12, 30),
+        Gaussian(1.5),
+        Shake(3),
+        Sharp(),
+    ):
+        for scale in (1.0, 0.5):
+            kept = blurs.kept_kernel(blur, scale)
+            assert torch.equal(kept, blur.kernel(scale))
+            assert kept is blurs.kept_kernel(blur, scale)
+            assert blur.kernel(scale) is not kept  # what a user gets may be written to
+    with pytest.raises(ValueError, match=r"own_shake|image"):
+        blurs.kept_kernel(blurs.OwnShake())
+
+
+def test_kernels_of_kinds_that_others_made_are_not_kept():
+    class Moody(Disk):
+        def kernel(self, scale=1.0):
+            calls.append(scale)
+            return super().kernel(scale)
+
+    calls = []
+    for _ in range(2):
+        blurs.kept_kernel(Moody(2))
+    assert calls == [1.0, 1.0]
+
+
 def test_own_shake_has_no_kernel_before_an_image_is_named():
     with pytest.raises(ValueError, match=r"own_shake|image"):
         OwnShake().kernel()

@@ -385,8 +385,57 @@ def test_memory_layout_is_kept(dtype):
     assert blur(batch, torch.stack([kernels.disk(3)] * 2)).is_contiguous(memory_format=torch.channels_last)
 
 
+ARRAYS = {
+    "photograph": lambda image: image,
+    "crop": lambda image: image[3:40, 5:50],
+    "every second row": lambda image: image[::2],
+    "every second column": lambda image: image[:, ::2],
+    "upside down": lambda image: image[::-1],
+    "BGR": lambda image: image[..., ::-1],
+    "one channel": lambda image: image[..., :1],
+    "grey": lambda image: np.ascontiguousarray(image[..., 0]),
+    "grey view": lambda image: image[..., 1],
+    "four channels": lambda image: np.concatenate([image, image[..., :1]], -1),
+    "in Fortran's order": np.asfortranarray,
+    "without pixels": lambda image: image[:0],
+    "one pixel": lambda image: image[:1, :1],
+}
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float16", "float32", "float64"])
+@pytest.mark.parametrize("name", ARRAYS)
+def test_arrays_are_blurred_like_tensors(name, dtype):
+    image = ARRAYS[name](pixels((45, 60, 3), torch.uint8).numpy().astype(dtype))
+    image.flags.writeable = False
+    before, bands = image.copy(), image.copy()[..., None] if image.ndim == 2 else image.copy()
+    for kernel in (kernels.disk(3), kernels.disk(0), kernels.bank_kernel(0), kernels.gaussian(1), LARGE):
+        found = blur(image, kernel, border="symmetric")
+        assert isinstance(found, np.ndarray)
+        assert found.dtype == image.dtype
+        expected = blur(torch.from_numpy(bands).permute(2, 0, 1), kernel, border="symmetric")
+        np.testing.assert_array_equal(found, expected.permute(1, 2, 0).numpy().reshape(image.shape))
+        for same in (kernel.numpy(), kernel.float().numpy()):
+            np.testing.assert_allclose(blur(image, same, border="symmetric"), found, rtol=1e-2, atol=1)
+    np.testing.assert_array_equal(image, before)
+
+
+LARGE = normalised(np.random.default_rng(0).random((41, 41)))
+
+
+def test_large_arrays_are_shared_among_threads():
+    image = np.random.default_rng(0).integers(0, 256, (500, 400, 3), dtype=np.uint8)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        two = blur(image, kernels.disk(5))
+        torch.set_num_threads(1)
+        np.testing.assert_array_equal(blur(image, kernels.disk(5)), two)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_numpy_photograph_without_a_copy():
-    """The way of a user with an HWC array: from_numpy, permute, and back."""
+    """Another way of a user with an HWC array: from_numpy, permute, and back."""
     array = np.random.default_rng(0).integers(0, 256, (30, 41, 3), dtype=np.uint8)
     found = blur(torch.from_numpy(array).permute(2, 0, 1), kernels.disk(4)).permute(1, 2, 0).numpy()
     assert found.flags.c_contiguous
@@ -462,7 +511,10 @@ KERNEL = torch.full((3, 3), 1 / 9, dtype=torch.float64)
 @pytest.mark.parametrize(
     ("image", "kernel", "name"),
     [
-        (IMAGE.numpy(), KERNEL, "image"),
+        (IMAGE.int().permute(1, 2, 0).numpy(), KERNEL, "image"),
+        (IMAGE.permute(1, 2, 0).numpy(), [[1.0]], "kernel"),
+        (IMAGE.permute(1, 2, 0).numpy(), np.ones((1, 1), int), "kernel"),
+        (IMAGE.permute(1, 2, 0).numpy(), torch.ones((1, 1), dtype=torch.int64), "kernel"),
         ([[0.0]], KERNEL, "image"),
         (None, KERNEL, "image"),
         (IMAGE.int(), KERNEL, "image"),
@@ -486,6 +538,15 @@ def test_wrong_kinds(image, kernel, name):
     ("image", "kernel", "name"),
     [
         (IMAGE[0], KERNEL, "image"),
+        (IMAGE.numpy(), KERNEL, "image"),  # (C, H, W) taken for (H, W, C) would be another blur
+        (IMAGE[None].numpy(), KERNEL, "image"),
+        (IMAGE[0, 0].numpy(), KERNEL, "image"),
+        (IMAGE[0].numpy(), KERNEL[None], "kernel"),
+        (IMAGE[0].numpy(), KERNEL[:2], "kernel"),
+        (IMAGE[0].numpy(), KERNEL.numpy()[:, :2], "kernel"),
+        (IMAGE[0].numpy(), KERNEL * 2, "kernel"),
+        (IMAGE[0].numpy(), KERNEL.clone().requires_grad_(), "kernel"),
+        (IMAGE[0].numpy(), KERNEL.to("meta"), "kernel"),
         (IMAGE[0, 0], KERNEL, "image"),
         (IMAGE, KERNEL[0], "kernel"),
         (IMAGE, KERNEL[None, None], "kernel"),

@@ -638,7 +638,7 @@ def test_views_are_taken_as_they_lie(name, dtype):
     layout = _processor._layout(view.shape, view.stride())
     assert layout is not None  # not copied
     anchor = _memory.ANCHORS[dtype].ctypes.data
-    assert anchor + _memory.origin(view) * view.itemsize == view.data_ptr()
+    assert anchor + _memory.origin(view, dtype) * view.itemsize == view.data_ptr()
     for kernel in (kernels.disk(3), kernels.bank_kernel(0), kernels.gaussian(1)):
         assert torch.equal(blur(view, kernel), blur(view.contiguous(), kernel))
 

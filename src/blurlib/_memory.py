@@ -27,7 +27,12 @@ BIT_ANCHORS = {dtype: anchor.view(BITS[dtype]) for dtype, anchor in ANCHORS.item
 _PLACES = {dtype: (anchor.ctypes.data, anchor.itemsize) for dtype, anchor in ANCHORS.items()}
 
 
-def origin(tensor: Tensor) -> int:
-    """The distance, in elements, from the anchor of its dtype to the tensor's first element."""
-    start, itemsize = _PLACES[tensor.dtype]
-    return (tensor.data_ptr() - start) // itemsize
+def origin(data: Tensor | np.ndarray, dtype: torch.dtype) -> int:
+    """The distance, in elements, from the anchor of the dtype to where a tensor or an array begins."""
+    start, itemsize = _PLACES[dtype]
+    return (address(data) - start) // itemsize
+
+
+def address(data: Tensor | np.ndarray) -> int:
+    place: int = data.data_ptr() if isinstance(data, Tensor) else data.__array_interface__["data"][0]
+    return place

@@ -16,7 +16,7 @@ from torch.utils.data import get_worker_info
 
 from . import _integers, _weighted
 from ._images import border_map, empty_like
-from ._memory import ANCHORS, BIT_ANCHORS, BITS, origin
+from ._memory import ANCHORS, BIT_ANCHORS, BITS, address, origin
 from ._tiles import STRIP, Frame, View, put_back
 from ._twins import plain_row
 from ._vectors import row
@@ -62,6 +62,39 @@ def blur_cpu(image: Tensor, kernel: Tensor, border: str) -> Tensor:
 
 
 _HALVES = (torch.float16, torch.bfloat16)
+
+
+def blur_array(image: np.ndarray, kernel: Tensor, border: str) -> np.ndarray:
+    """Blur an array (H, W) or (H, W, C) without a word to torch, where its memory allows it."""
+    dtype = _TYPES.get(image.dtype)
+    chosen = plan(kernel, dtype or torch.float32)
+    rows, columns, *channels = image.shape
+    step, itemsize = channels[0] if channels else 1, image.itemsize
+    stride, *inner = image.strides
+    apart = inner in ([itemsize], [step * itemsize, itemsize]) and stride > 0 and stride % itemsize == 0
+    if (
+        not (apart and image.size and dtype is not None)
+        or chosen.kind == "fft"
+        or row is plain_row
+        or address(image) % itemsize
+    ):
+        array = np.require(image, requirements=("C", "A", "W"))
+        planes = torch.from_numpy(array if channels else array[..., None]).permute(2, 0, 1)
+        return np.asarray(blur_cpu(planes, kernel, border).permute(1, 2, 0).numpy()).reshape(image.shape)
+    result = np.empty(image.shape, image.dtype)
+    view = View(BIT_ANCHORS[dtype], origin(image, dtype), _ONE, stride // itemsize, rows, columns, step)
+    pixels = ANCHORS[dtype] if chosen.kind != "copy" else BIT_ANCHORS[dtype]
+    job = _loop(chosen, view, pixels, origin(result, dtype), _frame(rows, columns, chosen.window, border))
+    _run([(job, -(-rows // STRIP), chosen.cost)], image.size)
+    return result
+
+
+_ONE = np.zeros(1, np.int64)
+_TYPES = {
+    np.dtype(np.uint8): torch.uint8,
+    np.dtype(np.float32): torch.float32,
+    np.dtype(float): torch.float64,
+}
 
 
 class Layout(NamedTuple):
@@ -116,21 +149,19 @@ def _job(chosen: Plan, image: Tensor, result: Tensor, layout: Layout, planes: ra
         lines = out.reshape(len(planes), rows, columns * step)
         return functools.partial(_fft_sums, view, lines, frame, *chosen.arguments)
     # The loops copy floats by their bits; a copy does nothing else.
-    read, write = image.dtype, ANCHORS if chosen.kind != "copy" else BIT_ANCHORS
+    dtype, write = image.dtype, ANCHORS if chosen.kind != "copy" else BIT_ANCHORS
     if row is plain_row:
-        flat, begin = _array(image, layout.extent).view(BITS[read]), 0
-        pixels = _array(result, layout.elements).view(write[read].dtype)
-    else:
-        flat, begin = BIT_ANCHORS[read], origin(image)
-        pixels, target = write[read], origin(result) + target
+        view = View(_array(image, layout.extent).view(BITS[dtype]), 0, starts, stride, rows, columns, step)
+        return _loop(chosen, view, _array(result, layout.elements).view(write[dtype].dtype), target, frame)
+    view = View(BIT_ANCHORS[dtype], origin(image, dtype), starts, stride, rows, columns, step)
+    return _loop(chosen, view, write[dtype], origin(result, dtype) + target, frame)
+
+
+def _loop(chosen: Plan, view: View, pixels: np.ndarray, target: int, frame: Frame) -> Job:
     loop = _LOOPS[chosen.kind]
 
     def job(first: int, last: int) -> None:
-        loop(
-            *(flat, begin, starts, stride, rows, columns, step, pixels, target, first, last),
-            *chosen.arguments,
-            *frame,
-        )
+        loop(*view, pixels, target, first, last, *chosen.arguments, *frame)
 
     return job
 

@@ -6,13 +6,15 @@ FFT. Both stand behind one operator, whose gradient is its adjoint.
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, cast, get_args, overload
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ._images import Border
 from ._operators import apply
+from ._processor import blur_array
 
 __all__ = ["Border", "blur"]
 
@@ -20,7 +22,17 @@ _BORDERS = get_args(Border)
 _DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-def blur(image: Tensor, kernel: Tensor, *, border: Border = "reflect") -> Tensor:
+@overload
+def blur(image: Tensor, kernel: Tensor, *, border: Border = "reflect") -> Tensor: ...
+
+
+@overload
+def blur(image: np.ndarray, kernel: Tensor | np.ndarray, *, border: Border = "reflect") -> np.ndarray: ...
+
+
+def blur(
+    image: Tensor | np.ndarray, kernel: Tensor | np.ndarray, *, border: Border = "reflect"
+) -> Tensor | np.ndarray:
     """Convolve images with blur kernels: same size, same type.
 
     A true convolution: an image of one bright pixel returns the kernel. Bytes are rounded half up, and a
@@ -29,10 +41,12 @@ def blur(image: Tensor, kernel: Tensor, *, border: Border = "reflect") -> Tensor
     On other devices than the CPU a call holds at most 256 MiB beside the image and the result.
 
     Args:
-        image: (..., C, H, W), uint8 or floating, of any size, in any memory layout; CHW and HWC memory are
-            taken as they are.
+        image: tensor (..., C, H, W), uint8 or floating, of any size, in any memory layout; CHW and HWC
+            memory are taken as they are. Or a NumPy array (H, W) or (H, W, C), as OpenCV and Pillow have
+            them: uint8, float16, float32 or float64; what comes back is an array then.
         kernel: (h, w) for all images or, with an image (B, ..., C, H, W), (B, h, w) for one each; floating,
             both sides odd, finite, sum 1 within 1e-3. Values are not looked at on other devices than the CPU.
+            For an array a tensor or an array (h, w).
         border: what lies outside the image::
 
                 reflect     d c b | a b c d | c b a
@@ -44,11 +58,11 @@ def blur(image: Tensor, kernel: Tensor, *, border: Border = "reflect") -> Tensor
             Each works for any image and any kernel size.
 
     Returns:
-        A tensor of the image's shape, dtype and device. uint8: flat kernels (disk, box) are exact,
-        (2S + n) // (2n) for a sum S over n taps (on other devices than the CPU for n up to 4000); others
-        within 1 grey level, and right wherever the exact value is further than 1e-3 from a tie. float32
-        within 1e-6 of max|image|, float64 within 1e-12; float16 and bfloat16 are computed in float32 and
-        rounded once.
+        A tensor or an array of the image's shape, dtype and device. uint8: flat kernels (disk, box) are
+        exact, (2S + n) // (2n) for a sum S over n taps (on other devices than the CPU for n up to 4000);
+        others within 1 grey level, and right wherever the exact value is further than 1e-3 from a tie.
+        float32 within 1e-6 of max|image|, float64 within 1e-12; float16 and bfloat16 are computed in float32
+        and rounded once.
 
     Raises:
         TypeError: if an argument is not a tensor of a supported dtype.
@@ -63,16 +77,72 @@ def blur(image: Tensor, kernel: Tensor, *, border: Border = "reflect") -> Tensor
         >>> kernels = torch.stack([blurlib.kernels.bank_kernel(i) for i in range(2)])
         >>> blurlib.blur(torch.rand(2, 3, 48, 64), kernels, border="symmetric").dtype
         torch.float32
+        >>> blurlib.blur(photo.permute(1, 2, 0).numpy(), blurlib.kernels.disk(4)).shape
+        (48, 64, 3)
     """
+    if isinstance(image, np.ndarray):
+        if isinstance(kernel, np.ndarray) and kernel.dtype.kind == "f":
+            kernel = torch.from_numpy(kernel.astype(np.float64))
+        _check_array(image, kernel, border)
+        return blur_array(image, cast("Tensor", kernel), border)
     _check(image, kernel, border)
-    return apply(image, kernel, border)
+    return apply(image, cast("Tensor", kernel), border)
 
 
-def _check(image: Tensor, kernel: Tensor, border: str) -> None:
+def _check_array(image: np.ndarray, kernel: Any, border: str) -> None:
+    if image.dtype not in _ARRAYS:
+        raise TypeError(
+            f"`image` must be uint8, float16, float32 or float64, got {image.dtype}; convert it first, e.g. "
+            "image.astype(np.float32)"
+        )
+    if image.ndim not in (2, 3):
+        raise ValueError(
+            f"`image` must be an array (H, W) or (H, W, C), got shape {image.shape}; give one image at a "
+            "time, or a tensor (B, C, H, W)"
+        )
+    if image.ndim == 3 and image.shape[0] <= 4 < image.shape[2]:
+        raise ValueError(
+            f"`image` must be an array (H, W, C), got shape {image.shape}, which looks like (C, H, W); use "
+            "torch.from_numpy(image)"
+        )
+    _check_border(border)
+    if not isinstance(kernel, Tensor) or not kernel.dtype.is_floating_point:
+        found = kernel.dtype if isinstance(kernel, Tensor | np.ndarray) else type(kernel).__name__
+        raise TypeError(f"`kernel` must be a floating tensor or array, got {found}; use blurlib.kernels")
+    if kernel.ndim != 2:
+        raise ValueError(f"`kernel` must be (h, w) for an array, got shape {tuple(kernel.shape)}")
+    _check_kernel(kernel)
+    if not kernel.is_cpu:
+        raise ValueError(f"`kernel` must be on the CPU for an array, got {kernel.device}; use kernel.cpu()")
+
+
+_ARRAYS = tuple(np.dtype(kind) for kind in ("uint8", "float16", "float32", "float64"))
+
+
+def _check_border(border: str) -> None:
+    if border not in _BORDERS:
+        raise ValueError(f"`border` must be one of {', '.join(_BORDERS)}; got {border!r}")
+
+
+def _check_kernel(kernel: Tensor) -> None:
+    if kernel.shape[-1] % 2 == 0 or kernel.shape[-2] % 2 == 0:
+        raise ValueError(
+            f"`kernel` must have odd height and width, got {tuple(kernel.shape)}; add a row or column of "
+            "zeros on the side away from which the blur should lean"
+        )
+    if kernel.requires_grad and torch.is_grad_enabled():
+        raise ValueError(
+            "`kernel` requires a gradient, which blur does not compute; use kernel.detach(), or torch's "
+            "conv2d to learn a kernel"
+        )
+
+
+def _check(image: Any, kernel: Any, border: str) -> None:
     for name, value in (("image", image), ("kernel", kernel)):
         if not isinstance(value, Tensor):
             raise TypeError(
-                f"`{name}` must be a torch.Tensor, got {type(value).__name__}; use torch.from_numpy(...)"
+                f"`{name}` must be a torch.Tensor, or both NumPy arrays, got {type(value).__name__}; use "
+                "torch.from_numpy(...)"
             )
     if image.dtype not in _DTYPES:
         raise TypeError(
@@ -80,19 +150,14 @@ def _check(image: Tensor, kernel: Tensor, border: str) -> None:
         )
     if not kernel.dtype.is_floating_point:
         raise TypeError(f"`kernel` must be floating, got {kernel.dtype}; use kernel.double() / kernel.sum()")
-    if border not in _BORDERS:
-        raise ValueError(f"`border` must be one of {', '.join(_BORDERS)}; got {border!r}")
+    _check_border(border)
     if image.ndim < 3:
         raise ValueError(
             f"`image` must be (..., C, H, W), got shape {tuple(image.shape)}; use image[None] for one channel"
         )
     if kernel.ndim not in (2, 3):
         raise ValueError(f"`kernel` must be (h, w) or (B, h, w), got shape {tuple(kernel.shape)}")
-    if kernel.shape[-1] % 2 == 0 or kernel.shape[-2] % 2 == 0:
-        raise ValueError(
-            f"`kernel` must have odd height and width, got {tuple(kernel.shape)}; add a row or column of "
-            "zeros on the side away from which the blur should lean"
-        )
+    _check_kernel(kernel)
     if kernel.ndim == 3 and (image.ndim < 4 or kernel.shape[0] != image.shape[0]):
         raise ValueError(
             f"`kernel` of shape {tuple(kernel.shape)} means one kernel an image, but `image` has shape "
@@ -102,9 +167,4 @@ def _check(image: Tensor, kernel: Tensor, border: str) -> None:
         raise ValueError(
             f"`kernel` must be on the image's device {image.device}, got {kernel.device}; use "
             "kernel.to(image.device)"
-        )
-    if kernel.requires_grad and torch.is_grad_enabled():
-        raise ValueError(
-            "`kernel` requires a gradient, which blur does not compute; use kernel.detach(), or torch's "
-            "conv2d to learn a kernel"
         )

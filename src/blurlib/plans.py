@@ -91,7 +91,7 @@ def plan(kernel: Tensor, dtype: torch.dtype) -> Plan:
     # By its address: the kernel's array would take torch longer to make than the plan to find.
     place = kernel.data_ptr(), height, width, arithmetic
     before = _latest.get(place)
-    if before is not None and _taps.same(before[0], ANCHORS[torch.float64], origin(kernel)):
+    if before is not None and _taps.same(before[0], ANCHORS[torch.float64], origin(kernel, torch.float64)):
         return before[1]
     data = ctypes.string_at(place[0], kernel.nbytes)
     found = make(data, height, width, arithmetic)

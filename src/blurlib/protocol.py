@@ -322,8 +322,7 @@ def blurred(array: np.ndarray, blur: Blur, *, border: Border = "reflect") -> np.
     """
     if isinstance(blur, Sharp):
         return array
-    planes = torch.from_numpy(array).permute(2, 0, 1)
-    return np.asarray(convolution.blur(planes, kept_kernel(blur), border=border).permute(1, 2, 0).numpy())
+    return convolution.blur(array, kept_kernel(blur), border=border)
 
 
 def to_network(

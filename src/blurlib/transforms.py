@@ -82,11 +82,8 @@ def _convolve_pil(image: PIL.Image.Image, kernel: Tensor, border: Border) -> PIL
             f"`image` has PIL mode {image.mode!r}, whose values cannot be averaged; convert it first, for "
             "example image.convert('RGB')"
         )
-    pixels = torch.from_numpy(np.array(image))
-    bands = pixels.permute(2, 0, 1) if pixels.ndim == 3 else pixels[None]
-    blurred = blur(bands, kernel, border=border)
-    memory = (blurred.permute(1, 2, 0) if pixels.ndim == 3 else blurred[0]).numpy()
-    result = PIL.Image.frombytes(image.mode, image.size, memory.data.cast("B"))
+    blurred = blur(np.asarray(image), kernel, border=border)
+    result = PIL.Image.frombytes(image.mode, image.size, blurred.data.cast("B"))
     result.info = dict(image.info)
     return result
 
