@@ -20,6 +20,7 @@ CHEAP = {
     "integers": ("_BYTE", "_FIXED", "_GROUP"),
     "weighted": ("_PAIR",),
     "separable": ("_DOWN", "_ALONG"),
+    "box": ("_BOX",),
     "fft": ("_FFT",),
 }
 RUNS = 40
@@ -28,6 +29,7 @@ RUNS = 40
 def forced(kernel: torch.Tensor, arithmetic: str, favourite: str) -> plans.Plan:
     """The plan that the planner makes when one kind costs next to nothing."""
     prices = {name: 1e9 for names in CHEAP.values() for name in names} | dict.fromkeys(CHEAP[favourite], 1e-3)
+    prices["_BOX"] = (prices["_BOX"],) * 2  # for bytes and floats
     with mock.patch.multiple(plans, **prices):
         return plans._plan_of(kernel.numpy().tobytes(), *kernel.shape, arithmetic)  # noqa: SLF001
 

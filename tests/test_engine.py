@@ -127,8 +127,8 @@ def vector_row(flat, start, length):
     return _vectors.row(flat, start, length).sum()
 
 
-INTEGERS = [(np.uint16, np.uint8), (np.uint16, np.uint16), (np.int32, np.int32)]
-FLOATS = [(np.float32, np.float32), (np.float64, np.float64)]
+INTEGERS = [(np.uint16, np.uint8), (np.uint32, np.uint16), (np.uint16, np.uint16), (np.int32, np.int32)]
+FLOATS = [(np.float64, np.float32), (np.float32, np.float32), (np.float64, np.float64)]
 
 
 @pytest.mark.parametrize(("wide", "narrow"), INTEGERS)
@@ -473,6 +473,11 @@ def test_groups_hold_what_sixteen_bits_can_sum():
         (kernels.disk(8), torch.uint8, "bytes"),
         (kernels.disk(8.3, antialias=True), torch.uint8, "bytes"),
         (kernels.box(9), torch.uint8, "bytes"),
+        (kernels.box(9, vertical=True), torch.uint8, "bytes"),
+        (kernels.box(65), torch.uint8, "box"),
+        (kernels.box(200), torch.float32, "box"),
+        (kernels.box(200), torch.float64, "box"),
+        (kernels.box(200, vertical=True), torch.float32, "fixed"),
         (kernels.disk(8), torch.float32, "fixed"),
         (kernels.disk(1), torch.float32, "weighted"),
         (kernels.disk(8), torch.float64, "running"),
@@ -520,6 +525,8 @@ PRECISE = {
     **{f"gaussian {s}": kernels.gaussian(s) for s in (1, 4, 16)},
     "line 32": kernels.line(32, 30),
     "row 33": kernels.box(33),
+    "row 200": kernels.box(200),
+    "row 400": kernels.box(400),
     "column 257": kernels.box(257, vertical=True),
     "shake, 41 px": kernels.camera_shake(1, seed=0, grid=39, size=41)[0],
     "dense 61": torch.from_numpy(np.random.default_rng(1).dirichlet(np.ones(3721)).reshape(61, 61)),
@@ -539,7 +546,9 @@ def test_float32_does_not_drift_down_a_long_image(name):
         assert worst(image, PRECISE[name], "replicate") <= 1e-6, adversary
 
 
-@pytest.mark.parametrize("name", ["disk 8", "soft disk 8.3", "shake, 41 px", "gaussian 4", "column 257"])
+@pytest.mark.parametrize(
+    "name", ["disk 8", "soft disk 8.3", "shake, 41 px", "gaussian 4", "column 257", "row 200"]
+)
 def test_float64_is_within_a_part_in_a_trillion(name):
     for image in adversaries(300, 40).values():
         expected = oracles.blur(image.double().numpy(), PRECISE[name].double().numpy(), "reflect")
@@ -569,7 +578,18 @@ def test_a_bright_channel_costs_the_others_nothing():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("border", ["reflect", "circular", "zeros"])
 @pytest.mark.parametrize(
-    "name", ["disk 8", "soft disk 8.3", "shake, 41 px", "gaussian 4", "line 32", "disk 16", "dense 61"]
+    "name",
+    [
+        "disk 8",
+        "soft disk 8.3",
+        "shake, 41 px",
+        "gaussian 4",
+        "line 32",
+        "disk 16",
+        "dense 61",
+        "row 33",
+        "row 200",
+    ],
 )
 def test_what_is_not_finite_goes_where_the_kernel_carries_it(name, border, dtype):
     """Those pixels and no others, across tiles and borders; the others as if it had been zero, to the bit."""
@@ -598,7 +618,7 @@ def test_infinities_of_both_signs_meet_as_nan():
 
 # Tiles and views
 
-KINDS = ("disk 8", "soft disk 8.3", "shake, 41 px", "gaussian 4", "row 33", "disk 16", "dense 61")
+KINDS = ("disk 8", "soft disk 8.3", "shake, 41 px", "gaussian 4", "row 33", "row 400", "disk 16", "dense 61")
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64], ids=str)
@@ -714,21 +734,48 @@ def test_threads_share_the_strips_of_an_image(name, dtype, threads):
     jobs=st.lists(st.tuples(st.integers(1, 40), st.floats(1, 1e5)), min_size=1, max_size=12),
     number=st.integers(1, 9),
 )
-def test_shares_are_the_whole_work_once_and_in_order(jobs, number):
+def test_pieces_are_the_whole_work_once_and_in_order(jobs, number):
     named = [(index, units, cost) for index, (units, cost) in enumerate(jobs)]
-    shares = _processor._shares(named, number)
-    assert len(shares) == number
-    done = [(job, unit) for share in shares for job, first, last in share for unit in range(first, last)]
+    pieces = list(_processor._pieces(named, number))
+    done = [(job, unit) for job, first, last in pieces for unit in range(first, last)]
     assert done == [(index, unit) for index, units, _ in named for unit in range(units)]
     price = {index: cost for index, _, cost in named}
-    spent = [sum((last - first) * price[job] for job, first, last in share) for share in shares]
-    assert max(spent) <= sum(spent) / number + max(price.values()) * (1 + 1e-9)
+    whole = sum(units * cost for _, units, cost in named)
+    # Twice an equal part where rounding made one piece of 1.99, and a unit, which is not cut.
+    assert max((last - first) * price[job] for job, first, last in pieces) <= 2 * whole / number + max(
+        price.values()
+    ) * (1 + 1e-9)
 
 
-def test_an_error_in_a_share_reaches_the_caller(threads):
+def test_all_kinds_of_work_cost_nothing_at_worst():
+    assert list(_processor._pieces([("copy", 3, 0.0)], 4)) == [("copy", 0, 3)]
+
+
+def test_an_error_in_a_piece_reaches_the_caller(threads):
     def fail(first: int, last: int) -> None:
         raise MemoryError("no room")
 
     threads(2)
     with pytest.raises(MemoryError, match="no room"):
         _processor._run([(fail, 4, 1.0)], 1 << 20)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64], ids=str)
+@given(
+    n=st.integers(20, 700), width=st.integers(1, 80), border=st.sampled_from(["reflect", "circular", "zeros"])
+)
+@few
+def test_long_boxes_of_every_length(dtype, n, width, border):
+    """Against a running sum: of bytes exactly, of floats within their precision."""
+    image = noise((2, 2, width), dtype)
+    kernel = kernels.box(n)
+    first = int(np.flatnonzero(kernel[0].numpy()[::-1])[0])
+    bordered = np.stack([oracles.pad(plane, kernel.shape, border) for plane in image.double().numpy()])
+    sums = np.cumsum(np.pad(bordered, ((0, 0), (0, 0), (1, 0))), axis=-1)
+    expected = sums[..., first + n :][..., :width] - sums[..., first : first + width]
+    found = blur(image, kernel, border=border).double().numpy()
+    if dtype == torch.uint8:
+        np.testing.assert_array_equal(found, (2 * expected + n) // (2 * n))
+    else:
+        limit = {torch.float32: 3e-7, torch.float64: 1e-13}[dtype]
+        np.testing.assert_allclose(found, expected / n, rtol=0, atol=limit * float(image.abs().max()))

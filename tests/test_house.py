@@ -28,7 +28,7 @@ LAYERS = (
     {"_twins", "_llvm"},
     {"_compile", "_memory", "_vectors", "_images", "randomness", "tables"},
     {"_tiles", "_endings"},
-    {"_integers", "_weighted"},
+    {"_boxes", "_integers", "_weighted"},
     {"_taps"},
     {"_trajectories", "plans", "_devices", "bootstrap", "processes", "page"},
     {"kernels", "_processor"},

@@ -67,7 +67,10 @@ def place(builder: Any, array: Any, position: Any, kind: Any) -> Any:
 def load(builder: Any, array: Any, dtype: Any, position: Any, wanted: Any, lanes: int) -> Any:
     """`lanes` elements from a position on, as the type that is wanted."""
     loaded = builder.load(place(builder, array, position, vector(dtype, lanes)), align=dtype.bitwidth // 8)
-    return loaded if dtype == wanted else builder.zext(loaded, vector(wanted, lanes))
+    if dtype == wanted:
+        return loaded
+    widen = builder.zext if isinstance(dtype, types.Integer) else builder.fpext
+    return widen(loaded, vector(wanted, lanes))
 
 
 def taken(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import collections
 import functools
+import itertools
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -14,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from . import _integers, _weighted
+from . import _boxes, _integers, _weighted
 from ._images import border_map, empty_like
 from ._memory import ANCHORS, BIT_ANCHORS, BITS, address, origin
 from ._tiles import STRIP, Frame, View, put_back
@@ -28,6 +30,8 @@ Job = Callable[[int, int], None]
 
 # Elements that are worth a second thread: about 0.1 ms of work.
 _WORTH_A_THREAD = 1 << 16
+# Pieces for each thread: many enough that the last ones to finish do so at about the same time.
+_PIECES = 8
 
 
 def blur_cpu(image: Tensor, kernel: Tensor, border: str) -> Tensor:
@@ -178,6 +182,7 @@ _LOOPS: dict[str, Callable[..., None]] = {
     "weighted": _weighted.weighted_sums,
     "running": _weighted.running_sums,
     "separable": _weighted.separable_sums,
+    "box": _boxes.box_sums,
 }
 
 
@@ -251,7 +256,8 @@ if hasattr(os, "register_at_fork"):
 def _run(jobs: list[tuple[Job, int, float]], elements: int) -> None:
     """Carry out jobs, of so many units at such a cost each, on torch's number of threads; on one in a worker.
 
-    Each thread gets a run of consecutive units of about the same cost: neighbours in memory stay together.
+    The threads take one piece after another: shares cut beforehand would all wait for the thread that wakes
+    up last, or that has to leave its core to somebody else for a while.
     """
     global _pool
     threads = min(sum(number for _, number, _ in jobs), elements // _WORTH_A_THREAD)
@@ -263,33 +269,26 @@ def _run(jobs: list[tuple[Job, int, float]], elements: int) -> None:
         return
     if _pool is None:
         _pool = ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="blurlib")
-    first, *others = _shares(jobs, threads)
-    waiting = [_pool.submit(_work, share) for share in others]
-    _work(first)
+    pieces = collections.deque(_pieces(jobs, threads * _PIECES))
+    waiting = [_pool.submit(_work, pieces) for _ in range(threads - 1)]
+    _work(pieces)
     for done in waiting:
         done.result()
 
 
-def _work(share: list[tuple[Job, int, int]]) -> None:
-    for job, first, last in share:
+def _work(pieces: collections.deque[tuple[Job, int, int]]) -> None:
+    while True:
+        try:
+            job, first, last = pieces.popleft()
+        except IndexError:  # no test before: another thread may take the last one in between
+            return
         job(first, last)
 
 
-def _shares(jobs: list[tuple[Job, int, float]], threads: int) -> list[list[tuple[Job, int, int]]]:
-    """Cut the jobs, end to end, into as many stretches of about the same cost."""
+def _pieces(jobs: list[tuple[Job, int, float]], count: int) -> Iterator[tuple[Job, int, int]]:
+    """Cut the jobs into about so many pieces of about the same cost, each of one job."""
     whole = sum(number * cost for _, number, cost in jobs)
-    shares: list[list[tuple[Job, int, int]]] = [[] for _ in range(threads)]
-    spent, current = 0.0, 0
     for job, number, cost in jobs:
-        first = 0
-        while first < number:
-            left = (current + 1) * whole / threads - spent
-            take = number - first if current == threads - 1 else round(left / cost)
-            take = min(take, number - first)
-            if take > 0:
-                shares[current].append((job, first, first + take))
-                spent += take * cost
-                first += take
-            if first < number:
-                current += 1
-    return shares
+        parts = min(number, max(1, round(count * number * cost / whole))) if whole else 1
+        ends = [number * part // parts for part in range(parts + 1)]
+        yield from ((job, first, last) for first, last in itertools.pairwise(ends))

@@ -1,8 +1,9 @@
 """From a kernel to a plan: which taps, added in which way, blur an image on the CPU at the least cost.
 
 A kernel is a short list of taps, often shorter still as the change from one row to the next: a disk of radius
-r has πr² taps but changes at 2 (2r + 1). Taps of one weight are added as integers, a kernel of rank one goes
-down and then along, and what would still take too many taps goes through an FFT.
+r has πr² taps but changes at 2 (2r + 1). Taps of one weight are added as integers, long rows of them as sums
+of sums, a kernel of rank one goes down and then along, and what would still take too many taps goes through
+an FFT.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Plan:
         ()
     """
 
-    kind: Literal["copy", "bytes", "fixed", "weighted", "running", "separable", "fft"]
+    kind: Literal["copy", "bytes", "fixed", "weighted", "running", "separable", "box", "fft"]
     window: tuple[int, int]
     arguments: tuple[Any, ...] = ()
     cost: float = 0.0
@@ -55,10 +56,12 @@ _START = {
     "fixed": (0.0, 850.0),
     "weighted": (250.0, 420.0),
     "separable": (560.0, 700.0),
+    "box": (340.0, 980.0),
 }
 _RING = 110.0
 _COPY = 60.0
 _BYTE, _FIXED, _GROUP, _PAIR, _DOWN, _ALONG, _FFT = 9.0, 31.0, 60.0, 19.0, 15.0, 32.0, 14_000.0
+_BOX = (2.1, 5.5)  # a pixel of a long box along the rows, of bytes and of floats
 
 
 def plan(kernel: Tensor, dtype: torch.dtype) -> Plan:
@@ -140,10 +143,17 @@ def _plan_of(data: bytes, height: int, width: int, arithmetic: str) -> Plan:
         separable, column, row = _taps.profiles(window, 1e-13 if double else 2e-7)
         if separable:
             costs["separable"] = start["separable"] + (_DOWN * size[0] + _ALONG * size[1]) * (1 + double)
-    best = min(costs, key=lambda name: costs[name])
+    along = np.flatnonzero(window[0]) if flat and size[0] == 1 else np.empty(0)
+    if along.size and along[-1] - along[0] == along.size - 1:
+        costs["box"] = start["box"] + _BOX[arithmetic != "bytes"] * found.taps * (1 + double)
     if flat and arithmetic == "bytes":
-        best = "bytes"  # ties are exact there only
+        costs = {
+            kind: cost for kind, cost in costs.items() if kind in ("bytes", "box")
+        }  # ties are exact there
+    best = min(costs, key=lambda name: costs[name])
     cost = costs[best]
+    if best == "box":
+        return Plan(kind="box", window=size, arguments=_box_sums(along, arithmetic), cost=cost)
     if best in ("bytes", "fixed"):
         equal, ring = _taps.core_and_ring(window, found, running)
         arguments = (*equal, *ring)
@@ -163,6 +173,15 @@ def _plan_of(data: bytes, height: int, width: int, arithmetic: str) -> Plan:
     if best == "fft":
         return Plan(kind="fft", window=size, arguments=(window[::-1, ::-1].copy(), pairs), cost=cost)
     return Plan(kind="weighted", window=size, arguments=tuple(pairs), cost=cost)
+
+
+def _box_sums(along: np.ndarray, arithmetic: str) -> tuple[Any, ...]:
+    """Where the box begins, its length and weight, and arrays of the types of its sums, of few and of all."""
+    n = along.size
+    some = {"bytes": "uint16", "single": "float32", "double": "float64"}[arithmetic]
+    # What 16 bits can hold; the rounding errors of 32 bits grow with the number of additions.
+    every = some if n <= 256 else "uint32" if arithmetic == "bytes" else "float64"
+    return int(along[0]), n, 1.0 / n, np.empty(0, some), np.empty(0, every)
 
 
 _KEPT_SIZE, _KEPT = 41 * 41, 512

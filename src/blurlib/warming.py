@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from . import _integers, _trajectories, _weighted
+from . import _boxes, _integers, _trajectories, _weighted
 from ._compile import config
 from .blurs import Blur, Box, Disk, Gaussian, Line, OwnShake, Shake, Sharp
 from .convolution import blur
@@ -67,7 +67,9 @@ def prepare(kind: type[Blur]) -> None:
 
 def kept_in() -> list[Path]:
     """The folders that this process's compiled loops were loaded from or written to; none if neither."""
-    loops = [value for module in (_integers, _weighted, _trajectories) for value in vars(module).values()]
+    loops = [
+        value for module in (_integers, _weighted, _boxes, _trajectories) for value in vars(module).values()
+    ]
     folders = {loop.stats.cache_path for loop in loops if hasattr(loop, "stats")}
     return sorted(Path(folder) for folder in folders if folder is not None)
 
