@@ -29,7 +29,7 @@ GAUSSIANS = ("G1", "G4", "G8")
 BLURS = (*DISKS, *SOFT_DISKS, *BOXES, *LINES, *SHAKES, *GAUSSIANS)
 
 # A part of the blurs is enough where one call of a rival takes seconds, and for a first look.
-LARGEST_BLURS = ("D2", "D8", "D32", "D8a", "H17", "V17", "L16@30", "S17", "G4")
+LARGEST_BLURS = ("D2", "D8", "D32", "H17", "V17", "S17", "G4")
 QUICK_BLURS = ("D8", "D8a", "H17", "L16@30", "S17", "G4")
 QUICK_SIZES = SIZES[:2]
 

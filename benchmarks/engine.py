@@ -3,6 +3,7 @@
     python benchmarks/engine.py                         the whole grid; writes results/speed_<date>.json
     python benchmarks/engine.py --quick                 a first look, within three minutes
     python benchmarks/engine.py --sizes 384x512 --blurs D8,G4 --rounds 5
+    python benchmarks/engine.py --sizes 4000x6000 --add results/speed_<date>.json
     python benchmarks/engine.py --page                  page, plots and README's table from the records
 
 Only a whole run writes its record by itself; a part of it does with `--out`. Times are medians of thread CPU
@@ -30,6 +31,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help=f"times each variant runs, at most (by size: {ROUNDS})")
     parser.add_argument("--seed", type=int, default=0, help="of the order (0)")
     parser.add_argument("--out", type=Path, help="where the record goes")
+    parser.add_argument(
+        "--add",
+        type=Path,
+        metavar="RECORD",
+        help="a record of other sizes, which it is added to: same machine, same versions",
+    )
     parser.add_argument("--page", action="store_true", help="write the page; nothing is measured")
     options = parser.parse_args()
     if options.page:
@@ -95,11 +102,11 @@ def run(sizes: tuple[str, ...], blurs: tuple[str, ...] | None, options: argparse
         }
         if whole:
             measure.write("speed", so_far, unfinished)
-    record = so_far
+    record = measure.joined(options.add, so_far) if options.add else so_far
     for figure in goals.asked(record):
         print("  " if figure.met else "✗ ", ", ".join(map(str, figure[:4])), f"({figure.detail})")
-    if whole or options.out:
-        print("written:", measure.write("speed", record, options.out))
+    if whole or options.out or options.add:
+        print("written:", measure.write("speed", record, options.out or options.add))
         unfinished.unlink(missing_ok=True)
 
 

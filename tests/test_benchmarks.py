@@ -14,6 +14,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 import blurlib  # noqa: E402
 import cells  # noqa: E402  the benchmark is a folder of scripts
 import goals  # noqa: E402
+import measure  # noqa: E402
 import speed_page  # noqa: E402
 import speed_tables  # noqa: E402
 import torch_ideas  # noqa: E402
@@ -185,6 +186,21 @@ def test_batches_threads_and_cells_where_a_rival_is_quicker():
     slower = next(entry for entry in found if entry.what.startswith("cells where"))
     assert (slower.measured, slower.met) == ("1", False)
     assert "D8" in slower.detail and "quick" in slower.detail
+
+
+def test_records_of_other_sizes_are_joined(tmp_path):
+    usual = {"processor": "p", "versions": {"torch": "2"}, "date": "2026-11-23", "commit": "abc"}
+    lists = {"left_out": [], "compiled": [], "load": [0.1]}
+    first = {**usual, **lists, "rows": [{"size": "224x224", "seconds": 1.0}]}
+    later = {**usual, **lists, "rows": [{"size": "4000x6000", "seconds": 9.0}], "commit": "def"}
+    path = measure.write("speed", first, tmp_path / "record.json")
+    joined = measure.joined(path, later)
+    assert [row["size"] for row in joined["rows"]] == ["224x224", "4000x6000"]
+    assert joined["note"] == "4000x6000: from a run of its own, 2026-11-23, commit def."
+    with pytest.raises(SystemExit, match="has cells of 224x224"):
+        measure.joined(path, {**later, "rows": first["rows"]})
+    with pytest.raises(SystemExit, match="another versions"):
+        measure.joined(path, {**later, "versions": {"torch": "3"}})
 
 
 def test_memory_and_shares():
