@@ -99,7 +99,7 @@ def test_help_has_examples_that_parse(name, monkeypatch):
 
 def test_help_of_the_whole_lists_the_commands():
     text = run("--help").output
-    assert set(commands()) == {"demo", "blur", "evaluate", "finetune", "report", "warmup"}
+    assert set(commands()) == {"demo", "blur", "evaluate", "finetune", "reproduce", "report", "warmup"}
     assert all(f" {name} " in text for name in commands())
     assert "blurlib demo --out" in text
 

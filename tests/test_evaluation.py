@@ -15,7 +15,7 @@ from torchvision.models.vgg import VGG, make_layers
 from blurlib import data, evaluation
 from blurlib.blurs import OwnShake, own_shake, parse_list
 from blurlib.evaluation import evaluate
-from blurlib.models import dense
+from blurlib.models import MultiScale, PerScale, dense
 from blurlib.protocol import evaluation_views, normalised
 from blurlib.records import BlurReport
 
@@ -223,7 +223,7 @@ def test_large_views_count_by_their_area_and_odd_sizes_do_not_pile_up():
             yield ImageViews(position, 0, [torch.zeros(2, 1, 3, *size, dtype=torch.uint8)])
 
     seen = []
-    for batch, owners in batches(items(), 40, 20 * 20):
+    for batch, owners in batches(items(), 40, 20 * 20, [0, 0]):
         pixels = batch.shape[0] * batch.shape[2] * batch.shape[3]
         assert len(batch) == len(owners) and (pixels <= 40 * 400 or len(batch) == 1)
         most = max(most, waiting)
@@ -493,8 +493,10 @@ def test_bad_models_roots_labels_and_outputs(root, tmp_path):
 def test_defaults_are_the_papers():
     parsed = [str(blur) for blur in parse_list(evaluation.PAPER_BLURS)]
     assert parsed == ["sharp", "D2", "D4", "D6", "D8", "H4", "H8", "V4", "V8", "shake", "G4", "G8"]
-    defaults = evaluate.__kwdefaults__
-    assert (defaults["canonical_side"], defaults["crop"], defaults["scales"]) == (384, 224, (256,))
+    photos = [(photo(0), 0), (photo(1), 1)]
+    settings = evaluate(Net(), photos, blurs="sharp", workers=0, progress=False, device="cpu").settings
+    assert (settings["canonical_side"], settings["crop"], settings["scales"]) == (384, 224, [[256]])
+    assert (settings["crops"], settings["average"]) == ("center", "crops")
 
 
 def test_networks_of_other_precision_and_normalisation(root):
@@ -617,3 +619,71 @@ def test_the_filter_is_a_named_parameter(tmp_path):
     assert found["box"]["sharp"].entropy != found["bilinear"]["sharp"].entropy
     with pytest.raises(ValueError, match="`resample` must be one of bilinear"):
         evaluate(model, photographs, resample="nearest", **settings)
+
+
+# Networks of several scales
+
+
+class OneClass(nn.Module):
+    """One class for sure, whatever it sees."""
+
+    def __init__(self, label):
+        super().__init__()
+        self.register_buffer("logits", torch.eye(CLASSES)[label] * 9)
+
+    def forward(self, images):
+        return self.logits.expand(len(images), -1)
+
+
+def test_a_network_of_several_scales_is_shown_the_protocols_views(root):
+    model = small_vgg()
+    usual = {"canonical_side": 48, "device": "cpu", "workers": 0, "progress": False, "blurs": "sharp, D4"}
+    expected = evaluate(model, root, scales=((32, 64),), crops="dense", **usual)
+    found = evaluate(MultiScale(model, (32, 64)), root, **usual)
+    assert found.settings["crops"] == "dense"
+    for ours, theirs in zip(found.records, expected.records, strict=True):
+        assert (ours.blur, ours.sides) == (theirs.blur, theirs.sides)
+        np.testing.assert_array_equal(ours.images.cross_entropy, theirs.images.cross_entropy)
+
+
+def test_each_scale_has_its_own_network_though_the_crops_are_of_one_size(root):
+    networks = {32: OneClass(0), 64: OneClass(1)}
+    usual = {"canonical_side": 48, "device": "cpu", "workers": 0, "progress": False, "blurs": "sharp"}
+    for sides, label in (((32,), 0), ((64,), 1)):
+        chosen = {side: networks[side] for side in sides}
+        report = evaluate(PerScale(chosen, crops="center", crop=28), root, **usual)
+        np.testing.assert_array_equal(report["sharp"].images.correct, report["sharp"].images.label == label)
+    both = evaluate(PerScale(networks, crops="center", crop=28), root, **usual)["sharp"]
+    assert both.sides == (32, 64)
+    # Half of the votes for each of two classes: the softmax of the mean log-probability.
+    mean = (torch.stack([network.logits for network in networks.values()]).log_softmax(1)).mean(0)
+    expected = -mean.log_softmax(0)[torch.from_numpy(both.images.label)].double()
+    np.testing.assert_allclose(both.images.cross_entropy, expected.numpy(), rtol=1e-6)
+
+
+def test_a_network_of_several_scales_keeps_its_settings(root):
+    network = PerScale({32: OneClass(0)}, crops="center", crop=28)
+    for wrong in ({"scales": (64,)}, {"crops": "five"}, {"crop": 20}, {"average": "scales"}):
+        with pytest.raises(ValueError, match=f"`{next(iter(wrong))}` must be left out"):
+            evaluate(network, root, canonical_side=48, progress=False, **wrong)
+    evaluate(network, root, canonical_side=48, progress=False, scales=32, crops="center", workers=0)
+
+
+def test_a_listing_is_taken_as_it_is(root):
+    listing = data.open_root(root, split="val")
+    some = listing.subset(np.array([1, 5, 9]))
+    report = evaluate(OneClass(0), some, blurs="sharp", **SMALL)
+    assert report["sharp"].images.ids.tolist() == [listing.id(1), listing.id(5), listing.id(9)]
+    with pytest.raises(ValueError, match="must list train images"):
+        data.open_root(listing, split="train")
+
+
+@pytest.mark.parametrize("crops", ["center", "dense"])
+def test_a_side_that_the_network_cannot_take_is_named(root, crops):
+    with pytest.raises(
+        ValueError, match=r"`model` must take images of \(3, 16, \d+\), got the error"
+    ) as error:
+        evaluate(
+            small_vgg(), root, blurs="sharp", scales=(16,), crops=crops, canonical_side=48, progress=False
+        )
+    assert "larger ones" in str(error.value)

@@ -25,7 +25,7 @@ INVENTORY = Path(__file__).parent / "data" / "public_names.txt"
 
 # Bottom first. A module imports from lower rows only: neither upwards nor from its own row.
 LAYERS = (
-    {"_twins", "_llvm"},
+    {"_twins", "_llvm", "paper"},
     {"_compile", "_memory", "_vectors", "_images", "randomness", "tables"},
     {"_tiles", "_endings"},
     {"_boxes", "_integers", "_weighted"},
@@ -39,11 +39,14 @@ LAYERS = (
     {"transforms"},
     {"mixes"},
     {"data", "protocol", "metrics", "samples"},
-    {"_views", "runs", "models", "comparison", "figures", "plots"},
+    {"_views", "runs", "models", "comparison", "confidence", "figures", "plots", "outcomes"},
+    {"reproduction_settings"},
     {"report"},
     {"records"},
-    {"training", "evaluation"},
-    {"demo", "_networks", "_photographs"},
+    {"training", "evaluation", "analysis"},
+    {"demo", "reproduction", "_networks", "_photographs", "_options"},
+    {"exhibits"},
+    {"_reproduce"},
     {"cli"},
     {"__main__"},
 )

@@ -1,14 +1,17 @@
 """Dense networks against the networks they come from."""
 
 import copy
+import time
 
 import pytest
 import torch
+import torch.nn.functional as F
 import torchvision.models as tv
 from torch import nn
 from torchvision.models.vgg import make_layers
+from torchvision.transforms.v2 import CenterCrop, FiveCrop
 
-from blurlib.models import Dense, dense
+from blurlib.models import Dense, MultiScale, PerScale, dense
 
 CLASSES = 7
 
@@ -236,3 +239,136 @@ def test_dense_saves_and_loads(tmp_path):
     assert isinstance(other, Dense)
     with torch.inference_mode():
         assert torch.equal(other(images), network(images))
+
+
+# Several scales
+
+
+def by_hand(networks, images, crops, crop, average):
+    """Positions of every scale one by one, and their means."""
+    sums, counts = [], []
+    for side, network in networks.items():
+        height, width = images.shape[-2:]
+        factor = side / min(height, width)
+        size = [max(1, int(n * factor + 0.5)) for n in (height, width)]
+        seen = F.interpolate(images, size=size, mode="bilinear", antialias=True)
+        if crops == "dense":
+            found = [network.positions(seen).flatten(2)]
+        else:
+            cut = {"five": FiveCrop, "center": CenterCrop}[crops](min(crop, *size))(seen)
+            cut = cut if isinstance(cut, tuple) else (cut,)
+            found = [network(part).log_softmax(1)[..., None] for part in cut]
+        together = torch.cat(found, dim=2)
+        sums.append(together.sum(2))
+        counts.append(together.shape[2])
+    if average == "crops":
+        return sum(sums) / sum(counts)
+    return sum(total / count for total, count in zip(sums, counts, strict=True)) / len(sums)
+
+
+@pytest.mark.parametrize("average", ["crops", "scales"])
+def test_one_network_at_several_scales(average):
+    model = small_vgg()
+    images = torch.rand(2, 3, 150, 190)
+    network = MultiScale(model, (128, 256, 300), average=average).eval()
+    every = dict.fromkeys((128, 256, 300), dense(model))
+    expected = by_hand(every, images, "dense", 224, average)
+    torch.testing.assert_close(network(images), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_averages_over_crops_weigh_the_larger_scale_more():
+    model, images = small_vgg(), torch.rand(1, 3, 300, 300)
+    crops = MultiScale(model, (224, 352)).eval()(images)
+    scales = MultiScale(model, (224, 352), average="scales").eval()(images)
+    assert (crops - scales).abs().max() > 1e-3  # 1 position at 224, 25 at 352
+
+
+@pytest.mark.parametrize("crops", ["dense", "five", "center"])
+def test_a_network_for_each_scale(crops):
+    networks = {side: small_vgg() for side in (96, 240)}
+    for side, network in networks.items():
+        network.classifier[-1].bias.data[side % CLASSES] += 3  # so that they differ
+    images = torch.rand(2, 3, 120, 100)
+    applied = {side: dense(network) for side, network in networks.items()} if crops == "dense" else networks
+    expected = by_hand(applied, images, crops, 90, "crops")
+    found = PerScale(networks, crops=crops, crop=90).eval()(images)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_scales_save_and_load(tmp_path):
+    images = torch.rand(1, 3, 64, 80)
+    for first, second in (
+        (MultiScale(small_vgg(), (64, 96)), MultiScale(small_vgg(), (64, 96))),
+        (PerScale({64: small_vgg(), 96: small_vgg()}), PerScale({64: small_vgg(), 96: small_vgg()})),
+    ):
+        torch.save(first.state_dict(), tmp_path / "weights.pt")
+        second.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
+        torch.testing.assert_close(second.eval()(images), first.eval()(images), rtol=0, atol=0)
+        assert "sides=(64, 96)" in repr(first)
+
+
+EXPORTED = {
+    "dense": lambda: dense(small_vgg()),
+    "several scales": lambda: MultiScale(small_vgg(), (64, 96)),
+    "a network each, five crops": lambda: PerScale(
+        {64: small_vgg(), 96: small_alexnet()}, crops="five", crop=64
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_they_export(name):
+    network, images = EXPORTED[name]().eval(), torch.rand(2, 3, 96, 128)
+    exported = torch.export.export(network, (images,)).module()
+    torch.testing.assert_close(exported(images), network(images), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")  # of the exporter's own
+@pytest.mark.parametrize("name", EXPORTED)
+def test_they_run_in_onnxruntime(name, tmp_path):
+    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    pytest.importorskip("onnxscript", reason="onnxscript is not installed")
+    network, images = EXPORTED[name]().eval(), torch.rand(2, 3, 96, 128)
+    path = tmp_path / "network.onnx"
+    torch.onnx.export(network, (images,), str(path), dynamo=True, verbose=False)
+    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
+    torch.testing.assert_close(torch.from_numpy(found), network(images), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: MultiScale(tv.resnet18(num_classes=2)), ValueError, "avgpool"),
+        (lambda: MultiScale("vgg16"), TypeError, "torch.nn.Module"),
+        (lambda: MultiScale(small_vgg(), ()), ValueError, "sides"),
+        (lambda: MultiScale(small_vgg(), (64, 64)), ValueError, "different sides"),
+        (lambda: MultiScale(small_vgg(), (64.5,)), TypeError, "sides"),
+        (lambda: MultiScale(small_vgg(), crops="six"), ValueError, "crops"),
+        (lambda: MultiScale(small_vgg(), average="all"), ValueError, "average"),
+        (lambda: PerScale({}), ValueError, "sides"),
+    ],
+)
+def test_settings_that_cannot_be(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("side", [128, 256, 512])
+def test_vgg16_at_full_size(side, capsys):
+    """One dense forward of the paper's network with random weights: that it runs, in what time and memory."""
+    resource = pytest.importorskip("resource", reason="there is none on this system")
+    torch.manual_seed(0)
+    network = dense(tv.vgg16(init_weights=False)).eval()
+    images = torch.rand(1, 3, side, side * 4 // 3)
+    started = time.perf_counter()
+    with torch.inference_mode():
+        found = network.positions(images)
+    seconds = time.perf_counter() - started
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with capsys.disabled():
+        print(f"\nVGG-16 at side {side}: {seconds:.1f} s, {kilobytes / 2**20:.1f} GiB in all, {found.shape}")
+    rows, columns = max(1, side // 32 - 6), max(1, (side * 4 // 3) // 32 - 6)
+    assert found.shape == (1, 1000, rows, columns)
+    assert torch.isfinite(found).all()

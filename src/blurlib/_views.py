@@ -6,20 +6,18 @@ of their size, which bounds memory whatever the number of conditions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from .blurs import Blur, OwnShake, own_shake
 from .data import ImageRoot, Skipped
-from .protocol import Crops, Protocol, Resample, evaluation_views
+from .protocol import Average, Crops, Protocol, Resample, evaluation_views
 
-__all__ = ["Average", "ImageViews", "Owner", "Plan", "batches", "loader"]
-
-Average = Literal["crops", "scales"]
+__all__ = ["ImageViews", "Owner", "Plan", "batches", "loader"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,15 +145,18 @@ def loader(listing: ImageRoot, plan: Plan, workers: int) -> DataLoader[Any]:
 
 
 def batches(
-    items: Iterable[ImageViews], batch_size: int, area: int
+    items: Iterable[ImageViews], batch_size: int, area: int, networks: Sequence[int]
 ) -> Iterator[tuple[torch.Tensor, list[Owner]]]:
-    """Gather views of one size into batches of at most `batch_size` times `area` pixels."""
-    waiting: dict[tuple[int, int], list[tuple[Owner, torch.Tensor]]] = {}
+    """Gather views of one size, for one network, into batches of at most `batch_size` times `area` pixels.
 
-    def room(size: tuple[int, int]) -> int:
+    `networks` has a number for each of the plan's sides, the same where one network sees both.
+    """
+    waiting: dict[tuple[int, int, int], list[tuple[Owner, torch.Tensor]]] = {}
+
+    def room(size: tuple[int, int, int]) -> int:
         return max(1, batch_size * area // max(area, size[0] * size[1]))
 
-    def batch(size: tuple[int, int]) -> tuple[torch.Tensor, list[Owner]]:
+    def batch(size: tuple[int, int, int]) -> tuple[torch.Tensor, list[Owner]]:
         taken, rest = waiting[size][: room(size)], waiting[size][room(size) :]
         waiting[size] = rest
         if not rest:
@@ -166,7 +167,8 @@ def batches(
         for side, views in enumerate(item.views):
             for blur, crops in enumerate(views):
                 owner = Owner(item.position, blur, side)
-                group = waiting.setdefault(tuple(crops.shape[-2:]), [])
+                height, width = crops.shape[-2:]
+                group = waiting.setdefault((height, width, networks[side]), [])
                 group += [(owner, crop) for crop in crops]
         for size in [size for size, group in waiting.items() if len(group) >= room(size)]:
             while len(waiting.get(size, ())) >= room(size):

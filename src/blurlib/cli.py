@@ -6,9 +6,6 @@ Errors are one line on stderr and exit code 2, a stop by Ctrl-C is exit code 130
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, cast, get_args
@@ -17,8 +14,35 @@ import typer
 from typer.core import TyperGroup
 
 from ._networks import named_network
+from ._options import (
+    EPOCHS,
+    RATES,
+    SIDE,
+    Arch,
+    CanonicalSide,
+    Device,
+    Limit,
+    Mean,
+    Model,
+    OnError,
+    Progress,
+    Resample,
+    Std,
+    Workers,
+    floats,
+    integers,
+    option,
+    running,
+    say,
+    shown,
+    stopping,
+    training,
+    words,
+)
 from ._photographs import blur_file, pairs
+from ._reproduce import reproduce
 from .blurs import OwnShake, own_shake, parse
+from .confidence import confidence_table
 from .convolution import Border
 from .evaluation import PAPER_BLURS
 from .evaluation import evaluate as evaluate_network
@@ -43,12 +67,12 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            _say("\nstopped")
+            say("\nstopped")
             raise typer.Exit(130) from None
         except (ImportError, OSError, TypeError, ValueError) as error:
             if ctx.params["debug"]:
                 raise
-            _say(f"error: {_line(error)}")
+            say(f"error: {_line(error)}")
             raise typer.Exit(2) from None
 
 
@@ -70,33 +94,14 @@ def main() -> None:
     app(prog_name="blurlib")
 
 
-def _say(text: str) -> None:
-    typer.echo(text, err=True)
-
-
 def _line(error: Exception) -> str:
     """An error's text in one line; of one that crossed from a worker, the text that it had there."""
     text = str(error).strip() or type(error).__name__
     if "Original Traceback" in text:
         text = text.rsplit(f"\n{type(error).__name__}: ", 1)[-1]
-    for argument, option in _OPTIONS.items():
-        text = text.replace(argument, option)
+    for argument, words_of_option in _OPTIONS.items():
+        text = text.replace(argument, words_of_option)
     return " ".join(text.split("\n"))
-
-
-@contextmanager
-def _stopping(folder: Path | None, remedy: str = "") -> Iterator[None]:
-    """On Ctrl-C, say what is kept and how to go on."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        kept = sorted(path.name for path in folder.iterdir()) if folder and folder.is_dir() else []
-        _say(
-            f"\nstopped; kept in {folder}: {', '.join(kept)}{remedy}"
-            if kept
-            else "\nstopped; nothing was kept"
-        )
-        raise typer.Exit(130) from None
 
 
 def _show_version(wanted: bool) -> None:
@@ -146,7 +151,7 @@ def demo(
     """
     from .demo import run
 
-    with _stopping(out):
+    with stopping(out):
         page = run(out, seed=seed, quick=quick, progress=progress)
     if not progress:  # else it has said so
         typer.echo(f"The page: {page}")
@@ -211,13 +216,13 @@ def blur(
             except (OSError, ValueError) as error:
                 if one:
                     raise
-                _say(f"error: {_line(error)}")
+                say(f"error: {_line(error)}")
                 broken += 1
             else:
                 typer.echo(line)
                 done += 1
     except KeyboardInterrupt:
-        _say(f"\nstopped after {done} of {len(files)} images; those in {out} are whole")
+        say(f"\nstopped after {done} of {len(files)} images; those in {out} are whole")
         raise typer.Exit(130) from None
     if not one:
         typer.echo(f"{done} images blurred" + (f", {broken} could not be" if broken else ""))
@@ -233,62 +238,34 @@ def _side(at: str) -> int:
 
 # --- evaluate and finetune
 
-_SIDE, _EPOCHS, _RATES = ["256"], ["2,1"], ["1e-3,1e-4"]
-
-
-def _option(metavar: str | None, text: str, *names: str, panel: str | None = None) -> Any:
-    return typer.Option(*names, metavar=metavar, help=text, rich_help_panel=panel)
-
-
-_shown = partial(_option, panel="How images are shown to the network")
-_training = partial(_option, panel="Training")
-_running = partial(_option, panel="Running")
-
-_Model = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL",
-        help="A network of torchvision with its default weights, such as resnet18; or timm:NAME; or a file "
-        "of weights (.pt) together with --arch; or module:function, a function of yours that returns it.",
-    ),
-]
-_Arch = Annotated[str | None, _option("NAME", "The network whose weights a .pt file holds, named as MODEL.")]
-_CanonicalSide = Annotated[int, _shown("N", "Shorter side in px at which blurs are defined.")]
-_Resample = Annotated[str, _shown("FILTER", "Of both resizings: bilinear, bicubic, box or lanczos.")]
-_Mean = Annotated[
-    list[str] | None, _shown("R,G,B", "Of the colours, 0 to 1. Default: the model's, else ImageNet's.")
-]
-_Std = Annotated[list[str] | None, _shown("R,G,B", "Likewise.")]
-_Limit = Annotated[int | None, _running("N", "Take only N images, evenly from all classes.")]
-_OnError = Annotated[str, _running("raise|skip", "At a broken image: stop, or go on and count.")]
-_Workers = Annotated[int | None, _running("N", "Processes that load images.")]
-_Device = Annotated[str | None, _running("NAME", "cpu, cuda, ... Default: the best.")]
-_Progress = Annotated[bool, _running(None, "Show progress bars.")]
-
 
 @app.command()
 def evaluate(
-    model: _Model,
+    model: Model,
     root: Annotated[Path, typer.Argument(metavar="ROOT", help="Folder with images in val/CLASS.")],
-    blurs: Annotated[str, _option("NAMES", "Blurs, with commas.")] = PAPER_BLURS,
-    output: Annotated[Path | None, _option("FOLDER", "Keep the report there.", "--output", "-o")] = None,
-    arch: _Arch = None,
-    classes: Annotated[int | None, _option("N", "Outputs that --arch has.")] = None,
-    scales: Annotated[list[str], _shown("N,N+N", "Shorter sides in px; a + averages several.")] = _SIDE,
-    crops: Annotated[str, _shown("center|five|dense", "Dense: the whole image.")] = "center",
-    crop: Annotated[int, _shown("N", "Side of the crops in px.")] = 224,
-    average: Annotated[str, _shown("crops|scales", "What is averaged first.")] = "crops",
-    canonical_side: _CanonicalSide = 384,
-    resample: _Resample = "bilinear",
-    mean: _Mean = None,
-    std: _Std = None,
-    limit: _Limit = None,
-    on_error: _OnError = "raise",
-    batch_size: Annotated[int, _running("N", "Crops shown at once.")] = 64,
-    workers: _Workers = None,
-    device: _Device = None,
-    seed: Annotated[int, _running("N", "Of --limit and of shake.")] = 0,
-    progress: _Progress = True,
+    blurs: Annotated[str, option("NAMES", "Blurs, with commas.")] = PAPER_BLURS,
+    output: Annotated[Path | None, option("FOLDER", "Keep the report there.", "--output", "-o")] = None,
+    arch: Arch = None,
+    classes: Annotated[int | None, option("N", "Outputs that --arch has.")] = None,
+    scales: Annotated[
+        list[str] | None, shown("N,N+N", "Shorter sides in px; a + averages several. Default: 256.")
+    ] = None,
+    crops: Annotated[
+        str | None, shown("center|five|dense", "Dense: the whole image. Default: center.")
+    ] = None,
+    crop: Annotated[int | None, shown("N", "Side of the crops in px. Default: 224.")] = None,
+    average: Annotated[str | None, shown("crops|scales", "What is averaged first. Default: crops.")] = None,
+    canonical_side: CanonicalSide = 384,
+    resample: Resample = "bilinear",
+    mean: Mean = None,
+    std: Std = None,
+    limit: Limit = None,
+    on_error: OnError = "raise",
+    batch_size: Annotated[int, running("N", "Crops shown at once.")] = 64,
+    workers: Workers = None,
+    device: Device = None,
+    seed: Annotated[int, running("N", "Of --limit and of shake.")] = 0,
+    progress: Progress = True,
 ) -> None:
     r"""Measure what each blur costs a network: accuracy, entropy, cross-entropy, calibration.
 
@@ -301,20 +278,22 @@ def evaluate(
             --crops dense --scales 128,256,256+512,512 --output runs/original
         blurlib evaluate runs/mix/model.pt imagenet --arch vgg16
     """
-    network = named_network(model, arch=arch, classes=classes, seed=seed, tell=_say)
-    with _stopping(output):
+    network = named_network(model, arch=arch, classes=classes, seed=seed, tell=say)
+    with stopping(output):
         report = evaluate_network(
             network,
             root,
             blurs=blurs,
-            scales=[_integers("--scales", [entry.replace("+", ",")]) for entry in _words(scales)],
+            scales=[integers("--scales", [entry.replace("+", ",")]) for entry in words(scales)]
+            if scales
+            else None,
             crops=crops,  # type: ignore[arg-type]  # checked there, like the other choices
             crop=crop,
             average=average,  # type: ignore[arg-type]
             canonical_side=canonical_side,
             resample=resample,  # type: ignore[arg-type]  # checked there
-            mean=_floats("--mean", mean) if mean else None,
-            std=_floats("--std", std) if std else None,
+            mean=floats("--mean", mean) if mean else None,
+            std=floats("--std", std) if std else None,
             limit=limit,
             on_error=on_error,  # type: ignore[arg-type]
             batch_size=batch_size,
@@ -331,49 +310,47 @@ def evaluate(
 
 @app.command()
 def finetune(
-    model: _Model,
+    model: Model,
     root: Annotated[Path, typer.Argument(metavar="ROOT", help="Folder with images in train/CLASS.")],
-    output: Annotated[Path, _option("FOLDER", "For the weights, checkpoints and log.", "--output", "-o")],
+    output: Annotated[Path, option("FOLDER", "For the weights, checkpoints and log.", "--output", "-o")],
     blur: Annotated[
-        str, _option("MIX", "Equal shares, or stated ones: 0.2 sharp + 0.8 shake.")
+        str, option("MIX", "Equal shares, or stated ones: 0.2 sharp + 0.8 shake.")
     ] = "sharp + D2 + D4 + D6 + D8",
-    resume: Annotated[bool, _option(None, "Go on with the run in --output.", "--resume")] = False,
-    arch: _Arch = None,
+    resume: Annotated[bool, option(None, "Go on with the run in --output.", "--resume")] = False,
+    arch: Arch = None,
     classes: Annotated[
         int | None,
-        _option("N", "Outputs of the network. Where its weights have others, the last layer starts anew."),
+        option("N", "Outputs of the network. Where its weights have others, the last layer starts anew."),
     ] = None,
-    epochs: Annotated[list[str], _training("N,N", "Of each phase.")] = _EPOCHS,
-    lr: Annotated[list[str], _training("X,X", "Learning rate of each phase.")] = _RATES,
-    momentum: Annotated[float, _training("X", "Of SGD.")] = 0.9,
-    weight_decay: Annotated[float, _training("X", "Of SGD.")] = 0.0,
-    batch_size: Annotated[int, _training("N", "Images in a batch, over all GPUs.")] = 128,
-    hflip: Annotated[float, _training("X", "Probability of a mirror image.")] = 0.0,
+    epochs: Annotated[list[str], training("N,N", "Of each phase.")] = EPOCHS,
+    lr: Annotated[list[str], training("X,X", "Learning rate of each phase.")] = RATES,
+    momentum: Annotated[float, training("X", "Of SGD.")] = 0.9,
+    weight_decay: Annotated[float, training("X", "Of SGD.")] = 0.0,
+    batch_size: Annotated[int, training("N", "Images in a batch, over all GPUs.")] = 128,
+    hflip: Annotated[float, training("X", "Probability of a mirror image.")] = 0.0,
     trainable: Annotated[
-        list[str] | None, _training("PATTERNS", "Parameters to train by name, with * for any text.")
+        list[str] | None, training("PATTERNS", "Parameters to train by name, with * for any text.")
     ] = None,
-    batch_norm: Annotated[str, _training("train|eval", "eval keeps its statistics.")] = "train",
-    amp: Annotated[
-        bool | None, _training(None, "Half precision. Default: on GPUs.", "--amp/--no-amp")
-    ] = None,
+    batch_norm: Annotated[str, training("train|eval", "eval keeps its statistics.")] = "train",
+    amp: Annotated[bool | None, training(None, "Half precision. Default: on GPUs.", "--amp/--no-amp")] = None,
     network_side: Annotated[
-        list[str], _shown("N,N", "Shorter side in px; of several, one for each image.")
-    ] = _SIDE,
-    crop: Annotated[int, _shown("N", "Side of the random crop in px.")] = 224,
-    canonical_side: _CanonicalSide = 384,
-    resample: _Resample = "bilinear",
+        list[str], shown("N,N", "Shorter side in px; of several, one for each image.")
+    ] = SIDE,
+    crop: Annotated[int, shown("N", "Side of the random crop in px.")] = 224,
+    canonical_side: CanonicalSide = 384,
+    resample: Resample = "bilinear",
     jitter: Annotated[
         list[str] | None,
-        _shown("N,N,N", "Shorter sides in px before the blur. Default: 356,384,410 at 384."),
+        shown("N,N,N", "Shorter sides in px before the blur. Default: 356,384,410 at 384."),
     ] = None,
-    mean: _Mean = None,
-    std: _Std = None,
-    limit: _Limit = None,
-    on_error: _OnError = "raise",
-    workers: _Workers = None,
-    device: _Device = None,
-    seed: Annotated[int, _running("N", "Of everything that is drawn.")] = 0,
-    progress: _Progress = True,
+    mean: Mean = None,
+    std: Std = None,
+    limit: Limit = None,
+    on_error: OnError = "raise",
+    workers: Workers = None,
+    device: Device = None,
+    seed: Annotated[int, running("N", "Of everything that is drawn.")] = 0,
+    progress: Progress = True,
 ) -> None:
     r"""Train a network on a mix of sharp and blurred images, so that it recognises both.
 
@@ -387,15 +364,15 @@ def finetune(
         torchrun --nproc-per-node 4 -m blurlib finetune vgg16 imagenet \
             --output runs/mix
     """
-    network = named_network(model, arch=arch, classes=classes, seed=seed, tell=_say)
-    sides = _integers("--network-side", network_side)
-    with _stopping(output, "; add --resume to go on"):
+    network = named_network(model, arch=arch, classes=classes, seed=seed, tell=say)
+    sides = integers("--network-side", network_side)
+    with stopping(output, "; add --resume to go on"):
         result = finetune_network(
             network,
             root,
             blur=blur,
-            epochs=_integers("--epochs", epochs),
-            lr=_floats("--lr", lr),
+            epochs=integers("--epochs", epochs),
+            lr=floats("--lr", lr),
             momentum=momentum,
             weight_decay=weight_decay,
             batch_size=batch_size,
@@ -404,10 +381,10 @@ def finetune(
             crop=crop,
             canonical_side=canonical_side,
             resample=resample,  # type: ignore[arg-type]  # checked there
-            jitter=_integers("--jitter", jitter) if jitter else None,
-            mean=_floats("--mean", mean) if mean else None,
-            std=_floats("--std", std) if std else None,
-            trainable=_words(trainable) if trainable else None,
+            jitter=integers("--jitter", jitter) if jitter else None,
+            mean=floats("--mean", mean) if mean else None,
+            std=floats("--std", std) if std else None,
+            trainable=words(trainable) if trainable else None,
             batch_norm=batch_norm,  # type: ignore[arg-type]  # checked there, like the other choices
             amp=amp,
             limit=limit,
@@ -431,24 +408,9 @@ def finetune(
     typer.echo(f"\nKept in {output}. To evaluate: blurlib evaluate {output / 'model.pt'} {root} {hint}")
 
 
-def _words(given: Sequence[str]) -> list[str]:
-    """Repeated options and lists with commas alike."""
-    return [word.strip() for text in given for word in text.split(",") if word.strip()]
+# --- reproduce
 
-
-def _integers(name: str, given: Sequence[str]) -> tuple[int, ...]:
-    try:
-        return tuple(int(word) for word in _words(given))
-    except ValueError:
-        raise ValueError(f"`{name}` must be whole numbers with commas, got {','.join(given)!r}") from None
-
-
-def _floats(name: str, given: Sequence[str]) -> tuple[float, ...]:
-    try:
-        return tuple(float(word) for word in _words(given))
-    except ValueError:
-        raise ValueError(f"`{name}` must be numbers with commas, got {','.join(given)!r}") from None
-
+app.command()(reproduce)
 
 # --- report
 
@@ -465,6 +427,9 @@ def report(
         Path | None,
         typer.Option(metavar="REPORT", help="That of a network trained for as long on sharp images."),
     ] = None,
+    confidence: Annotated[
+        bool, typer.Option("--confidence", help="Also: how accurate where the network may decline.")
+    ] = False,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with figures.")] = None,
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the tables.")] = None,
 ) -> None:
@@ -484,6 +449,8 @@ def report(
     other = None if control is None else BlurReport.load(control)
     shown = after if original is None else after.compare(original, control=other)
     typer.echo(shown)
+    if confidence:
+        typer.echo(f"\n{confidence_table(after.records)}")
     if markdown is not None:
         shown.to_markdown(markdown)
         typer.echo(f"\nWrote {markdown}")

@@ -252,7 +252,7 @@ def _text(error: BaseException) -> str:
 
 
 def open_root(
-    root: str | os.PathLike[str] | Dataset[Any] | Sequence[Any],
+    root: str | os.PathLike[str] | Dataset[Any] | Sequence[Any] | ImageRoot,
     *,
     split: Split,
     limit: int | None = None,
@@ -267,7 +267,8 @@ def open_root(
     the sorted classes.
 
     Args:
-        root: the folder, or a map-style dataset of (PIL image, label) that takes the split's place.
+        root: the folder, or a map-style dataset of (PIL image, label) that takes the split's place; or a
+            listing of that split, of which another is made.
         split: "train" or "val".
         limit: take a class-balanced subset of this many images, see :func:`class_balanced`; None takes all.
         seed: chooses the subset.
@@ -290,7 +291,12 @@ def open_root(
         raise ValueError(f"`split` must be 'train' or 'val', got {split!r}")
     if on_error not in ("raise", "skip"):
         raise ValueError(f"`on_error` must be 'raise' or 'skip', got {on_error!r}")
-    if isinstance(root, (str, os.PathLike)):
+    if isinstance(root, ImageRoot):
+        if root.split != split:
+            raise ValueError(f"`root` must list {split} images, got {root!r}; open it with split={split!r}")
+        listing = root.subset(np.arange(len(root)))
+        listing.on_error = on_error
+    elif isinstance(root, (str, os.PathLike)):
         listing = _open_folder(Path(root), split, on_error)
     else:
         listing = _open_dataset(root, split, on_error)

@@ -20,13 +20,13 @@ from torch import nn
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from ._views import Average, ImageViews, Owner, Plan, batches, loader
+from ._views import ImageViews, Owner, Plan, batches, loader
 from .blurs import Blur, parse_list
 from .data import ImageRoot, OnError, Skipped, open_root, pick_device, pick_workers
 from .kernels import check_integer
 from .metrics import TOP_K, Accumulator
-from .models import Dense, dense
-from .protocol import Crops, Resample, normalisation, normalised
+from .models import Dense, Scales, dense, scores
+from .protocol import Average, Crops, Resample, normalisation, normalised
 from .records import BlurReport
 from .warming import prepare
 
@@ -40,13 +40,13 @@ _SAVE_EVERY = 300.0  # seconds between two writings of a partial report
 
 def evaluate(
     model: nn.Module,
-    root: str | os.PathLike[str] | Dataset[Any] | Sequence[Any],
+    root: str | os.PathLike[str] | Dataset[Any] | Sequence[Any] | ImageRoot,
     *,
     blurs: str | Blur | Iterable[str | Blur] = PAPER_BLURS,
-    scales: int | Sequence[int | Sequence[int]] = (256,),
-    crops: Crops = "center",
-    crop: int = 224,
-    average: Average = "crops",
+    scales: int | Sequence[int | Sequence[int]] | None = None,
+    crops: Crops | None = None,
+    crop: int | None = None,
+    average: Average | None = None,
     canonical_side: int = 384,
     resample: Resample = "bilinear",
     mean: Sequence[float] | None = None,
@@ -73,12 +73,13 @@ def evaluate(
         root: a folder with `val/<class>/*`, or a dataset of (PIL image, label).
         blurs: short names or blurs; the paper's twelve conditions by default.
         scales: settings, each a network side in px or several sides to average: ``(128, 256, (256, 512),
-            512)`` are the four of the paper's table 1.
-        crops: "center", "five" (corners and centre) or "dense": the whole image, the network made
+            512)`` are the four of the paper's table 1. None takes 256, or what
+            a :class:`blurlib.models.MultiScale` or :class:`~blurlib.models.PerScale` has; likewise below.
+        crops: "center" (None), "five" (corners and centre) or "dense": the whole image, the network made
             fully-convolutional by :func:`blurlib.models.dense`.
-        crop: side of the crops in px; where the network side is smaller, the crop is that side.
-        average: "crops" averages the log-probabilities of all crops of all scales (the paper), "scales" those
-            of each scale first. Probabilities are the softmax of the mean.
+        crop: side of the crops in px, None for 224; where the network side is smaller, the crop is that side.
+        average: "crops" (None) averages the log-probabilities of all crops of all scales (the paper),
+            "scales" those of each scale first. Probabilities are the softmax of the mean.
         canonical_side: shorter side in px at which blurs are defined.
         resample: filter of both resizings, antialiased: "bilinear", "bicubic", "box" or "lanczos". The paper
             names none; bilinear is what torchvision's pipelines use.
@@ -115,12 +116,13 @@ def evaluate(
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"`model` must be a torch.nn.Module, got {type(model).__name__}")
+    shown = _shown(model, {"scales": scales, "crops": crops, "crop": crop, "average": average})
     plan = Plan(
         blurs=parse_list(blurs),
-        scales=_scale_settings(scales),
-        crops=_choice("crops", crops, Crops),
-        crop=crop,
-        average=_choice("average", average, Average),
+        scales=_scale_settings(shown["scales"]),
+        crops=_choice("crops", shown["crops"], Crops),
+        crop=shown["crop"],
+        average=_choice("average", shown["average"], Average),
         canonical_side=canonical_side,
         resample=resample,
         seed=seed,
@@ -145,7 +147,7 @@ def evaluate(
         },
         "date": dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
     }
-    network = dense(model) if crops == "dense" else model
+    networks, numbers = _networks(model, plan)
     processes = pick_workers(workers, len(listing))
     if processes:  # compiled here once, and not in each of them
         for blur in plan.blurs:
@@ -155,10 +157,11 @@ def evaluate(
     saved = time.monotonic()
     try:
         with (
-            _evaluating(network, place) as place,
+            _evaluating(networks, place) as place,
             tqdm(views, desc="evaluate", unit="image", disable=not progress) as items,
         ):
-            for batch, owners in batches(tally.opened(items), batch_size, crop * crop):
+            for batch, owners in batches(tally.opened(items), batch_size, plan.crop**2, numbers):
+                network = networks[numbers[owners[0].side]]
                 tally.add(_log_probabilities(network, batch, colours, place), owners)
                 if folder is not None and tally.accumulator and time.monotonic() - saved > _SAVE_EVERY:
                     tally.report(settings, complete=False).save(folder / "partial.json")
@@ -175,6 +178,32 @@ def evaluate(
         for name in ("partial.json", "partial.npz"):
             (folder / name).unlink(missing_ok=True)
     return report
+
+
+def _shown(model: nn.Module, given: dict[str, Any]) -> dict[str, Any]:
+    """How the network sees images: as asked; as a network of several scales has it; else the defaults."""
+    usual: dict[str, Any] = {"scales": (256,), "crops": "center", "crop": 224, "average": "crops"}
+    if not isinstance(model, Scales):
+        return {name: usual[name] if value is None else value for name, value in given.items()}
+    own = {"scales": (model.sides,), "crops": model.crops, "crop": model.crop, "average": model.average}
+    for name, value in given.items():
+        wanted = None if value is None else _scale_settings(value) if name == "scales" else value
+        if wanted not in (None, own[name]):
+            raise ValueError(
+                f"`{name}` must be left out where `model` is a {type(model).__name__}, which has its own, "
+                f"{own[name]!r}, got {value!r}; give it the network inside"
+            )
+    return own
+
+
+def _networks(model: nn.Module, plan: Plan) -> tuple[nn.ModuleList, list[int]]:
+    """The networks as they are applied, and which of them sees each of the plan's sides."""
+    if not isinstance(model, Scales):
+        return nn.ModuleList([dense(model) if plan.crops == "dense" else model]), [0] * len(plan.sides)
+    every = [model.network(side) for side in plan.sides]
+    different = list({id(network): network for network in every}.values())
+    places = {id(network): number for number, network in enumerate(different)}
+    return nn.ModuleList(different), [places[id(network)] for network in every]
 
 
 def _scale_settings(scales: Any) -> tuple[tuple[int, ...], ...]:
@@ -240,21 +269,26 @@ def _log_probabilities(
     kind = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
     with torch.inference_mode():
         batch = normalised(images.to(device), *colours).to(kind)
-        if isinstance(model, Dense):
-            return model.positions(batch).flatten(2).cpu().double()
-        scores = model(batch)
-        if not isinstance(scores, torch.Tensor):
-            raise TypeError(
-                f"`model` must return a tensor of scores, got {type(scores).__name__}; "
-                "wrap it in a module that returns the (batch, classes) tensor alone"
-            )
-        if scores.ndim != 2 or len(scores) != len(images):
+        try:
+            if isinstance(model, Dense):
+                return model.positions(batch).flatten(2).cpu().double()
+            # To the CPU before the precision rises: not every device has float64.
+            return scores(model, batch).cpu().double().log_softmax(dim=1)[..., None]
+        except RuntimeError as error:
+            if _runs(model, batch[:1]) or not _runs(model, batch.new_zeros(1, 3, 224, 224)):
+                raise  # it is not the size
             raise ValueError(
-                f"`model` must return a row of scores for each image, ({len(images)}, classes), "
-                f"got {tuple(scores.shape)}; pool and flatten its output"
-            )
-        # To the CPU before the precision rises: not every device has float64.
-        return scores.cpu().double().log_softmax(dim=1)[..., None]
+                f"`model` must take images of {tuple(images.shape[1:])}, got the error "
+                f"{str(error).splitlines()[0]!r}; choose `scales` and `crop` to fit it, larger ones perhaps"
+            ) from error
+
+
+def _runs(model: nn.Module, images: torch.Tensor) -> bool:
+    try:
+        model(images)
+    except RuntimeError:
+        return False
+    return True
 
 
 class _Sums:

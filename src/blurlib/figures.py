@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,12 @@ from .page import Figure, markup
 from .transforms import apply
 
 __all__ = [
+    "Judged",
     "Prediction",
     "blurred_figure",
+    "judged_figure",
     "kernels_figure",
+    "maps_figure",
     "predictions_figure",
 ]
 
@@ -228,6 +231,145 @@ def predictions_figure(examples: Sequence[Prediction]) -> Figure:
         caption="The classes that each network finds most probable; ✓ marks the true one.",
         wide=True,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """An image, and which networks recognised it.
+
+    Attributes:
+        image: (H, W, 3) uint8.
+        title: what was done to it, such as "D8".
+        truth: name of its class.
+        right: for each network, by its name, whether it was right.
+
+    Example:
+        >>> black = np.zeros((2, 2, 3), np.uint8)
+        >>> Judged(image=black, title="D8", truth="cat", right={"original": False}).truth
+        'cat'
+    """
+
+    image: np.ndarray
+    title: str
+    truth: str
+    right: Mapping[str, bool]
+
+
+def judged_figure(examples: Sequence[Judged]) -> Figure:
+    """Images with the networks that recognised them and those that did not (the paper, figure 3).
+
+    Args:
+        examples: a tile each; all of the same networks, at most three.
+
+    Returns:
+        The figure.
+
+    Raises:
+        TypeError: if an image is not uint8.
+        ValueError: if there is no example, their networks differ, or an image is not (H, W, 3).
+        ImportError: if the extra `report` is not installed.
+
+    Example:
+        >>> example = Judged(image=np.zeros((2, 2, 3), np.uint8), title="D8", truth="cat",
+        ...                  right={"original": False, "fine-tuned": True})
+        >>> judged_figure([example]).alt
+        'cat, D8: original wrong, fine-tuned right.'
+    """
+    if not len(examples):
+        raise ValueError("`examples` must hold at least one image, got none")
+    names = tuple(examples[0].right)
+    if not 1 <= len(names) <= len(_ROLES) or any(tuple(example.right) != names for example in examples):
+        raise ValueError(
+            f"`examples` must be judged by the same networks, one to {len(_ROLES)}, got {names} and others"
+        )
+    tiles: list[dict[str, Any]] = [
+        {
+            "title": example.title,
+            "truth": example.truth,
+            "photo": {**_photo("image", example.image), "alt": f"{example.truth}, {example.title}"},
+            "marks": [
+                {"name": name, "role": role, "right": example.right[name]}
+                for name, role in zip(names, _ROLES, strict=False)
+            ],
+        }
+        for example in examples
+    ]
+    told = (
+        f"{example.truth}, {example.title}: "
+        + ", ".join(f"{name} {'right' if right else 'wrong'}" for name, right in example.right.items())
+        for example in examples
+    )
+    return Figure(
+        image=markup("judged", tiles=tiles),
+        alt="; ".join(told) + ".",
+        caption="✓: the true class is among the five that the network finds most probable; ✗: it is not.",
+        wide=True,
+    )
+
+
+_ROLES = ("before", "after", "control")
+
+
+def maps_figure(rows: Mapping[str, Mapping[str, np.ndarray]], *, what: str = "Hamming distance") -> Figure:
+    """Maps of a distance at every location, a row a network, a column a layer (the paper, figure 4).
+
+    Args:
+        rows: for each network, by its name, the maps of its layers: (h, w) values from 0 to 1, of any size,
+            all drawn in one size and on one scale.
+        what: is drawn.
+
+    Returns:
+        The figure; below each map stands its mean.
+
+    Raises:
+        ValueError: if there is no map, the layers differ, or a value is not from 0 to 1.
+        ImportError: if the extra `report` is not installed.
+
+    Example:
+        >>> maps_figure({"original": {"pool5": np.full((7, 7), 0.25)}}).alt
+        'Hamming distance. original: pool5 0.25.'
+    """
+    layers = [tuple(maps) for maps in rows.values()]
+    if not layers or not layers[0] or any(names != layers[0] for names in layers):
+        raise ValueError(f"`rows` must hold maps of the same layers for each network, got {layers}")
+    arrays = {name: {layer: np.asarray(values, np.float64) for layer, values in maps.items()}
+              for name, maps in rows.items()}  # fmt: skip
+    every = [array for maps in arrays.values() for array in maps.values()]
+    if any(array.ndim != 2 or not array.size or not ((array >= 0) & (array <= 1)).all() for array in every):
+        raise ValueError("`rows` must hold maps (h, w) of values from 0 to 1")
+    top = max(float(array.max()) for array in every) or 1.0
+    ratio = every[0].shape[1] / every[0].shape[0]
+    lines = [
+        {
+            "name": name,
+            "cells": [
+                {"uri": _map_uri(array / top), "alt": f"{name}, {layer}", "mean": f"{array.mean():.2f}"}
+                for layer, array in maps.items()
+            ],
+        }
+        for name, maps in arrays.items()
+    ]
+    told = (
+        f"{name}: " + ", ".join(f"{layer} {array.mean():.2f}" for layer, array in maps.items())
+        for name, maps in arrays.items()
+    )
+    bar = _map_uri(np.linspace(0, 1, 128)[None])
+    return Figure(
+        image=markup("maps", columns=layers[0], rows=lines, bar=bar, top=f"{top:.2f}", ratio=f"{ratio:.3f}"),
+        alt=f"{what}. {'; '.join(told)}.",
+        caption=f"{what} at each location, dark where it is 0, all on one scale; its mean below each map.",
+        wide=True,
+    )
+
+
+# Dark to light through blue, green and yellow, about evenly in lightness: red, green, blue of each fifth.
+_SHADES = ((20, 44, 36, 120, 250), (16, 76, 138, 196, 235), (60, 138, 138, 90, 90))
+
+
+def _map_uri(values: np.ndarray) -> str:
+    channels = [np.interp(values, np.linspace(0, 1, 5), shades) for shades in _SHADES]
+    picture = np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
+    return _data_uri(PIL.Image.fromarray(picture), "PNG")
 
 
 def _told(example: Prediction) -> str:

@@ -28,6 +28,7 @@ from .kernels import check_integer
 __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
+    "Average",
     "Crops",
     "Protocol",
     "Resample",
@@ -45,6 +46,7 @@ __all__ = [
     "training_view",
 ]
 
+Average = Literal["crops", "scales"]
 Crops = Literal["center", "five", "dense"]
 Resample = Literal["bilinear", "bicubic", "box", "lanczos"]
 

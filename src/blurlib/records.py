@@ -13,12 +13,19 @@ import numpy as np
 
 from . import blurs
 from .comparison import Comparison, check_same_images, compare_records
+from .confidence import confidence_lines
 from .metrics import ImageValues, Record, find
 from .tables import csv_table, markdown_table, plain_table, sides_text, written
 
 __all__ = ["BlurReport", "compare"]
 
 _KIND = "blurlib.BlurReport"
+_CONFIDENCE = """
+A network that is unsure can ask for another picture instead of guessing. How accurate is it on the images
+that it is surest of?
+"""
+_CONFIDENCE_CAPTION = """Top-1 accuracy in percent on the surest images, by the probability of the most
+probable class. AURC: area under the risk-coverage curve, smaller is better; by entropy in the last column."""
 _NUMBERS = ("top1", "top5", "entropy", "cross_entropy", "ece", "count", "skipped")
 _ARRAYS = ("correct", "correct5", "entropy", "cross_entropy", "confidence")
 # What two evaluations must agree on before a difference between them is the networks' own.
@@ -197,12 +204,18 @@ class BlurReport:
                 "`control` must come with `before`, got it alone; give the original's report too"
             )
         comparison = None if before is None else self.compare(before, control=control)
+        sections = []
+        if all(record.images is not None for record in self.records):
+            header, rows = confidence_lines(self.records)
+            part = report.Table(header=header, rows=rows, caption=_CONFIDENCE_CAPTION)
+            sections = [report.Section(title="If the network may decline", text=_CONFIDENCE, parts=[part])]
         return report.report_page(
             path,
             self.to_dict(),
             before=None if before is None else before.to_dict(),
             comparison=None if comparison is None else comparison.to_dict(),
             title=title,
+            sections=sections,
         )
 
     def save(self, path: str | Path) -> Path:

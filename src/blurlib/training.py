@@ -64,7 +64,7 @@ class FinetuneResult:
 
 def finetune(
     model: nn.Module,
-    root: str | os.PathLike[str] | Dataset[Any],
+    root: str | os.PathLike[str] | Dataset[Any] | ImageRoot,
     *,
     blur: str | Blur | Mapping[Any, float] | BlurMixSampler = "sharp + D2 + D4 + D6 + D8",
     epochs: int | Sequence[int] = (2, 1),

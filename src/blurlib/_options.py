@@ -1,0 +1,82 @@
+"""What the commands share: their options, how words become numbers, what is said on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+@contextmanager
+def stopping(folder: Path | None, remedy: str = "") -> Iterator[None]:
+    """On Ctrl-C, say what is kept and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = sorted(path.name for path in folder.iterdir()) if folder and folder.is_dir() else []
+        say(
+            f"\nstopped; kept in {folder}: {', '.join(kept)}{remedy}"
+            if kept
+            else "\nstopped; nothing was kept"
+        )
+        raise typer.Exit(130) from None
+
+
+SIDE, EPOCHS, RATES = ["256"], ["2,1"], ["1e-3,1e-4"]
+
+
+def option(metavar: str | None, text: str, *names: str, panel: str | None = None) -> Any:
+    return typer.Option(*names, metavar=metavar, help=text, rich_help_panel=panel)
+
+
+shown = partial(option, panel="How images are shown to the network")
+training = partial(option, panel="Training")
+running = partial(option, panel="Running")
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A network of torchvision with its default weights, such as resnet18; or timm:NAME; or a file "
+        "of weights (.pt) together with --arch; or module:function, a function of yours that returns it.",
+    ),
+]
+Arch = Annotated[str | None, option("NAME", "The network whose weights a .pt file holds, named as MODEL.")]
+CanonicalSide = Annotated[int, shown("N", "Shorter side in px at which blurs are defined.")]
+Resample = Annotated[str, shown("FILTER", "Of both resizings: bilinear, bicubic, box or lanczos.")]
+Mean = Annotated[
+    list[str] | None, shown("R,G,B", "Of the colours, 0 to 1. Default: the model's, else ImageNet's.")
+]
+Std = Annotated[list[str] | None, shown("R,G,B", "Likewise.")]
+Limit = Annotated[int | None, running("N", "Take only N images, evenly from all classes.")]
+OnError = Annotated[str, running("raise|skip", "At a broken image: stop, or go on and count.")]
+Workers = Annotated[int | None, running("N", "Processes that load images.")]
+Device = Annotated[str | None, running("NAME", "cpu, cuda, ... Default: the best.")]
+Progress = Annotated[bool, running(None, "Show progress bars.")]
+
+
+def words(given: Sequence[str]) -> list[str]:
+    """Repeated options and lists with commas alike."""
+    return [word.strip() for text in given for word in text.split(",") if word.strip()]
+
+
+def integers(name: str, given: Sequence[str]) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in words(given))
+    except ValueError:
+        raise ValueError(f"`{name}` must be whole numbers with commas, got {','.join(given)!r}") from None
+
+
+def floats(name: str, given: Sequence[str]) -> tuple[float, ...]:
+    try:
+        return tuple(float(word) for word in words(given))
+    except ValueError:
+        raise ValueError(f"`{name}` must be numbers with commas, got {','.join(given)!r}") from None

@@ -1,0 +1,171 @@
+"""The command that measures the paper's tables anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ._networks import named_network
+from ._options import (
+    EPOCHS,
+    RATES,
+    Arch,
+    CanonicalSide,
+    Device,
+    Mean,
+    OnError,
+    Progress,
+    Std,
+    Workers,
+    floats,
+    integers,
+    option,
+    running,
+    say,
+    shown,
+    stopping,
+    training,
+    words,
+)
+from .exhibits import FIGURES, NEEDS, figure1, figure2, figure3, figure4
+from .paper import TABLES
+from .reproduction import ITEMS, Run
+from .reproduction_settings import ReproductionSettings
+
+
+def reproduce(
+    item: Annotated[
+        str,
+        typer.Argument(
+            metavar="ITEM", help="table1 to table4, tableA, figure1 to figure4; or all of them: all."
+        ),
+    ],
+    root: Annotated[
+        Path | None, option("FOLDER", "Folder with images in val/CLASS and train/CLASS. Not for figure2.")
+    ] = None,
+    model: Annotated[
+        str | None, option("MODEL", "The original network, as for evaluate. Default: the paper's.")
+    ] = None,
+    output: Annotated[
+        Path, option("FOLDER", "For networks, evaluations and tables.", "--output", "-o")
+    ] = Path("reproduction"),
+    arch: Arch = None,
+    outputs: Annotated[
+        int | None, option("N", "Outputs of the network, where not those of its weights.")
+    ] = None,
+    plan: Annotated[bool, option(None, "Say what would be done, and do nothing.", "--plan")] = False,
+    limit: Annotated[
+        int | None, running("N", "Take only N validation images, evenly from all classes.")
+    ] = None,
+    train_limit: Annotated[int | None, running("N", "Take only N training images, likewise.")] = None,
+    classes: Annotated[int | None, running("N", "Take the images of only N classes, evenly.")] = None,
+    side: Annotated[
+        int, shown("N", "Network side in place of the paper's 256; 128, 512 and the crop in proportion.")
+    ] = 256,
+    crops: Annotated[
+        str | None, shown("dense|five|center", "Default: dense for VGG and AlexNet, else five.")
+    ] = None,
+    canonical_side: CanonicalSide = 384,
+    mean: Mean = None,
+    std: Std = None,
+    seeds: Annotated[list[str], training("N,N", "Of the fine-tunings; the tables show means.")] = ["0"],  # noqa: B006
+    control: Annotated[
+        bool, training(None, "Add to table3 a network fine-tuned on sharp images alone.", "--control")
+    ] = False,
+    epochs: Annotated[list[str], training("N,N", "Of each phase.")] = EPOCHS,
+    lr: Annotated[list[str], training("X,X", "Learning rate of each phase.")] = RATES,
+    momentum: Annotated[float, training("X", "Of SGD.")] = 0.9,
+    weight_decay: Annotated[float, training("X", "Of SGD.")] = 0.0,
+    batch_size: Annotated[int, training("N", "Images in a batch.")] = 128,
+    batch_norm: Annotated[str, training("train|eval", "eval keeps its statistics.")] = "train",
+    image: Annotated[
+        Path | None, option("FILE", "For figure1 and figure4: a photograph. Default: a validation image.")
+    ] = None,
+    layers: Annotated[
+        list[str] | None, option("NAMES", "For figure4: layers. Default: the pooling layers.")
+    ] = None,
+    on_error: OnError = "raise",
+    workers: Workers = None,
+    device: Device = None,
+    progress: Progress = True,
+) -> None:
+    r"""Measure a table of the paper, or draw a figure, on your photographs; our numbers beside the paper's.
+
+    It fine-tunes the networks that the table needs, evaluates them, and keeps all of it, so that a second run
+    goes on where the first one stopped. First it says what there is to do and how long that may take.
+
+    For example:
+
+        blurlib reproduce table1 --root imagenet
+        blurlib reproduce all --root imagenet --output runs/paper --plan
+        blurlib reproduce table3 --root pets --model runs/pets/model.pt \
+            --arch resnet18 --outputs 37 --side 128 --seeds 0,1,2 --control
+    """
+    known = (*ITEMS, *FIGURES)
+    items = list(known) if item == "all" else [item]
+    if not set(items) <= set(known):
+        raise ValueError(f"`ITEM` must be one of {', '.join(known)} or all, got {item!r}")
+    settings = ReproductionSettings(
+        side=side,
+        crops=crops,  # type: ignore[arg-type]  # checked there
+        canonical_side=canonical_side,
+        limit=limit,
+        train_limit=train_limit,
+        classes=classes,
+        seeds=integers("--seeds", seeds),
+        control=control,
+        epochs=integers("--epochs", epochs),
+        lr=floats("--lr", lr),
+        momentum=momentum,
+        weight_decay=weight_decay,
+        batch_size=batch_size,
+        batch_norm=batch_norm,  # type: ignore[arg-type]
+        mean=floats("--mean", mean) if mean else None,
+        std=floats("--std", std) if std else None,
+        on_error=on_error,  # type: ignore[arg-type]
+    )
+    if "figure2" in items and not plan:
+        typer.echo(f"figure2: {figure2(output)}")
+    items = [name for name in items if name != "figure2"]
+    if not items:
+        return
+    if root is None:
+        raise ValueError(f"`--root` must name a folder of photographs for {items[0]}, got none")
+    # A network of one's own serves all tables; else each table has the paper's, in a folder of its own.
+    groups: dict[str, list[str]] = {}
+    for name in items:
+        groups.setdefault(model or (TABLES[name] if name in TABLES else TABLES["table1"]).network, []).append(
+            name
+        )
+    runs = {}
+    for network, names in groups.items():
+        built = named_network(network, arch=arch, classes=outputs, seed=0, tell=say)
+        place = output if model else output / network
+        runs[network] = Run(
+            built, root, settings=settings, output=place, workers=workers, device=device, progress=progress
+        )
+        say(
+            runs[network].costs(*dict.fromkeys(table for name in names for table in NEEDS.get(name, (name,))))
+        )
+    if plan:
+        return
+    for network, names in groups.items():
+        run = runs[network]
+        for name in names:
+            with stopping(run.output, "; the same command goes on"):
+                if name in ITEMS:
+                    table = run.table(name)
+                    typer.echo(f"\n{name}: {table}\n\nKept as {run.output / name}.md and .json")
+                    try:
+                        table.to_html(run.output / f"{name}.html")
+                    except ImportError as error:  # the numbers are there without it
+                        say(f"note: no page, {error}")
+                elif name == "figure1":
+                    typer.echo(f"\nfigure1: {figure1(run, image=image)}")
+                elif name == "figure3":
+                    typer.echo(f"\nfigure3: {figure3(run)}")
+                else:
+                    names_of_layers = words(layers) if layers else None
+                    typer.echo(f"\nfigure4: {figure4(run, image=image, layers=names_of_layers)}")
