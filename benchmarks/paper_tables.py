@@ -23,8 +23,10 @@ from typing import Any
 import blurlib
 from blurlib.exhibits import figure4
 from blurlib.outcomes import OutcomeTable
+from blurlib.records import BlurReport, compare
 from blurlib.reproduction import Run
 from blurlib.reproduction_settings import ReproductionSettings
+from blurlib.tables import markdown_table, percent, points, with_interval
 from caltech20 import VIEW, pretrained
 
 RECORDS = Path(__file__).parent / "records" / "paper"
@@ -74,6 +76,7 @@ def run(root: Path, items: list[str], work: Path) -> None:
         print(f"\n{item}: {runs[kind].table(item)}\n", flush=True)
         RECORDS.mkdir(parents=True, exist_ok=True)
         shutil.copy(work / kind / f"{item}.json", RECORDS)
+        shutil.copytree(work / kind / "evaluations", RECORDS / kind, dirs_exist_ok=True)
     if "figure4" in items:
         features(runs["mixes"], work)
 
@@ -102,7 +105,45 @@ def tables() -> None:
         table = OutcomeTable.load(path)
         place = RECORDS.parent / f"paper-{table.item}"
         place.mkdir(exist_ok=True)
-        (place / "table.md").write_text(table.to_markdown().split("\n", 2)[2].lstrip(), encoding="utf-8")
+        text = table.to_markdown().split("\n", 2)[2].lstrip()
+        if table.item == "table3":
+            text += f"\n{matrix('top1')}\n\n{matrix('difference')}\n"
+        (place / "table.md").write_text(text, encoding="utf-8")
+
+
+COLUMNS = {"D4": "sharp & D4", "defocus": "sharp & D2,D4,D6,D8", "D8": "sharp & D8", "only-D8": "only D8",
+           "shake": "sharp & shake"}  # fmt: skip
+
+
+def matrix(content: str) -> str:
+    """How far each mix reaches: top-1 under each test blur, or what it gained on the control."""
+    folder = RECORDS / "mixes"
+    reports = {
+        name: [BlurReport.load(place) for place in sorted((folder / f"{name}-128").glob("seed*"))]
+        for name in ("sharp", *COLUMNS)
+    }
+    before = BlurReport.load(folder / "original")
+    compared = {name: compare(reports[name], before, control=reports["sharp"]) for name in COLUMNS}
+    header = ["tested under", *(["original", "control"] if content == "top1" else []), *COLUMNS.values()]
+    rows = []
+    for blur in ("sharp", "D4", "D8", "shake", "H8"):
+        found = {name: compared[name][blur].top1 for name in COLUMNS}
+        line = [blur]
+        if content == "top1":
+            first = next(iter(found.values()))
+            line += [percent(first.before), percent(first.control or 0.0)]
+            line += [percent(change.after) for change in found.values()]
+        else:
+            line += [
+                with_interval(change.difference, change.difference_interval, points)
+                for change in found.values()
+            ]
+        rows.append(line)
+    title = {
+        "top1": "## Top-1 in percent, mean of three seeds",
+        "difference": "## Top-1 minus the control's, in points, with paired 95 % intervals over images",
+    }[content]
+    return f"{title}\n\n{markdown_table(header, rows)}"
 
 
 def main() -> None:

@@ -105,6 +105,8 @@ def test_entropies_are_in_nats(root, tmp_path):
     assert table["D8", "Entropy, original"].paper == 3.8021
     assert "1.1837" not in table.table()
     assert "1.184" in table.table()
+    cell = table["Sharp", "Entropy, original"]
+    assert f"{cell.value - 1.1837:+.3f}" in str(table)
 
 
 def test_what_was_done_is_not_done_again(root, tmp_path, monkeypatch):

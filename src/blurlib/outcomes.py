@@ -101,7 +101,10 @@ class OutcomeTable:
         raise KeyError(f"no cell {place}; rows are {', '.join(self.rows)}; columns {', '.join(self.columns)}")
 
     def __str__(self) -> str:
-        return f"{self.title}\n\n{self.table()}\n\n{self.caption}"
+        difference = plain_table(*self._lines("difference"))
+        return "\n\n".join(
+            [self.title, self.table(), f"{_CONTENTS['difference']}:", difference, self.caption]
+        )
 
     @property
     def caption(self) -> str:
