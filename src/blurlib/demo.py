@@ -18,10 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .analysis import predictions
 from .blurs import OwnShake, own_shake, parse, parse_list
 from .comparison import Comparison
 from .evaluation import evaluate
-from .protocol import blurred, evaluation_views, normalised, to_canonical
+from .protocol import blurred, to_canonical
 from .records import BlurReport
 from .samples import Crops, crops
 from .training import finetune
@@ -374,14 +375,11 @@ def _seen(check: Crops, index: int, blur: str, numbers: DemoSettings) -> np.ndar
 
 def _top(
     model: nn.Module, check: Crops, index: int, blur: str, numbers: DemoSettings
-) -> list[tuple[str, float]]:
+) -> tuple[tuple[str, float], ...]:
     """The four most probable classes with their probabilities."""
-    views = evaluation_views(
-        check[index][0], [_kernel_of(blur, index)], sides=(numbers.network_side,),
-        canonical_side=numbers.canonical_side, crop=numbers.network_side,
+    (found,) = predictions(
+        model, check[index][0], blurs=[blur], names=check.classes, top=4, index=index,
+        side=numbers.network_side, crop=numbers.network_side, canonical_side=numbers.canonical_side,
+        mean=(0.5,) * 3, std=(0.25,) * 3,
     )  # fmt: skip
-    device = next(model.parameters()).device
-    with torch.inference_mode():
-        scores = model(normalised(views[0, numbers.network_side].to(device), (0.5,) * 3, (0.25,) * 3))
-        found = scores.softmax(1)[0].topk(min(4, scores.shape[1]))
-    return [(check.classes[label], float(p)) for p, label in zip(*(t.tolist() for t in found), strict=True)]
+    return found.classes
