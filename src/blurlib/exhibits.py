@@ -37,6 +37,8 @@ _CHOSEN = """
 The first image that the original network knew sharp and lost under D8, and that the fine-tuned one knew
 again: chosen to show the effect, which the tables count over all images.
 """
+_TUNED = "before and after fine-tuning on sharp images and D2, D4, D6, D8."
+_JUDGED = "as trained on sharp images, and fine-tuned on defocus (sharp, D2, D4, D6, D8) and on camera shake."
 _NOT_CHOSEN = "No image was lost under blur and known again: this is the first one."
 _TOP = 6  # in the paper's figure 1 the true class comes sixth
 
@@ -201,7 +203,8 @@ def figure3(run: Run, *, count: int = 12) -> Path:
         )
     text = "Chosen to show every combination of right and wrong that occurs; the tables count all images."
     section = Section(title="Right and wrong", text=text, parts=[judged_figure(examples)])
-    return _page(run.output / "figure3.html", "Recognition under blur (the paper's figure 3)", [section], run)
+    title = "Recognition under blur (the paper's figure 3)"
+    return _page(run.output / "figure3.html", title, [section], run, lead=_JUDGED)
 
 
 def _spread(
@@ -356,7 +359,7 @@ def _class(run: Run, label: int) -> str:
     return run.validation.classes[label] if run.validation.classes else str(label)
 
 
-def _page(path: Path, title: str, sections: Sequence[Section], run: Run) -> Path:
+def _page(path: Path, title: str, sections: Sequence[Section], run: Run, lead: str = _TUNED) -> Path:
     facts: dict[str, Any] = {
         "Network": type(run.model).__name__,
         "Images": f"{len(run.validation)} of {run.validation.name}",
@@ -365,7 +368,7 @@ def _page(path: Path, title: str, sections: Sequence[Section], run: Run) -> Path
     return write_page(
         path,
         title=title,
-        lead=f"{type(run.model).__name__}, before and after fine-tuning on sharp images and D2, D4, D6, D8.",
+        lead=f"{type(run.model).__name__}, {lead}",
         sections=sections,
         facts={name: str(value) for name, value in facts.items()},
     )
