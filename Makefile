@@ -49,8 +49,7 @@ bench: $(VENV)/.bench  ## time the engine against its rivals, 45 minutes; writes
 tables: $(VENV)/.dev  ## write the result tables of README and docs from the committed records
 	$(BIN)/python benchmarks/caltech20.py table
 	$(BIN)/python benchmarks/demo.py
-	$(BIN)/python benchmarks/caltech20.py table
-	$(BIN)/python benchmarks/demo.py
+	$(BIN)/python benchmarks/paper_tables.py table
 	$(BIN)/python benchmarks/engine.py --page
 	$(BIN)/python docs/tables.py
 
