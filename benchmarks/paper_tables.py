@@ -20,13 +20,16 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import blurlib
+from blurlib import bootstrap
 from blurlib.exhibits import figure4
 from blurlib.outcomes import OutcomeTable
 from blurlib.records import BlurReport, compare
 from blurlib.reproduction import Run
 from blurlib.reproduction_settings import ReproductionSettings
-from blurlib.tables import markdown_table, percent, points, with_interval
+from blurlib.tables import markdown_table, nats, percent, points, sides_text, with_interval
 from caltech20 import VIEW, pretrained
 
 RECORDS = Path(__file__).parent / "records" / "paper"
@@ -106,9 +109,33 @@ def tables() -> None:
         place = RECORDS.parent / f"paper-{table.item}"
         place.mkdir(exist_ok=True)
         text = table.to_markdown().split("\n", 2)[2].lstrip()
+        if table.item == "table1":
+            text += f"\n{scales('top1')}\n\n{scales('entropy')}\n"
         if table.item == "table3":
             text += f"\n{matrix('top1')}\n\n{matrix('difference')}\n"
+        text = text.replace("\n## ", "\n### ")  # below the page's own headings
         (place / "table.md").write_text(text, encoding="utf-8")
+
+
+def scales(content: str) -> str:
+    """Top-1 or entropy of the original network under each blur at each scale, with intervals."""
+    report = BlurReport.load(RECORDS / "scales" / "original")
+    settings = list(dict.fromkeys(record.sides for record in report.records))
+    values = {
+        (record.blur, record.sides): getattr(record.images, {"top1": "correct"}.get(content, content))
+        for record in report.records
+    }
+    samples = bootstrap.means(np.stack(list(values.values()), axis=1).astype(float))
+    style = percent if content == "top1" else nats
+    rows = []
+    for blur in report.blurs:
+        line = [blur]
+        for sides in settings:
+            ends = bootstrap.interval(samples[:, list(values).index((blur, sides))])
+            line.append(with_interval(float(values[blur, sides].mean()), ends, style))
+        rows.append(line)
+    title = {"top1": "## Top-1 in percent", "entropy": "## Entropy in nats"}[content]
+    return f"{title}\n\n{markdown_table(['blur', *map(sides_text, settings)], rows)}"
 
 
 COLUMNS = {"D4": "sharp & D4", "defocus": "sharp & D2,D4,D6,D8", "D8": "sharp & D8", "only-D8": "only D8",
