@@ -15,6 +15,7 @@ from blurlib.cli import app
 from blurlib.evaluation import evaluate
 from blurlib.models import PerScale
 from blurlib.outcomes import OutcomeTable
+from blurlib.protocol import to_canonical
 from blurlib.reproduction import ITEMS, Run, reproduce
 from blurlib.reproduction_settings import ReproductionSettings
 
@@ -267,6 +268,13 @@ def test_figures_of_a_photograph_of_ones_own(root, tmp_path):
     page_of(exhibits.figure4(run, image=tmp_path / "mine.png", layers=["1"], limit=2))
     with pytest.raises(ValueError, match="nearest"):
         exhibits.figure4(run, layers=["pool5"])
+
+
+def test_a_photograph_of_ones_own_is_turned_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned
+    Image.new("RGB", (90, 70)).save(tmp_path / "turned.jpg", exif=exif)
+    assert to_canonical(exhibits._photograph(tmp_path / "turned.jpg"), 70).shape == (90, 70, 3)
 
 
 def test_images_are_chosen_from_every_outcome():

@@ -11,6 +11,7 @@ from ._networks import named_network
 from ._options import (
     EPOCHS,
     RATES,
+    SEEDS,
     Arch,
     CanonicalSide,
     Device,
@@ -70,7 +71,7 @@ def reproduce(
     canonical_side: CanonicalSide = 384,
     mean: Mean = None,
     std: Std = None,
-    seeds: Annotated[list[str], training("N,N", "Of the fine-tunings; the tables show means.")] = ["0"],  # noqa: B006
+    seeds: Annotated[list[str], training("N,N", "Of the fine-tunings; the tables show means.")] = SEEDS,
     control: Annotated[
         bool, training(None, "Add to table3 a network fine-tuned on sharp images alone.", "--control")
     ] = False,
@@ -121,10 +122,10 @@ def reproduce(
         momentum=momentum,
         weight_decay=weight_decay,
         batch_size=batch_size,
-        batch_norm=batch_norm,  # type: ignore[arg-type]
+        batch_norm=batch_norm,  # type: ignore[arg-type]  # checked by `finetune`
         mean=floats("--mean", mean) if mean else None,
         std=floats("--std", std) if std else None,
-        on_error=on_error,  # type: ignore[arg-type]
+        on_error=on_error,  # type: ignore[arg-type]  # checked by `open_root`
     )
     if "figure2" in items and not plan:
         typer.echo(f"figure2: {figure2(output)}")

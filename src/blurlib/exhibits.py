@@ -78,8 +78,7 @@ def figure1(run: Run, *, image: str | Path | None = None) -> Path:
         index, truth = int(run.validation.index[position]), _class(run, label)
         text += f" {_CHOSEN if found_again else _NOT_CHOSEN}"
     else:
-        with Image.open(image) as opened:
-            picture = opened.convert("RGB")
+        picture = _photograph(image)
         index, truth = 0, Path(image).stem
     found = {
         role: predictions(
@@ -269,8 +268,7 @@ def figure4(
     if image is None:
         picture, _ = run.validation.load(0)
     else:
-        with Image.open(image) as opened:
-            picture = opened.convert("RGB")
+        picture = _photograph(image)
     usual, *others = run.settings.sides((USUAL_SIDE, USUAL_SIDE // 2, 2 * USUAL_SIDE))
     rows = {}
     for name, network in networks.items():
@@ -353,6 +351,13 @@ def _lost_and_found(run: Run, seed: int) -> list[int]:
 def _positions(run: Run) -> dict[str, int]:
     """Where the images are in the listing: records leave out those that could not be read."""
     return {run.validation.id(position): position for position in range(len(run.validation))}
+
+
+def _photograph(path: str | Path) -> Image.Image:
+    """A file as it is: the protocol turns it upright and into RGB."""
+    with Image.open(path) as opened:
+        opened.load()
+    return opened
 
 
 def _class(run: Run, label: int) -> str:
