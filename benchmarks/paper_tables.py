@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 import blurlib
+import paper_features
 from blurlib import bootstrap
 from blurlib.exhibits import figure4
 from blurlib.outcomes import OutcomeTable
@@ -43,8 +44,6 @@ SETTINGS = {
     "mixes": ReproductionSettings(side=128, crops="center", seeds=SEEDS, control=True, **TUNE, **COLOURS),
 }
 ITEMS = {"table1": "scales", "table3": "mixes", "table4": "mixes", "table2": "mixes", "figure4": "mixes"}
-# Ends of the stages in which EfficientNet halves the image, and the features before the last layer.
-LAYERS = ("_blocks.0", "_blocks.2", "_blocks.4", "_blocks.10", "_blocks.15", "_bn1")
 
 
 def original(kind: str, root: Path, work: Path) -> Any:
@@ -81,25 +80,8 @@ def run(root: Path, items: list[str], work: Path) -> None:
         shutil.copy(work / kind / f"{item}.json", RECORDS)
         shutil.copytree(work / kind / "evaluations", RECORDS / kind, dirs_exist_ok=True)
     if "figure4" in items:
-        features(runs["mixes"], work)
-
-
-def features(run: Run, work: Path) -> None:
-    """Averages of figure 4 for every seed; the maps only as a page, which shows a photograph of the root."""
-    import json
-
-    from blurlib.analysis import invariance
-    from blurlib.paper import Training
-
-    figure4(run, layers=LAYERS, limit=100)
-    usual: dict[str, Any] = {"layers": LAYERS, "side": run.settings.side, "limit": 100, **COLOURS}
-    before = invariance(run.model, run.validation, **usual)
-    found = {"original": before.to_dict()}
-    for seed in SEEDS:
-        tuned = run.network(Training(mix="defocus", sides=(256,)), seed)
-        found[f"defocus, seed {seed}"] = invariance(tuned, run.validation, **usual).to_dict()
-    (RECORDS / "figure4.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    print("maps:", work / "mixes" / "figure4.html")
+        paper_features.measure(runs["mixes"], RECORDS, seeds=SEEDS, colours=COLOURS)
+        print("maps:", figure4(runs["mixes"], layers=paper_features.LAYERS))
 
 
 def tables() -> None:
@@ -111,10 +93,41 @@ def tables() -> None:
         text = table.to_markdown().split("\n", 2)[2].lstrip()
         if table.item == "table1":
             text += f"\n{scales('top1')}\n\n{scales('entropy')}\n"
+        if table.item == "table4":
+            text += f"\n{top1_at_scales(table)}\n"
         if table.item == "table3":
             text += f"\n{matrix('top1')}\n\n{matrix('difference')}\n"
         text = text.replace("\n## ", "\n### ")  # below the page's own headings
         (place / "table.md").write_text(text, encoding="utf-8")
+    paper_features.tables(RECORDS)
+
+
+def top1_at_scales(table: OutcomeTable) -> str:
+    """Table 4 with top-1: each network, and the change from the original at the same sides, paired."""
+    folder, blurs = RECORDS / "mixes", ("sharp", "D4", "D8")
+    cells = dict.fromkeys((cell.row, cell.network, cell.sides) for cell in table.outcomes)
+
+    def values(network: str, sides: tuple[int, ...]) -> np.ndarray:
+        places = [folder / network] if network == "original" else sorted((folder / network).glob("seed*"))
+        reports = [BlurReport.load(place) for place in places]
+        return np.mean([[report[blur, sides].images.correct for blur in blurs] for report in reports], axis=0)
+
+    rows = []
+    for name, network, sides in cells:
+        found = values(network, sides)
+        ends = bootstrap.means(found.T)
+        line = [with_interval(found[n].mean(), bootstrap.interval(ends[:, n]), percent) for n in range(3)]
+        if network == "original":
+            line += ["-"] * 3
+        else:
+            change = found - values("original", sides)
+            ends = bootstrap.means(change.T)
+            line += [
+                with_interval(change[n].mean(), bootstrap.interval(ends[:, n]), points) for n in range(3)
+            ]
+        rows.append([name, *line])
+    header = ["", *blurs, *(f"{blur}: change" for blur in blurs)]
+    return f"## Top-1 in percent, and its change from the original\n\n{markdown_table(header, rows)}"
 
 
 def scales(content: str) -> str:

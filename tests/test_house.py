@@ -40,7 +40,7 @@ LAYERS = (
     {"mixes"},
     {"data", "protocol", "metrics", "samples"},
     {"_views", "runs", "models", "comparison", "confidence", "figures", "plots", "outcomes"},
-    {"reproduction_settings"},
+    {"reproduction_settings", "reproduction_costs"},
     {"report"},
     {"records"},
     {"training", "evaluation", "analysis"},

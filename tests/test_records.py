@@ -150,6 +150,7 @@ def test_page_of_one_report_and_of_two(tmp_path):
         "Before &lt;all&gt;" in text and f"{100 * before['D8'].top1:.1f}" in text and "imagenet/val" in text
     )
     two = after.to_html(tmp_path / "two.html", before=before, control=control).read_text(encoding="utf-8")
+    assert "Share of errors among the surest images." in two
     change = after.compare(before, control=control)["D8"].top1
     assert f"{100 * change.difference:+.1f}" in two and f"{100 * change.control:.1f}" in two
     with pytest.raises(ValueError, match="`control` must come with `before`"):

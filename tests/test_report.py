@@ -232,6 +232,38 @@ def test_tables_align_numbers_and_set_intervals_small(tmp_path):
         Table(header=["a", "b"], rows=[["1"]])
 
 
+def test_cells_are_tinted_by_their_shades(tmp_path):
+    table = Table(
+        header=["a", "b", "c"], rows=[["x", "1", "2"], ["y", "3", "4"]], shades=[[1, -0.5], [None, 0]]
+    )
+    path = write_page(
+        tmp_path / "page.html", title="T", lead="L", sections=[Section(title="S", parts=[table])]
+    )
+    styles = [cell.get("style") for cell in Page(path.read_text(encoding="utf-8")).all("td")]
+    assert "var(--after) 45%" in styles[0]
+    assert "var(--before) 22%" in styles[1]
+    assert styles[2:] == [None, None]
+    for shades, message in ([[[1.0]], "must be 1 rows of 2"], [[[2.0, 0.0]], "must be from -1 to 1, got 2"]):
+        with pytest.raises(ValueError, match=message):
+            Table(header=["a", "b", "c"], rows=[["x", "1", "2"]], shades=shades)
+
+
+def test_risk_curves_share_a_scale_and_are_told_in_words():
+    curves = {
+        "D4": {"after": np.linspace(0, 0.2, 100)},
+        "D8": {"before": np.linspace(0, 0.6, 100), "after": np.linspace(0, 0.3, 100)},
+    }
+    figure = plots.risk_figure(curves)
+    assert "D8: 29.7 % of the surest half, 60.0 % of all before" in figure.alt
+    panels = re.findall(r'<div class="plot">.*?</svg>', figure.image, re.DOTALL)
+    assert [">60</text>" in panel for panel in panels] == [True, True]
+    assert "var(--before)" in panels[-1]
+    assert "var(--before)" not in panels[-2]
+    for wrong in ({}, {"D8": {"after": np.zeros(0)}}):
+        with pytest.raises(ValueError, match="`curves` must hold at least one condition"):
+            plots.risk_figure(wrong)
+
+
 @pytest.mark.parametrize("kind", ["alone", "two", "compared", "control", "scales"])
 def test_report_page_holds_every_number(tmp_path, kind):
     sides = ((128,), (256, 512)) if kind == "scales" else ((256,),)

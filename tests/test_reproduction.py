@@ -16,6 +16,7 @@ from blurlib.evaluation import evaluate
 from blurlib.models import PerScale
 from blurlib.outcomes import OutcomeTable
 from blurlib.protocol import to_canonical
+from blurlib.records import BlurReport, compare
 from blurlib.reproduction import ITEMS, Run, reproduce
 from blurlib.reproduction_settings import ReproductionSettings
 
@@ -162,7 +163,40 @@ def test_a_control_without_published_figures(root, tmp_path):
     cell = table["Sharp", "Sharp only (control)"]
     assert cell.paper is None
     assert cell.difference is None
-    assert table.table().splitlines()[2].endswith("-")
+    assert table.table().splitlines()[-1].endswith(" -")
+    assert max(map(len, str(table).splitlines())) < 160
+
+
+def test_changes_are_those_of_a_comparison(root, tmp_path):
+    run = Run(
+        network(), root, settings=settings(control=True, seeds=(3, 4)), output=tmp_path / "out", **QUIET
+    )
+    table = run.table("table3")
+    places = tmp_path / "out" / "evaluations"
+
+    def reports(name):
+        return [BlurReport.load(path) for path in sorted((places / name).glob("seed*"))]
+
+    before, control = BlurReport.load(places / "original"), reports("sharp-32")
+    compared = compare(reports("defocus-32"), before, control=control)
+    for row, blur in (("Sharp", "sharp"), ("Defocus r=8 (D8)", "D8")):
+        cell = table[row, "Sharp & D2,D4,D6,D8"]
+        assert cell.base == "sharp-32"
+        assert cell.change == pytest.approx(compared[blur].top5.difference)
+        assert cell.change_interval == pytest.approx(compared[blur].top5.difference_interval)
+        assert table[row, "Original"].change is None
+        assert table[row, "Sharp only (control)"].change is None
+
+    entropies = run.table("table2")
+    cell = entropies["D8", "Cross-entropy, fine-tuned"]
+    alone = compare(reports("defocus-32"), before)["D8"].cross_entropy
+    assert cell.base == "original"
+    assert cell.change == pytest.approx(alone.after - alone.before)
+    assert cell.change_interval == pytest.approx(alone.difference_interval)
+    text = str(entropies)
+    assert "change from original, with paired 95 % intervals" in text
+    changes = entropies.to_markdown().split("## Ours: change")[1]
+    assert "original |" not in changes.split("\n", 2)[2]  # its own cells do not change
 
 
 def test_networks_for_each_scale_share_their_fine_tunings(root, tmp_path):
@@ -299,6 +333,7 @@ def test_a_table_reads_back_and_prints(root, tmp_path):
     pytest.importorskip("jinja2")
     page = table.to_html(tmp_path / "table2.html").read_text(encoding="utf-8")
     assert "Cross-entropy, fine-tuned" in page
+    assert "var(--before) 45%" in page  # the largest entropy of all, the paper's or ours
     (tmp_path / "other.json").write_text("{}")
     with pytest.raises(ValueError, match="must be a file of `reproduce`"):
         OutcomeTable.load(tmp_path / "other.json")

@@ -14,7 +14,15 @@ from torch import nn
 from .analysis import disparity, invariance, predictions
 from .blurs import OwnShake, own_shake, parse
 from .data import pick_device
-from .figures import Judged, Prediction, judged_figure, kernels_figure, maps_figure, predictions_figure
+from .figures import (
+    Judged,
+    Prediction,
+    blurred_figure,
+    judged_figure,
+    kernels_figure,
+    maps_figure,
+    predictions_figure,
+)
 from .metrics import find
 from .page import Section, Table, write_page
 from .paper import CONDITIONS, Training
@@ -269,6 +277,7 @@ def figure4(
         picture, _ = run.validation.load(0)
     else:
         picture = _photograph(image)
+    shown = to_canonical(picture, run.settings.canonical_side)
     usual, *others = run.settings.sides((USUAL_SIDE, USUAL_SIDE // 2, 2 * USUAL_SIDE))
     rows = {}
     for name, network in networks.items():
@@ -298,7 +307,7 @@ def figure4(
         Section(
             title="One image",
             text=f"Sharp against {_STRONG}: the share of channels, positive or not, that differ.",
-            parts=[maps_figure(rows)],
+            parts=[blurred_figure([shown], f"sharp, {_STRONG}"), maps_figure(rows)],
         ),
         Section(
             title=f"Averages over {len(averages['original'].ids)} images",

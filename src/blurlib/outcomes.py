@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ _KIND = "blurlib.OutcomeTable"
 # metric: factor and format of what is printed
 _STYLES = {"top5": (100.0, "{:.1f}"), "entropy": (1.0, "{:.3f}"), "cross_entropy": (1.0, "{:.3f}")}
 _USUAL_SIDE = 256
+_HEADING_WIDTH = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +36,10 @@ class Outcome:
         value: what we found, the mean over the seeds.
         interval: 95 % interval of it, by bootstrap over images.
         each: the value of each seed.
+        base: the network that it is compared with: the control's, or "original" where there is no control;
+            empty in their own cells.
+        change: value minus that of `base`, under the same blur at the same sides.
+        change_interval: 95 % interval of that, paired: by bootstrap over the same images of both.
 
     Example:
         >>> cell = Outcome(row="Sharp", column="256", network="original", sides=(256,), blur="sharp",
@@ -52,6 +58,9 @@ class Outcome:
     value: float
     interval: tuple[float, float]
     each: tuple[float, ...]
+    base: str = ""
+    change: float | None = None
+    change_interval: tuple[float, float] | None = None
 
     @property
     def difference(self) -> float | None:
@@ -73,9 +82,10 @@ class OutcomeTable:
         >>> cell = Outcome(row="Sharp", column="256", network="original", sides=(256,), blur="sharp",
         ...                metric="top5", paper=0.9088, value=0.9, interval=(0.89, 0.91), each=(0.9,))
         >>> print(OutcomeTable(item="table1", title="", outcomes=(cell,), settings={}).table())
-               256: ours  paper
-        -----  ---------  -----
-        Sharp       90.0   90.9
+                256
+               ours  paper
+        -----  ----  -----
+        Sharp  90.0   90.9
     """
 
     item: str
@@ -101,10 +111,10 @@ class OutcomeTable:
         raise KeyError(f"no cell {place}; rows are {', '.join(self.rows)}; columns {', '.join(self.columns)}")
 
     def __str__(self) -> str:
-        difference = plain_table(*self._lines("difference"))
-        return "\n\n".join(
-            [self.title, self.table(), f"{_CONTENTS['difference']}:", difference, self.caption]
-        )
+        parts = [self.title, self.table()]
+        for content in self._contents()[2:]:
+            parts += [f"{self._heading(content)}:", self._plain(content)]
+        return "\n\n".join([*parts, self.caption])
 
     @property
     def caption(self) -> str:
@@ -126,25 +136,70 @@ class OutcomeTable:
         ]
         return ", ".join(part for part in parts if part)
 
+    def _contents(self) -> tuple[str, ...]:
+        changes = any(cell.change is not None for cell in self.outcomes)
+        return ("ours", "paper", "difference", *(["change"] if changes else []))
+
+    def _heading(self, content: str) -> str:
+        if content != "change":
+            return _HEADINGS[content]
+        bases = dict.fromkeys(cell.base for cell in self.outcomes if cell.base)
+        return f"Ours: change from {' or '.join(bases)}, with paired 95 % intervals"
+
+    def _grid(self, content: str) -> list[list[Outcome]]:
+        """The cells by rows; of changes only rows and columns that have one."""
+        with_change = [cell for cell in self.outcomes if content != "change" or cell.change is not None]
+        rows, columns = ({getattr(cell, name) for cell in with_change} for name in ("row", "column"))
+        return [
+            [self[row, column] for column in self.columns if column in columns]
+            for row in self.rows
+            if row in rows
+        ]
+
     def _lines(self, content: str) -> tuple[list[str], list[list[str]]]:
-        """A table of "ours", of "paper", of "difference" or of "both" side by side."""
+        """A table of "ours", "paper", "difference", "change", or of "both" side by side."""
+        grid = self._grid(content)
         header = [""]
-        for column in self.columns:
-            header += [f"{column}: ours", "paper"] if content == "both" else [column]
-        rows = []
-        for row in self.rows:
-            line = [row]
-            for column in self.columns:
-                line += _shown(self[row, column], content)
-            rows.append(line)
-        return header, rows
+        for cell in grid[0]:
+            header += [f"{cell.column}\nours", "paper"] if content == "both" else [cell.column]
+        return header, [
+            [line[0].row, *(text for cell in line for text in _shown(cell, content))] for line in grid
+        ]
+
+    def _shades(self, content: str) -> list[list[float | None]]:
+        """Tints of the cells: how accurate, ours and the paper's on one scale; gains and losses."""
+        if content == "difference":
+            return []
+        known = [value for cell in self.outcomes for value in (cell.value, cell.paper) if value is not None]
+        low, high = min(known), max(known)
+        most = max((abs(cell.change) for cell in self.outcomes if cell.change is not None), default=0.0)
+
+        def shade(cell: Outcome) -> float | None:
+            sign = 1 if cell.metric == "top5" else -1
+            value = {"ours": cell.value, "paper": cell.paper, "change": cell.change}[content]
+            if value is None:
+                return None
+            if content == "change":
+                return sign * value / (most or 1.0)
+            return sign * (value - low) / ((high - low) or 1.0)
+
+        return [[shade(cell) for cell in line] for line in self._grid(content)]
 
     def table(self) -> str:
         """Ours and the paper's side by side, aligned for a terminal."""
-        return plain_table(*self._lines("both"))
+        return self._plain("both")
+
+    def _plain(self, content: str) -> str:
+        """A table whose long headings are broken, so that it fits a terminal."""
+        header, rows = self._lines(content)
+        wrapped = [
+            "\n".join(line for part in name.split("\n") for line in textwrap.wrap(part, _HEADING_WIDTH))
+            for name in header
+        ]
+        return plain_table(wrapped, rows)
 
     def to_markdown(self, path: str | Path | None = None) -> str:
-        """Three tables in Markdown: ours with intervals, the paper's, the difference.
+        """Tables in Markdown: ours with intervals, the paper's, the difference, what fine-tuning changed.
 
         Args:
             path: where to write them too; not written if None.
@@ -153,8 +208,8 @@ class OutcomeTable:
             The text.
         """
         parts = [f"# {self.item}: {self.title}", self.caption]
-        for content, title in _CONTENTS.items():
-            parts += [f"## {title}", markdown_table(*self._lines(content))]
+        for content in self._contents():
+            parts += [f"## {self._heading(content)}", markdown_table(*self._lines(content))]
         return written("\n\n".join(parts) + "\n", path)
 
     def to_dict(self) -> dict[str, Any]:
@@ -181,7 +236,7 @@ class OutcomeTable:
         return written(json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n", path)
 
     def to_html(self, path: str | Path) -> Path:
-        """One page: the three tables and every setting.
+        """One page: the tables, tinted by what they show, and every setting.
 
         Args:
             path: the file.
@@ -193,14 +248,28 @@ class OutcomeTable:
             ImportError: if the extra `report` is not installed.
         """
         sections = []
-        for content, title in _CONTENTS.items():
+        for content in self._contents():
             header, rows = self._lines(content)
-            sections.append(Section(title=title, parts=[Table(header=header, rows=rows)]))
-        settings = [[f"`{name}`", _plain(value)] for name, value in self.settings.items()]
+            table = Table(header=header, rows=rows, shades=self._shades(content))
+            text = self._tints().get(content, "")
+            sections.append(Section(title=self._heading(content), text=text, parts=[table]))
+        settings = [[f"`{name}`", _setting(value)] for name, value in self.settings.items()]
         sections.append(Section(title="Settings", parts=[Table(header=["setting", "value"], rows=settings)]))
         return write_page(
             path, title=f"{self.item}: {self.title}", lead=f"{self.caption}.", sections=sections
         )
+
+    def _tints(self) -> dict[str, str]:
+        """What the colours mean."""
+        if all(cell.metric == "top5" for cell in self.outcomes):
+            return {
+                "ours": "The deeper the blue the more accurate, on one scale with the paper's below.",
+                "change": "Blue: more accurate than without this training; orange: less.",
+            }
+        return {
+            "ours": "The deeper the orange the larger, on one scale with the paper's below.",
+            "change": "Blue: smaller than without this training; orange: larger.",
+        }
 
     @classmethod
     def load(cls, path: str | Path) -> OutcomeTable:
@@ -229,6 +298,7 @@ class OutcomeTable:
                         **{name: value for name, value in cell.items() if name != "difference"},
                         "sides": tuple(cell["sides"]),
                         "interval": tuple(cell["interval"]),
+                        "change_interval": tuple(cell["change_interval"] or ()) or None,
                         "each": tuple(cell["each"]),
                     }
                 )
@@ -241,23 +311,34 @@ class OutcomeTable:
         return cls(item=plain["item"], title=plain["title"], outcomes=cells, settings=plain["settings"])
 
 
-_CONTENTS = {"ours": "Ours", "paper": "The paper", "difference": "Ours minus the paper's"}
+_HEADINGS = {"ours": "Ours", "paper": "The paper", "difference": "Ours minus the paper's"}
 
 
 def _shown(cell: Outcome, content: str) -> list[str]:
     factor, style = _STYLES[cell.metric]
-    known = cell.paper is not None
+    signed = f"{{:+{style[2:]}"
+
+    def written_as(form: str, *values: float | None) -> list[str]:
+        return ["-" if value is None else form.format(factor * value) for value in values]
+
+    def bounded(form: str, value: float | None, ends: tuple[float, float] | None) -> list[str]:
+        if ends is None:
+            return ["-"]
+        whole, low, high = written_as(form, value, *ends)
+        return [f"{whole} [{low}, {high}]"]
+
     if content == "both":
-        return [style.format(factor * cell.value), style.format(factor * cell.paper) if known else "-"]  # type: ignore[operator]
+        return written_as(style, cell.value, cell.paper)
     if content == "ours":
-        low, high = (style.format(factor * end) for end in cell.interval)
-        return [f"{style.format(factor * cell.value)} [{low}, {high}]"]
+        return bounded(style, cell.value, cell.interval)
+    if content == "change":
+        return bounded(signed, cell.change, cell.change_interval)
     if content == "paper":
-        return [style.replace(".1f", ".2f").format(factor * cell.paper) if known else "-"]  # type: ignore[operator]
-    return [f"{factor * cell.difference:+{style[2:-1]}}" if cell.difference is not None else "-"]
+        return written_as(style.replace(".1f", ".2f"), cell.paper)
+    return written_as(signed, cell.difference)
 
 
-def _plain(value: Any) -> str:
+def _setting(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_plain(each)}" for name, each in value.items())
+        return ", ".join(f"{name} {_setting(each)}" for name, each in value.items())
     return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

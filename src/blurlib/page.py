@@ -65,9 +65,11 @@ class Table:
         rows: cells, as many in each row as there are headings. Columns of numbers are aligned to the right;
             an interval such as "[1.0, 2.0]" after a number is set small.
         caption: what it shows; `code` in backticks.
+        shades: for each row and each column after the first, how the cell is tinted: from -1 (the colour of
+            "before") over 0 (not at all, as None) to 1 (that of "after"). Empty tints nothing.
 
     Raises:
-        ValueError: if a row has another number of cells.
+        ValueError: if a row has another number of cells, or of shades, or a shade is out of its range.
 
     Example:
         >>> Table(header=["blur", "top-1 %"], rows=[["D8", "40.0"]]).caption
@@ -77,6 +79,7 @@ class Table:
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     caption: str = ""
+    shades: Sequence[Sequence[float | None]] = ()
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -84,6 +87,15 @@ class Table:
                 raise ValueError(
                     f"`rows` must have a cell for each of the {len(self.header)} headings, got {list(row)!r}"
                 )
+        shape = (len(self.rows), len(self.header) - 1)
+        if len(self.shades) and [len(row) for row in self.shades] != [shape[1]] * shape[0]:
+            raise ValueError(
+                f"`shades` must be {shape[0]} rows of {shape[1]}, one for each cell after the first, got "
+                f"{[len(row) for row in self.shades]}"
+            )
+        for shade in (shade for row in self.shades for shade in row):
+            if shade is not None and not -1 <= shade <= 1:
+                raise ValueError(f"`shades` must be from -1 to 1, got {shade!r}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
 
-__all__ = ["curves_figure"]
+__all__ = ["curves_figure", "risk_figure"]
 
 # Stand-ins that matplotlib accepts as colours, and the page's colours that take their places in the SVG.
 _COLOURS = {
@@ -37,6 +37,8 @@ _MARKS: dict[str, dict[str, Any]] = {
     "control": {"marker": "D", "markersize": 5, "color": _CONTROL, "mfc": _PAPER, "mew": 1.5},
     "after": {"marker": "o", "markersize": 7, "color": _AFTER},
 }
+
+_POINTS = 150  # of a drawn curve
 
 
 def curves_figure(rows: Sequence[Mapping[str, Any]], *, level: float = 0.95) -> Figure:
@@ -99,14 +101,94 @@ def curves_figure(rows: Sequence[Mapping[str, Any]], *, level: float = 0.95) -> 
     )
 
 
-def _panel(rows: Sequence[Mapping[str, Any]], labels: Sequence[str], metric: str) -> str:
-    """One metric under every blur as a dot plot: a blur a line, a network a dot."""
+def risk_figure(curves: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
+    """What a network gets wrong of the images that it is surest of, under each blur, before and after.
+
+    Args:
+        curves: for each condition, by its name, the curves of "after" and perhaps "before" and "control":
+            (N,) share of errors among the n surest images, n = 1 to N.
+
+    Returns:
+        The figure, a panel a condition, all on one scale.
+
+    Raises:
+        ValueError: if there is no condition, or an empty curve.
+        ImportError: if the extra `report` is not installed.
+
+    Example:
+        >>> risk_figure({"D8": {"after": np.array([0.0, 0.0, 0.0, 0.25])}}).alt
+        'Share of errors among the surest images. D8: 0.0 % of the surest half, 25.0 % of all.'
+    """
+    every = [curve for found in curves.values() for curve in found.values()]
+    if not every or not all(len(curve) for curve in every):
+        raise ValueError("`curves` must hold at least one condition, and no empty curve")
+    roles = [role for role in _MARKS if any(role in found for found in curves.values())]
+    top = max(1.0, *(100 * float(curve[_shown_from(curve) :].max()) for curve in every))
+    told = []
+    for name, found in curves.items():
+        shares = {role: (curve[-(-len(curve) // 2) - 1], curve[-1]) for role, curve in found.items()}
+        told.append(
+            f"{name}: "
+            + ", ".join(
+                f"{100 * half:.1f} % of the surest half, {100 * whole:.1f} % of all"
+                + (f" {role}" if len(roles) > 1 else "")
+                for role, (half, whole) in shares.items()
+            )
+        )
+    return Figure(
+        image=markup(
+            "plots",
+            roles=roles,
+            panels=[{"title": name, "svg": _risk_panel(found, top)} for name, found in curves.items()],
+        ),
+        alt=f"Share of errors among the surest images. {'; '.join(told)}.",
+        caption=(
+            "Errors in percent (upwards) among the images that the network is surest of, by their share in "
+            "percent (to the right): at 100 it answers for all. A network that knows its errors rises late."
+        ),
+        wide=True,
+    )
+
+
+def _shown_from(curve: np.ndarray) -> int:
+    """The first point drawn: of fewer images than a twentieth one error more or less is a jump."""
+    return len(curve) // 20
+
+
+def _risk_panel(found: Mapping[str, np.ndarray], top: float) -> str:
+    drawing, axes = _axes(2.6)
+    for role, style in _MARKS.items():
+        if role in found:
+            curve = found[role]
+            first = _shown_from(curve)
+            points = np.unique(np.linspace(first, len(curve) - 1, _POINTS).round().astype(int))
+            axes.plot(
+                100 * (points + 1) / len(curve),
+                100 * curve[points],
+                color=style["color"],
+                linewidth=1.8,
+                linestyle="--" if role == "control" else "-",
+            )
+            axes.plot([100.0], [100 * curve[-1]], clip_on=False, zorder=4, **style)
+    axes.set_xlim(0, 100)
+    axes.set_ylim(0, 1.06 * top)
+    _plain(axes)
+    axes.grid(axis="y", color=_RULE, linewidth=0.8)
+    return _svg(drawing)
+
+
+def _axes(height: float) -> tuple[Drawing, Axes]:
     try:
         from matplotlib.figure import Figure as Drawing
     except ImportError as error:
         raise ImportError(f"plots need matplotlib, which is not installed; {REMEDY}") from error
-    drawing = Drawing(figsize=(4.0, 0.55 + 0.29 * len(rows)), layout="constrained")
-    axes = drawing.add_subplot()
+    drawing = Drawing(figsize=(4.0, height), layout="constrained")
+    return drawing, drawing.add_subplot()
+
+
+def _panel(rows: Sequence[Mapping[str, Any]], labels: Sequence[str], metric: str) -> str:
+    """One metric under every blur as a dot plot: a blur a line, a network a dot."""
+    drawing, axes = _axes(0.55 + 0.29 * len(rows))
     factor = 100.0 if metric == "top1" else 1.0
     largest = 0.0
     for place, row in enumerate(rows):

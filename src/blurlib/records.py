@@ -7,15 +7,18 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import blurs
 from .comparison import Comparison, check_same_images, compare_records
-from .confidence import confidence_lines
+from .confidence import confidence_lines, risk_coverage
 from .metrics import ImageValues, Record, find
 from .tables import csv_table, markdown_table, plain_table, sides_text, written
+
+if TYPE_CHECKING:
+    from .page import Figure, Table
 
 __all__ = ["BlurReport", "compare"]
 
@@ -26,6 +29,7 @@ that it is surest of?
 """
 _CONFIDENCE_CAPTION = """Top-1 accuracy in percent on the surest images, by the probability of the most
 probable class. AURC: area under the risk-coverage curve, smaller is better; by entropy in the last column."""
+_PANELS = 12  # risk-coverage curves that a page shows, the first ones; its table has all conditions
 _NUMBERS = ("top1", "top5", "entropy", "cross_entropy", "ece", "count", "skipped")
 _ARRAYS = ("correct", "correct5", "entropy", "cross_entropy", "confidence")
 # What two evaluations must agree on before a difference between them is the networks' own.
@@ -207,8 +211,11 @@ class BlurReport:
         sections = []
         if all(record.images is not None for record in self.records):
             header, rows = confidence_lines(self.records)
-            part = report.Table(header=header, rows=rows, caption=_CONFIDENCE_CAPTION)
-            sections = [report.Section(title="If the network may decline", text=_CONFIDENCE, parts=[part])]
+            parts: list[Figure | Table] = [
+                self._risks(before, control),
+                report.Table(header=header, rows=rows, caption=_CONFIDENCE_CAPTION),
+            ]
+            sections = [report.Section(title="If the network may decline", text=_CONFIDENCE, parts=parts)]
         return report.report_page(
             path,
             self.to_dict(),
@@ -217,6 +224,22 @@ class BlurReport:
             title=title,
             sections=sections,
         )
+
+    def _risks(self, before: BlurReport | None, control: BlurReport | None) -> Figure:
+        """Risk-coverage curves of the first conditions, of all networks that were measured under them."""
+        from .plots import risk_figure
+
+        several = len({record.sides for record in self.records}) > 1
+        curves: dict[str, dict[str, np.ndarray]] = {}
+        for record in self.records[:_PANELS]:
+            title = f"{record.blur} at {sides_text(record.sides)}" if several else record.blur
+            for role, report in (("before", before), ("control", control), ("after", self)):
+                same = [] if report is None else report.records
+                for other in same:
+                    if (other.blur, other.sides) == (record.blur, record.sides) and other.images is not None:
+                        curve = risk_coverage(other.images.confidence, other.images.correct)
+                        curves.setdefault(title, {})[role] = curve.risk
+        return risk_figure(curves)
 
     def save(self, path: str | Path) -> Path:
         """Write the report as JSON and, beside it, the values of each image as .npz.

@@ -7,15 +7,12 @@ where it was, and a second table takes what the first one made.
 
 from __future__ import annotations
 
-import copy
 import datetime as dt
 import hashlib
 import json
-import math
 import os
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -35,11 +32,11 @@ from .outcomes import Outcome, OutcomeTable
 from .paper import Cell, Training
 from .protocol import Crops, Protocol, normalisation
 from .records import BlurReport
+from .reproduction_costs import Part, cost_table, seconds_a_view
 from .reproduction_settings import USUAL_SIDE, ReproductionSettings
-from .tables import plain_table
 from .training import finetune
 
-__all__ = ["ITEMS", "Part", "Run", "reproduce"]
+__all__ = ["ITEMS", "Run", "reproduce"]
 
 ITEMS = ("table1", "table2", "table3", "table4", "tableA")
 """What can be measured on a folder of labelled photographs."""
@@ -47,32 +44,6 @@ ITEMS = ("table1", "table2", "table3", "table4", "tableA")
 _CONTROL = "Sharp only (control)"
 # The values of images that a metric is the mean of.
 _ARRAYS = {"top5": "correct5", "entropy": "entropy", "cross_entropy": "cross_entropy"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """A piece of work: a fine-tuning, or an evaluation of one network.
-
-    Attributes:
-        what: in words.
-        views: how many views the network is trained on or shown, by the side of the view in px.
-        training: whether it is trained on them.
-        done: whether an earlier run has done it.
-
-    Example:
-        >>> Part(what="fine-tuning D4-256", views={224: 3_843_501}, training=True, done=False).count
-        3843501
-    """
-
-    what: str
-    views: Mapping[int, int]
-    training: bool
-    done: bool
-
-    @property
-    def count(self) -> int:
-        """All views."""
-        return sum(self.views.values())
 
 
 class Run:
@@ -264,35 +235,12 @@ class Run:
             A line a piece of work, those that are done named as such, and the sum.
         """
         parts = self.parts(*items)
+        place, side = pick_device(self.running["device"]), self.settings.crop
         speeds = {
-            training: self._seconds(training=training) for training in {part.training for part in parts}
+            training: seconds_a_view(self.model, side=side, training=training, device=place)
+            for training in {part.training for part in parts}
         }
-        rows, total = [], 0.0
-        for part in parts:
-            seconds = sum(
-                count * speeds[part.training] * (side / self.settings.crop) ** 2
-                for side, count in part.views.items()
-            )
-            total += 0.0 if part.done else seconds
-            rows.append([part.what, f"{part.count:,}", "done" if part.done else _duration(seconds)])
-        rows.append(["together", f"{sum(p.count for p in parts if not p.done):,}", _duration(total)])
-        return plain_table(["", "views", "about"], rows)
-
-    def _seconds(self, *, training: bool) -> float:
-        """What one view of the size of a crop takes the network."""
-        place, count, side = pick_device(self.running["device"]), 8, self.settings.crop
-        network = copy.deepcopy(self.model).to(place).train(training)
-        views = torch.rand(count, 3, side, side, device=place)
-        best = math.inf
-        with torch.set_grad_enabled(training):
-            for _ in range(3):
-                started = time.perf_counter()
-                result = network(views)
-                if training:
-                    result.float().sum().backward()
-                result.flatten()[0].item()  # waits for the device
-                best = min(best, time.perf_counter() - started)
-        return best / count
+        return cost_table(parts, speeds, side=side)
 
     # --- Doing it
 
@@ -313,37 +261,43 @@ class Run:
             training: [self.report(training, seed, wanted) for seed in self._seeds(training)]
             for training, wanted in conditions.items()
         }
-        columns, each = [], []
-        for cell, _ in cells:
-            key = (cell.blur, self.settings.sides(cell.sides))
-            values = [
-                getattr(find(report.records, key).images, _ARRAYS[cell.metric]).astype(np.float64)
-                for report in reports[cell.training]
-            ]
-            columns.append(np.mean(values, axis=0))
-            each.append(tuple(float(value.mean()) for value in values))
-        samples = bootstrap.means(np.stack(columns, axis=1))
-        outcomes = tuple(
-            Outcome(
-                row=cell.row,
-                column=cell.column,
-                network=self.name(cell.training),
-                sides=self.settings.sides(cell.sides),
-                blur=cell.blur,
-                metric=cell.metric,
-                paper=published,
-                value=float(columns[number].mean()),
-                interval=bootstrap.interval(samples[:, number]),
-                each=each[number],
+        found = {cell: self._values(cell, reports[cell.training]) for cell, _ in cells}
+        samples = bootstrap.means(np.stack([values.mean(axis=0) for values in found.values()], axis=1))
+        drawn = dict(zip(found, samples.T, strict=True))
+        outcomes = []
+        for cell, published in cells:
+            base = _base(cell, found)
+            outcomes.append(
+                Outcome(
+                    row=cell.row,
+                    column=cell.column,
+                    network=self.name(cell.training),
+                    sides=self.settings.sides(cell.sides),
+                    blur=cell.blur,
+                    metric=cell.metric,
+                    paper=published,
+                    value=float(found[cell].mean()),
+                    interval=bootstrap.interval(drawn[cell]),
+                    each=tuple(found[cell].mean(axis=1).tolist()),
+                    base="" if base is None else self.name(base.training),
+                    change=None if base is None else float(found[cell].mean() - found[base].mean()),
+                    change_interval=None if base is None else bootstrap.interval(drawn[cell] - drawn[base]),
+                )
             )
-            for number, (cell, published) in enumerate(cells)
-        )
         table = OutcomeTable(
-            item=item, title=paper.TABLES[item].title, outcomes=outcomes, settings=self._facts(item)
+            item=item, title=paper.TABLES[item].title, outcomes=tuple(outcomes), settings=self._facts(item)
         )
         table.to_json(self.output / f"{item}.json")
         table.to_markdown(self.output / f"{item}.md")
         return table
+
+    def _values(self, cell: Cell, reports: Sequence[BlurReport]) -> np.ndarray:
+        """What a cell is the mean of: (seeds, images)."""
+        key = (cell.blur, self.settings.sides(cell.sides))
+        name = _ARRAYS[cell.metric]
+        return np.stack(
+            [np.asarray(getattr(find(report.records, key).images, name), np.float64) for report in reports]
+        )
 
     def _facts(self, item: str) -> dict[str, Any]:
         return {
@@ -507,13 +461,6 @@ def _check_item(item: str) -> None:
         raise ValueError(f"`item` must be one of {', '.join(ITEMS)}, got {item!r}")
 
 
-def _duration(seconds: float) -> str:
-    for unit, length in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
-        if seconds >= 1.5 * length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.0f} s"
-
-
 def _usual_crops(model: nn.Module) -> Crops:
     try:
         dense(model)
@@ -529,6 +476,19 @@ def _singles(training: Training) -> list[Training]:
     if not training.per_scale:
         return [training]
     return [replace(training, sides=(side,), per_scale=False) for side in training.sides]
+
+
+def _base(cell: Cell, cells: Iterable[Cell]) -> Cell | None:
+    """What a cell is compared with: the control's, else the original's of the same condition."""
+    if cell.training.mix in (None, "sharp"):
+        return None
+    same = [
+        other
+        for other in cells
+        if other.training.mix in (None, "sharp")
+        and (other.sides, other.blur, other.metric) == (cell.sides, cell.blur, cell.metric)
+    ]
+    return max(same, key=lambda other: other.training.mix is not None, default=None)
 
 
 def _grouped(

@@ -28,7 +28,7 @@ def plain_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns aligned by spaces: the first to the left, the others to the right.
 
     Args:
-        header: one heading a column.
+        header: one heading a column; one of several lines stands on its last.
         rows: cells, as many in each row as there are headings.
 
     Returns:
@@ -41,9 +41,12 @@ def plain_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         sharp     76.1
         D8        40.0
     """
-    lines = [list(header), *map(list, rows)]
+    headings = [cell.split("\n") for cell in header]
+    height = max(map(len, headings))
+    upright = zip(*([""] * (height - len(cell)) + cell for cell in headings), strict=True)
+    lines = [*map(list, upright), *map(list, rows)]
     widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
-    lines.insert(1, ["-" * width for width in widths])
+    lines.insert(height, ["-" * width for width in widths])
     return "\n".join(
         "  ".join(
             cell.ljust(width) if column == 0 else cell.rjust(width)
