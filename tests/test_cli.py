@@ -108,13 +108,14 @@ def test_help_of_the_whole_lists_the_commands():
 def test_every_parameter_of_the_function_is_an_option(name):
     options = {parameter.name: parameter for parameter in commands()[name].params}
     function = inspect.signature(getattr(blurlib, name)).parameters
-    # --output is asked for where a network would be lost without it; --arch and --classes name the network.
-    extra = {"arch", "classes", "help"}
+    # --output is asked for where a network would be lost without it; --arch and --classes name the network;
+    # `distributed` is whether torchrun started the command.
+    extra = {"arch", "classes", "help", "distributed"}
     assert set(options) - extra == set(function) - extra
     for parameter in list(function.values())[2:]:
-        given = options[parameter.name].default
-        if parameter.name == "output":
+        if parameter.name in ("output", "distributed"):
             continue
+        given = options[parameter.name].default
         if isinstance(given, (list, tuple)):
             given = [type(np.atleast_1d(parameter.default)[0].item())(x) for x in ",".join(given).split(",")]
             assert given == np.atleast_1d(parameter.default).tolist(), parameter.name

@@ -10,9 +10,19 @@ from typing import Annotated, Any
 
 import typer
 
+from .processes import is_first
+
 
 def say(text: str) -> None:
-    typer.echo(text, err=True)
+    """A note; under torchrun one process speaks."""
+    if is_first():
+        typer.echo(text, err=True)
+
+
+def tell(text: str) -> None:
+    """A result; under torchrun one process speaks."""
+    if is_first():
+        typer.echo(text)
 
 
 @contextmanager

@@ -27,11 +27,13 @@ from ._options import (
     say,
     shown,
     stopping,
+    tell,
     training,
     words,
 )
 from .exhibits import FIGURES, NEEDS, figure1, figure2, figure3, figure4
 from .paper import TABLES
+from .processes import is_first
 from .reproduction import ITEMS, Run
 from .reproduction_settings import ReproductionSettings
 
@@ -95,7 +97,8 @@ def reproduce(
     r"""Measure a table of the paper, or draw a figure, on your photographs; our numbers beside the paper's.
 
     It fine-tunes the networks that the table needs, evaluates them, and keeps all of it, so that a second run
-    goes on where the first one stopped. First it says what there is to do and how long that may take.
+    goes on where the first one stopped. First it says what there is to do and how long that may take. Under
+    torchrun the work is shared out.
 
     For example:
 
@@ -128,7 +131,7 @@ def reproduce(
         on_error=on_error,  # type: ignore[arg-type]  # checked by `open_root`
     )
     if "figure2" in items and not plan:
-        typer.echo(f"figure2: {figure2(output)}")
+        tell(f"figure2: {figure2(output)}")
     items = [name for name in items if name != "figure2"]
     if not items:
         return
@@ -158,15 +161,16 @@ def reproduce(
             with stopping(run.output, "; the same command goes on"):
                 if name in ITEMS:
                     table = run.table(name)
-                    typer.echo(f"\n{name}: {table}\n\nKept as {run.output / name}.md and .json")
+                    tell(f"\n{name}: {table}\n\nKept as {run.output / name}.md and .json")
                     try:
-                        table.to_html(run.output / f"{name}.html")
+                        if is_first():
+                            table.to_html(run.output / f"{name}.html")
                     except ImportError as error:  # the numbers are there without it
                         say(f"note: no page, {error}")
                 elif name == "figure1":
-                    typer.echo(f"\nfigure1: {figure1(run, image=image)}")
+                    tell(f"\nfigure1: {figure1(run, image=image)}")
                 elif name == "figure3":
-                    typer.echo(f"\nfigure3: {figure3(run)}")
+                    tell(f"\nfigure3: {figure3(run)}")
                 else:
                     names_of_layers = words(layers) if layers else None
-                    typer.echo(f"\nfigure4: {figure4(run, image=image, layers=names_of_layers)}")
+                    tell(f"\nfigure4: {figure4(run, image=image, layers=names_of_layers)}")

@@ -129,13 +129,14 @@ class Owner(NamedTuple):
     side: int
 
 
-def loader(listing: ImageRoot, plan: Plan, workers: int) -> DataLoader[Any]:
+def loader(listing: ImageRoot, plan: Plan, workers: int, positions: range) -> DataLoader[Any]:
     crops = 5 if plan.crops == "five" else 1
     size = [2 * side**2 if plan.crops == "dense" else min(side, plan.crop) ** 2 for side in plan.sides]
     heavy = 3 * len(plan.blurs) * crops * sum(size) > 2**24
     return DataLoader(
         _Views(listing, plan),
         batch_size=None,
+        sampler=positions,
         num_workers=workers,
         # Images in flight lie in shared memory, which containers often limit to 64 MB.
         prefetch_factor=None if not workers else 1 if heavy else 2,

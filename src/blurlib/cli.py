@@ -5,7 +5,6 @@ Errors are one line on stderr and exit code 2, a stop by Ctrl-C is exit code 130
 
 from __future__ import annotations
 
-import os
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, cast, get_args
@@ -47,6 +46,7 @@ from .convolution import Border
 from .evaluation import PAPER_BLURS
 from .evaluation import evaluate as evaluate_network
 from .kernels import check_integer
+from .processes import is_first, launched
 from .records import BlurReport
 from .training import finetune as finetune_network
 from .warming import kept_in
@@ -277,6 +277,7 @@ def evaluate(
         blurlib evaluate vgg16 imagenet --blurs "sharp, D4, D8, shake" \
             --crops dense --scales 128,256,256+512,512 --output runs/original
         blurlib evaluate runs/mix/model.pt imagenet --arch vgg16
+        torchrun --nproc-per-node 4 -m blurlib evaluate vgg16 imagenet
     """
     network = named_network(model, arch=arch, classes=classes, seed=seed, tell=say)
     with stopping(output):
@@ -301,8 +302,11 @@ def evaluate(
             device=device,
             seed=seed,
             output=output,
+            distributed=launched(),
             progress=progress,
         )
+    if not is_first():
+        return
     typer.echo(report)
     if output is not None:
         typer.echo(f"\nKept in {output}. As a page: blurlib report {output} --html {output / 'report.html'}")
@@ -396,7 +400,7 @@ def finetune(
             resume=resume,
             progress=progress,
         )
-    if os.environ.get("RANK", "0") != "0":  # under torchrun one process speaks
+    if not is_first():
         return
     for row in result.history:
         typer.echo(

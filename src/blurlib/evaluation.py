@@ -26,6 +26,7 @@ from .data import ImageRoot, OnError, Skipped, open_root, pick_device, pick_work
 from .kernels import check_integer
 from .metrics import TOP_K, Accumulator
 from .models import Dense, Scales, dense, scores
+from .processes import Team, joined, neighbours
 from .protocol import Average, Crops, Resample, normalisation, normalised
 from .records import BlurReport
 from .warming import prepare
@@ -58,6 +59,7 @@ def evaluate(
     device: str | torch.device | None = None,
     seed: int = 0,
     output: str | os.PathLike[str] | None = None,
+    distributed: bool = False,
     progress: bool = True,
 ) -> BlurReport:
     """Measure a classifier on the validation images under several blurs at several scales.
@@ -94,6 +96,9 @@ def evaluate(
         seed: of `limit` and of the images' own shakes.
         output: a folder for report.json, .npz, .csv and .md. An evaluation that stops early leaves what it
             has measured there as partial.json and partial.npz.
+        distributed: share the images out over the processes that torchrun started. All of them must call
+            this, and all get the whole report; the first one writes and shows progress. Numbers change by the
+            rounding of the network's batches only.
         progress: show a progress bar.
 
     Returns:
@@ -148,36 +153,45 @@ def evaluate(
         "date": dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
     }
     networks, numbers = _networks(model, plan)
-    processes = pick_workers(workers, len(listing))
-    if processes:  # compiled here once, and not in each of them
-        for blur in plan.blurs:
-            prepare(type(blur))
-    views = loader(listing, plan, processes)
-    tally = _Tally(plan, listing)
-    saved = time.monotonic()
-    try:
-        with (
-            _evaluating(networks, place) as place,
-            tqdm(views, desc="evaluate", unit="image", disable=not progress) as items,
-        ):
-            for batch, owners in batches(tally.opened(items), batch_size, plan.crop**2, numbers):
-                network = networks[numbers[owners[0].side]]
-                tally.add(_log_probabilities(network, batch, colours, place), owners)
-                if folder is not None and tally.accumulator and time.monotonic() - saved > _SAVE_EVERY:
-                    tally.report(settings, complete=False).save(folder / "partial.json")
-                    saved = time.monotonic()
-    except BaseException:
-        if folder is not None and tally.accumulator:
-            tally.report(settings, complete=False).save(folder / "partial.json")
-        raise
-    report = tally.report(settings, complete=True)
-    if folder is not None:
-        report.to_csv(folder / "report.csv")
-        report.to_markdown(folder / "report.md")
-        report.save(folder)
-        for name in ("partial.json", "partial.npz"):
-            (folder / name).unlink(missing_ok=True)
+    with joined(place, together=distributed) as team:
+        positions = range(team.rank, len(listing), team.world)
+        processes = pick_workers(workers, len(positions), world=neighbours() if distributed else 1)
+        if processes:  # compiled here once, and not in each of them
+            for blur in plan.blurs:
+                prepare(type(blur))
+        views = loader(listing, plan, processes, positions)
+        tally = _Tally(plan, listing)
+        keeping = folder if team.rank == 0 else None
+        saved = time.monotonic()
+        try:
+            with (
+                _evaluating(networks, place) as there,
+                tqdm(views, desc="evaluate", unit="image", disable=not progress or team.rank > 0) as items,
+            ):
+                for batch, owners in batches(tally.opened(items), batch_size, plan.crop**2, numbers):
+                    network = networks[numbers[owners[0].side]]
+                    tally.add(_log_probabilities(network, batch, colours, there), owners)
+                    if keeping and tally.accumulator and time.monotonic() - saved > _SAVE_EVERY:
+                        tally.report(settings, complete=False).save(keeping / "partial.json")
+                        saved = time.monotonic()
+        except BaseException:
+            if keeping and tally.accumulator:
+                tally.report(settings, complete=False).save(keeping / "partial.json")
+            raise
+        tally.merge(team)
+        report = tally.report(settings, complete=True)
+        if keeping:
+            _keep(report, keeping)
+        team.wait()  # nobody reads before it is written
     return report
+
+
+def _keep(report: BlurReport, folder: Path) -> None:
+    report.to_csv(folder / "report.csv")
+    report.to_markdown(folder / "report.md")
+    report.save(folder)
+    for name in ("partial.json", "partial.npz"):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _shown(model: nn.Module, given: dict[str, Any]) -> dict[str, Any]:
@@ -359,6 +373,18 @@ class _Tally:
             )
         assert image.sums is not None  # it has at least one view
         self.accumulator.update(position, name, image.label, self.plan.pooled(image.sums, image.counts))
+
+    def merge(self, team: Team) -> None:
+        """Unite what the processes have seen."""
+        if team.world == 1:
+            return
+        every = team.gather((self.accumulator, self.skipped, self.outputs))
+        for accumulator, _, _ in every:
+            self.accumulator.merge(accumulator)
+        skipped = {item.name: item for _, items, _ in every for item in items}
+        names = (self.listing.id(position) for position in range(len(self.listing)) if skipped)
+        self.skipped = [skipped[name] for name in names if name in skipped]
+        self.outputs = max(outputs for _, _, outputs in every)
 
     def report(self, settings: dict[str, Any], *, complete: bool) -> BlurReport:
         """The report of the images judged so far."""

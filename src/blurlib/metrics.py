@@ -227,6 +227,26 @@ class Accumulator:
             )
         self._seen[position] = (identity, values)
 
+    def merge(self, other: Accumulator) -> None:
+        """Take in the images of another, such as that of another process.
+
+        Args:
+            other: of the same conditions.
+
+        Raises:
+            ValueError: if its conditions are others.
+
+        Example:
+            >>> mine, other = Accumulator([("D4", (64,))]), Accumulator([("D4", (64,))])
+            >>> other.update(0, "a.png", 1, torch.tensor([[0.0, 1.0]]))
+            >>> mine.merge(other)
+            >>> len(mine)
+            1
+        """
+        if other.conditions != self.conditions:
+            raise ValueError(f"`other` must have the conditions {self.conditions}, got {other.conditions}")
+        self._seen.update(other._seen)
+
     def compute(self, *, skipped: int = 0) -> tuple[Record, ...]:
         """The records of the images taken in so far.
 

@@ -1,4 +1,4 @@
-"""The processes that train together, as torchrun starts them, and torch's own random numbers in them."""
+"""The processes that work together, as torchrun starts them, and torch's own random numbers in them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -15,14 +16,16 @@ from torch.nn.parallel import DistributedDataParallel
 
 from . import randomness
 
-__all__ = ["Team", "joined", "keyed_noise"]
+__all__ = ["Team", "is_first", "joined", "keyed_noise", "launched", "neighbours"]
+
+_T = TypeVar("_T")
 
 _NOISE = 41  # purpose that keeps these draws apart from those of other modules
 
 
 @dataclass(frozen=True, kw_only=True)
 class Team:
-    """The processes that train together; one alone without torchrun.
+    """The processes that work together; one alone without torchrun.
 
     Attributes:
         rank: this process, from 0.
@@ -77,11 +80,22 @@ class Team:
         Returns:
             The entries of all.
         """
+        return {name: text for part in self.gather(texts) for name, text in part.items()}
+
+    def gather(self, part: _T) -> list[_T]:
+        """Collects what each process has.
+
+        Args:
+            part: this process's; it can be pickled.
+
+        Returns:
+            One of each process, by rank.
+        """
         if self.world == 1:
-            return texts
-        parts: list[dict[str, str]] = [{} for _ in range(self.world)]
-        dist.all_gather_object(parts, texts)
-        return {name: text for part in parts for name, text in part.items()}
+            return [part]
+        parts: list[Any] = [None] * self.world
+        dist.all_gather_object(parts, part)
+        return parts
 
     def share_buffers(self, network: nn.Module) -> None:
         """Gives every process the first one's buffers (batch norm's statistics).
@@ -99,12 +113,52 @@ class Team:
             dist.barrier()
 
 
+def launched() -> bool:
+    """Whether torchrun started this process together with others.
+
+    Returns:
+        False for a process alone.
+
+    Example:
+        >>> launched()
+        False
+    """
+    return dist.is_available() and int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def neighbours() -> int:
+    """How many processes torchrun started on this machine.
+
+    Returns:
+        1 without torchrun.
+
+    Example:
+        >>> neighbours()
+        1
+    """
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def is_first() -> bool:
+    """Whether this is the process that speaks and writes for all.
+
+    Returns:
+        True without torchrun.
+
+    Example:
+        >>> is_first()
+        True
+    """
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
-def joined(device: torch.device) -> Iterator[Team]:
+def joined(device: torch.device, *, together: bool = True) -> Iterator[Team]:
     """Joins the processes that torchrun started, unless that is done; they stay together until they end.
 
     Args:
         device: where this process computes.
+        together: False leaves this process alone all the same.
 
     Yields:
         The team; outside torchrun a team of one.
@@ -114,13 +168,12 @@ def joined(device: torch.device) -> Iterator[Team]:
         ...     team.world
         1
     """
-    launched = dist.is_available() and int(os.environ.get("WORLD_SIZE", "1")) > 1
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
-        if launched and not dist.is_initialized():
+        if together and launched() and not dist.is_initialized():
             dist.init_process_group()
             # Not at the end of this block: torchrun's store remembers a group, a second cannot meet there.
             atexit.register(_leave)
-        if dist.is_available() and dist.is_initialized():
+        if together and dist.is_available() and dist.is_initialized():
             yield Team(rank=dist.get_rank(), world=dist.get_world_size(), device=device)
         else:
             yield Team(rank=0, world=1, device=device)

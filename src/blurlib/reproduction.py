@@ -30,6 +30,7 @@ from .metrics import find
 from .models import PerScale, dense
 from .outcomes import Outcome, OutcomeTable
 from .paper import Cell, Training
+from .processes import is_first, joined, launched
 from .protocol import Crops, Protocol, normalisation
 from .records import BlurReport
 from .reproduction_costs import Part, cost_table, seconds_a_view
@@ -48,6 +49,9 @@ _ARRAYS = {"top5": "correct5", "entropy": "entropy", "cross_entropy": "cross_ent
 
 class Run:
     """One original network, one root, one setting: what several tables share.
+
+    Under torchrun fine-tunings and evaluations are shared out; every process must do the same, and see the
+    same output folder, which the first one writes.
 
     Args:
         model: the original network; it is not modified.
@@ -287,9 +291,16 @@ class Run:
         table = OutcomeTable(
             item=item, title=paper.TABLES[item].title, outcomes=tuple(outcomes), settings=self._facts(item)
         )
-        table.to_json(self.output / f"{item}.json")
-        table.to_markdown(self.output / f"{item}.md")
+        if is_first():
+            table.to_json(self.output / f"{item}.json")
+            table.to_markdown(self.output / f"{item}.md")
+        self._wait()
         return table
+
+    def _wait(self) -> None:
+        """Under torchrun: until every process is here, so that none reads what is not yet written."""
+        with joined(pick_device(self.running["device"])) as team:
+            team.wait()
 
     def _values(self, cell: Cell, reports: Sequence[BlurReport]) -> np.ndarray:
         """What a cell is the mean of: (seeds, images)."""
@@ -393,13 +404,16 @@ class Run:
                 mean=self.colours[0],
                 std=self.colours[1],
                 on_error=self.settings.on_error,
+                distributed=launched(),
                 **shown,
                 **self.running,
             )
             records = (*(report.records if report else ()), *found.records)
             known = {**found.settings, **self._identity(training, seed)}
             report = BlurReport(records=records, settings=known)
-            report.save(self._place("evaluations", training, seed))
+            if is_first():
+                report.save(self._place("evaluations", training, seed))
+            self._wait()
         assert report is not None
         return report
 

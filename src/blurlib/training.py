@@ -28,7 +28,7 @@ from .blurs import Blur
 from .data import ImageRoot, KeyedSampler, OnError, Skipped, batches, open_root, pick_device, pick_workers
 from .kernels import check_integer
 from .mixes import BlurMixSampler
-from .processes import Team, joined, keyed_noise
+from .processes import Team, joined, keyed_noise, neighbours
 from .protocol import Protocol, Resample, normalisation, normalised, training_view
 from .runs import BatchNorm, RunFolder, TrainingSettings
 
@@ -229,7 +229,7 @@ def finetune(
         sampler = KeyedSampler(
             len(listing), batch_size=batch_size, seed=seed, rank=team.rank, world=team.world
         )
-        processes = pick_workers(workers, len(listing), world=int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        processes = pick_workers(workers, len(listing), world=neighbours())
         loader: DataLoader[_Batch] = DataLoader(
             _Views(listing, mix, settings, outputs),
             batch_sampler=sampler,
