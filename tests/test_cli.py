@@ -361,6 +361,43 @@ def test_finetune_resumes(place):
     assert "epoch 1" in run("finetune", "networks:tiny", "data", *TRAINED, "--output", "b", "--resume").stdout
 
 
+def test_segmentation_from_end_to_end(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(
+        "import torch\n\n\ndef build():\n    torch.manual_seed(0)\n"
+        "    return torch.nn.Conv2d(3, 3, 3, padding=1)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    place = tmp_path / "VOCdevkit" / "VOC2012"
+    for part in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (place / part).mkdir(parents=True)
+    for number in range(3):
+        noise = np.random.default_rng(number).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(place / "JPEGImages" / f"{number}.jpg")
+        Image.fromarray(noise[..., 0] // 86).save(place / "SegmentationClass" / f"{number}.png")
+    for split in ("train", "val"):
+        (place / "ImageSets" / "Segmentation" / f"{split}.txt").write_text("0\n1\n2\n")
+    usual = ["--task", "segmentation", "--canonical-side", "32", "--device", "cpu", "--no-progress"]
+    out = run("evaluate", "mine:build", tmp_path, *usual, "--output", tmp_path / "before").output
+    assert "band mIoU %" in out
+    assert "D8" in out
+    trained = ["--epochs", "1", "--lr", "0.1", "--batch-size", "2", "--network-size", "24,32"]
+    out = run("finetune", "mine:build", tmp_path, *usual, *trained, "--output", tmp_path / "run").output
+    assert "pixel_accuracy" in out
+    assert "--task segmentation" in out
+    run("evaluate", "mine:build", tmp_path, *usual, "--scales", "32", "--output", tmp_path / "after")
+    page = tmp_path / "page.html"
+    out = run("report", tmp_path / "after", tmp_path / "before", "--html", page).output
+    assert "mIoU % before" in out
+    assert "What changed" in page.read_text(encoding="utf-8")
+    for words, message in (
+        (["--network-size", "24"], "`--network-size` must be height and width"),
+        (["--crops", "five"], "`crops` must be left out for segmentation"),
+        (["--scales", "24+32"], "several scales are not averaged"),
+    ):
+        assert message in run("evaluate", "mine:build", tmp_path, *usual, *words, code=2).output
+    assert "pixels" in run("report", tmp_path / "after", "--confidence", code=2).output
+
+
 def test_report_shows_compares_and_writes(place):
     run("evaluate", "networks:tiny", "data", *SEEN, "--output", "a")
     run("finetune", "networks:tiny", "data", *TRAINED, "--output", "run")

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import Dataset
 from torchvision.models.vgg import VGG, make_layers
 
-from blurlib import data, evaluation
+from blurlib import data, evaluation, models
 from blurlib.blurs import OwnShake, own_shake, parse_list
 from blurlib.evaluation import evaluate
 from blurlib.models import MultiScale, PerScale, dense
@@ -561,14 +561,14 @@ def test_network_is_moved_to_the_device_and_back_even_after_an_error():
     model = Moves()
 
     def fails():
-        with evaluation._evaluating(model, torch.device("meta")) as device:
+        with models.evaluating(model, torch.device("meta")) as device:
             assert model.moves == ["meta"] and device.type == "meta" and not model.training
             raise KeyError
 
     with pytest.raises(KeyError):
         fails()
     assert model.moves == ["meta", "cpu"] and model.training
-    with evaluation._evaluating(model, torch.device("cpu")):
+    with models.evaluating(model, torch.device("cpu")):
         pass
     assert len(model.moves) == 2
 
@@ -576,7 +576,7 @@ def test_network_is_moved_to_the_device_and_back_even_after_an_error():
 def test_network_spread_over_devices_stays_where_it_is():
     model = Moves()
     model.classifier.bias = nn.Parameter(torch.zeros(CLASSES, device="meta"))
-    with evaluation._evaluating(model, torch.device("meta")) as device:
+    with models.evaluating(model, torch.device("meta")) as device:
         assert device.type == "cpu"
     assert not model.moves
 

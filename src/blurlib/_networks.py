@@ -12,6 +12,10 @@ import torch
 from torch import nn
 from torchvision import models
 
+from .segmentation import ZoomOut
+
+_VOC_CLASSES = 21
+
 
 def named_network(
     name: str, *, arch: str | None, classes: int | None, seed: int, tell: Callable[[str], None]
@@ -19,7 +23,8 @@ def named_network(
     """The network that the command line's MODEL, --arch and --classes describe.
 
     Args:
-        name: of a torchvision classifier, "timm:NAME", "module:function", or a file of weights.
+        name: of a torchvision network, "timm:NAME", "zoomout:NAME" (a zoom-out network over that VGG),
+            "module:function", or a file of weights.
         arch: whose weights the file holds, named likewise; None for the others.
         classes: number of outputs; None takes those of the weights.
         seed: of the layers that start anew.
@@ -50,6 +55,11 @@ def _built(name: str, classes: int | None, *, pretrained: bool, tell: Callable[[
         outputs = {} if classes is None else {"num_classes": classes}
         network: nn.Module = timm.create_model(rest, pretrained=pretrained, **outputs)
         return network
+    if kind == "zoomout" and rest:
+        trunk = _torchvision(rest, None, pretrained=pretrained, tell=tell)
+        if pretrained:
+            tell(f"note: the layers behind the features of {rest} are new, not trained yet")
+        return ZoomOut(trunk, classes or _VOC_CLASSES)
     if rest:
         if classes is not None:
             raise ValueError(f"`--classes` must be left out with a function of yours, got MODEL {name!r}")
@@ -84,12 +94,12 @@ def _called(module: str, function: str) -> nn.Module:
 def _torchvision(
     name: str, classes: int | None, *, pretrained: bool, tell: Callable[[str], None]
 ) -> nn.Module:
-    known = models.list_models(module=models)
+    known = [*models.list_models(module=models), *models.list_models(module=models.segmentation)]
     if name not in known:
         close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
         raise ValueError(
-            "`MODEL` must be a classifier of torchvision, timm:NAME, a .pt file or module:function, "
-            f"got {name!r}" + (f"; did you mean {close[0]!r}?" if close else "")
+            "`MODEL` must be a network of torchvision, timm:NAME, zoomout:NAME, a .pt file or "
+            f"module:function, got {name!r}" + (f"; did you mean {close[0]!r}?" if close else "")
         )
     outputs = {} if classes is None else {"num_classes": classes}
     if not pretrained:

@@ -40,7 +40,7 @@ def stopping(folder: Path | None, remedy: str = "") -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-SIDE, EPOCHS, RATES, SEEDS = ["256"], ["2,1"], ["1e-3,1e-4"], ["0"]
+EPOCHS, RATES, SEEDS = ["2,1"], ["1e-3,1e-4"], ["0"]
 
 
 def option(metavar: str | None, text: str, *names: str, panel: str | None = None) -> Any:
@@ -55,9 +55,15 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A network of torchvision with its default weights, such as resnet18; or timm:NAME; or a file "
-        "of weights (.pt) together with --arch; or module:function, a function of yours that returns it.",
+        help="A network of torchvision with its default weights, such as resnet18; or timm:NAME; or "
+        "zoomout:NAME, the paper's segmentation network over a VGG; or a file of weights (.pt) together with "
+        "--arch; or module:function, a function of yours that returns it.",
     ),
+]
+Task = Annotated[str, option("NAME", "classification or segmentation.")]
+NetworkSize = Annotated[
+    list[str] | None,
+    shown("H,W", "For segmentation: size that every image is brought to, whatever its aspect."),
 ]
 Arch = Annotated[str | None, option("NAME", "The network whose weights a .pt file holds, named as MODEL.")]
 CanonicalSide = Annotated[int, shown("N", "Shorter side in px at which blurs are defined.")]
@@ -83,6 +89,15 @@ def integers(name: str, given: Sequence[str]) -> tuple[int, ...]:
         return tuple(int(word) for word in words(given))
     except ValueError:
         raise ValueError(f"`{name}` must be whole numbers with commas, got {','.join(given)!r}") from None
+
+
+def pair(name: str, given: Sequence[str] | None) -> tuple[int, int] | None:
+    if not given:
+        return None
+    values = integers(name, given)
+    if len(values) != 2:
+        raise ValueError(f"`{name}` must be height and width in px, such as 384,384, got {','.join(given)!r}")
+    return values[0], values[1]
 
 
 def floats(name: str, given: Sequence[str]) -> tuple[float, ...]:

@@ -14,23 +14,23 @@ from typer.core import TyperGroup
 
 from ._networks import named_network
 from ._options import (
-    EPOCHS,
-    RATES,
-    SIDE,
     Arch,
     CanonicalSide,
     Device,
     Limit,
     Mean,
     Model,
+    NetworkSize,
     OnError,
     Progress,
     Resample,
     Std,
+    Task,
     Workers,
     floats,
     integers,
     option,
+    pair,
     running,
     say,
     shown,
@@ -43,11 +43,11 @@ from ._reproduce import reproduce
 from .blurs import OwnShake, own_shake, parse
 from .confidence import confidence_table
 from .convolution import Border
-from .evaluation import PAPER_BLURS
 from .evaluation import evaluate as evaluate_network
 from .kernels import check_integer
 from .processes import is_first, launched
 from .records import BlurReport
+from .segmentation_records import SegmentationReport, is_segmentation
 from .training import finetune as finetune_network
 from .warming import kept_in
 from .warming import warmup as compile_ahead
@@ -242,8 +242,14 @@ def _side(at: str) -> int:
 @app.command()
 def evaluate(
     model: Model,
-    root: Annotated[Path, typer.Argument(metavar="ROOT", help="Folder with images in val/CLASS.")],
-    blurs: Annotated[str, option("NAMES", "Blurs, with commas.")] = PAPER_BLURS,
+    root: Annotated[
+        Path,
+        typer.Argument(metavar="ROOT", help="Folder with images in val/CLASS; or in Pascal VOC's layout."),
+    ],
+    task: Task = "classification",
+    blurs: Annotated[
+        str | None, option("NAMES", "Blurs, with commas. Default: the paper's, twelve or five.")
+    ] = None,
     output: Annotated[Path | None, option("FOLDER", "Keep the report there.", "--output", "-o")] = None,
     arch: Arch = None,
     classes: Annotated[int | None, option("N", "Outputs that --arch has.")] = None,
@@ -255,19 +261,20 @@ def evaluate(
     ] = None,
     crop: Annotated[int | None, shown("N", "Side of the crops in px. Default: 224.")] = None,
     average: Annotated[str | None, shown("crops|scales", "What is averaged first. Default: crops.")] = None,
+    network_size: NetworkSize = None,
     canonical_side: CanonicalSide = 384,
     resample: Resample = "bilinear",
     mean: Mean = None,
     std: Std = None,
     limit: Limit = None,
     on_error: OnError = "raise",
-    batch_size: Annotated[int, running("N", "Crops shown at once.")] = 64,
+    batch_size: Annotated[int | None, running("N", "Crops shown at once. Default: 64.")] = None,
     workers: Workers = None,
     device: Device = None,
     seed: Annotated[int, running("N", "Of --limit and of shake.")] = 0,
     progress: Progress = True,
 ) -> None:
-    r"""Measure what each blur costs a network: accuracy, entropy, cross-entropy, calibration.
+    r"""Measure what each blur costs a network: accuracy, entropy, cross-entropy, calibration; or mean IoU.
 
     Prints a table, one row a blur. With --output the report is kept, for `blurlib report`.
 
@@ -277,34 +284,39 @@ def evaluate(
         blurlib evaluate vgg16 imagenet --blurs "sharp, D4, D8, shake" \
             --crops dense --scales 128,256,256+512,512 --output runs/original
         blurlib evaluate runs/mix/model.pt imagenet --arch vgg16
+        blurlib evaluate zoomout:vgg16 voc --task segmentation
         torchrun --nproc-per-node 4 -m blurlib evaluate vgg16 imagenet
     """
     network = named_network(model, arch=arch, classes=classes, seed=seed, tell=say)
+    settings: list[Any] | None = None
+    if scales:
+        settings = [integers("--scales", [entry.replace("+", ",")]) for entry in words(scales)]
+        if task == "segmentation":  # where several scales are not averaged
+            settings = [each[0] if len(each) == 1 else each for each in settings]
+    options: dict[str, Any] = {  # checked there, the choices too
+        "task": task,
+        "blurs": blurs,
+        "scales": settings,
+        "network_size": pair("--network-size", network_size),
+        "crops": crops,
+        "crop": crop,
+        "average": average,
+        "canonical_side": canonical_side,
+        "resample": resample,
+        "mean": floats("--mean", mean) if mean else None,
+        "std": floats("--std", std) if std else None,
+        "limit": limit,
+        "on_error": on_error,
+        "batch_size": batch_size,
+        "workers": workers,
+        "device": device,
+        "seed": seed,
+        "output": output,
+        "distributed": launched(),
+        "progress": progress,
+    }
     with stopping(output):
-        report = evaluate_network(
-            network,
-            root,
-            blurs=blurs,
-            scales=[integers("--scales", [entry.replace("+", ",")]) for entry in words(scales)]
-            if scales
-            else None,
-            crops=crops,  # type: ignore[arg-type]  # checked there, like the other choices
-            crop=crop,
-            average=average,  # type: ignore[arg-type]
-            canonical_side=canonical_side,
-            resample=resample,  # type: ignore[arg-type]  # checked there
-            mean=floats("--mean", mean) if mean else None,
-            std=floats("--std", std) if std else None,
-            limit=limit,
-            on_error=on_error,  # type: ignore[arg-type]
-            batch_size=batch_size,
-            workers=workers,
-            device=device,
-            seed=seed,
-            output=output,
-            distributed=launched(),
-            progress=progress,
-        )
+        report = evaluate_network(network, root, **options)
     if not is_first():
         return
     typer.echo(report)
@@ -315,8 +327,12 @@ def evaluate(
 @app.command()
 def finetune(
     model: Model,
-    root: Annotated[Path, typer.Argument(metavar="ROOT", help="Folder with images in train/CLASS.")],
+    root: Annotated[
+        Path,
+        typer.Argument(metavar="ROOT", help="Folder with images in train/CLASS; or in Pascal VOC's layout."),
+    ],
     output: Annotated[Path, option("FOLDER", "For the weights, checkpoints and log.", "--output", "-o")],
+    task: Task = "classification",
     blur: Annotated[
         str, option("MIX", "Equal shares, or stated ones: 0.2 sharp + 0.8 shake.")
     ] = "sharp + D2 + D4 + D6 + D8",
@@ -326,8 +342,13 @@ def finetune(
         int | None,
         option("N", "Outputs of the network. Where its weights have others, the last layer starts anew."),
     ] = None,
-    epochs: Annotated[list[str], training("N,N", "Of each phase.")] = EPOCHS,
-    lr: Annotated[list[str], training("X,X", "Learning rate of each phase.")] = RATES,
+    epochs: Annotated[
+        list[str] | None, training("N,N", "Of each phase. Default: 2,1; for segmentation 6,2.")
+    ] = None,
+    lr: Annotated[
+        list[str] | None,
+        training("X,X", "Learning rate of each phase. Default: 1e-3,1e-4; for segmentation 1e-4,1e-5."),
+    ] = None,
     momentum: Annotated[float, training("X", "Of SGD.")] = 0.9,
     weight_decay: Annotated[float, training("X", "Of SGD.")] = 0.0,
     batch_size: Annotated[int, training("N", "Images in a batch, over all GPUs.")] = 128,
@@ -338,9 +359,10 @@ def finetune(
     batch_norm: Annotated[str, training("train|eval", "eval keeps its statistics.")] = "train",
     amp: Annotated[bool | None, training(None, "Half precision. Default: on GPUs.", "--amp/--no-amp")] = None,
     network_side: Annotated[
-        list[str], shown("N,N", "Shorter side in px; of several, one for each image.")
-    ] = SIDE,
-    crop: Annotated[int, shown("N", "Side of the random crop in px.")] = 224,
+        list[str] | None, shown("N,N", "Shorter side in px; of several, one for each image. Default: 256.")
+    ] = None,
+    network_size: NetworkSize = None,
+    crop: Annotated[int | None, shown("N", "Side of the random crop in px. Default: 224, or 320.")] = None,
     canonical_side: CanonicalSide = 384,
     resample: Resample = "bilinear",
     jitter: Annotated[
@@ -363,25 +385,28 @@ def finetune(
     For example:
 
         blurlib finetune vgg16 imagenet --output runs/mix
+        blurlib finetune zoomout:vgg16 voc --task segmentation --output runs/voc
         blurlib finetune resnet18 pets --classes 37 --epochs 4,2 \
             --lr 1e-2,1e-3 --blur "0.2 sharp + 0.8 shake" --output runs/pets
         torchrun --nproc-per-node 4 -m blurlib finetune vgg16 imagenet \
             --output runs/mix
     """
     network = named_network(model, arch=arch, classes=classes, seed=seed, tell=say)
-    sides = integers("--network-side", network_side)
+    sides = integers("--network-side", network_side) if network_side else None
     with stopping(output, "; add --resume to go on"):
         result = finetune_network(
             network,
             root,
+            task=task,  # type: ignore[arg-type]  # checked there, like the other choices
             blur=blur,
-            epochs=integers("--epochs", epochs),
-            lr=floats("--lr", lr),
+            epochs=integers("--epochs", epochs) if epochs else None,
+            lr=floats("--lr", lr) if lr else None,
             momentum=momentum,
             weight_decay=weight_decay,
             batch_size=batch_size,
             hflip=hflip,
-            network_side=sides[0] if len(sides) == 1 else sides,
+            network_side=sides[0] if sides and len(sides) == 1 else sides,
+            network_size=pair("--network-size", network_size),
             crop=crop,
             canonical_side=canonical_side,
             resample=resample,  # type: ignore[arg-type]  # checked there
@@ -402,13 +427,15 @@ def finetune(
         )
     if not is_first():
         return
+    score = "pixel_accuracy" if task == "segmentation" else "top1"
     for row in result.history:
         typer.echo(
             f"epoch {row['epoch']}: lr {row['lr']:g}, loss {row['loss']:.3f}, "
-            f"top-1 {100 * row['top1']:.1f} %, {row['images']} images"
+            f"{score} {100 * row[score]:.1f} %, {row['images']} images"
             + (f", {row['skipped']} skipped" if row["skipped"] else "")
         )
     hint = f"--arch {arch or model}" + (f" --classes {classes}" if classes else "")
+    hint += " --task segmentation" if task == "segmentation" else ""
     typer.echo(f"\nKept in {output}. To evaluate: blurlib evaluate {output / 'model.pt'} {root} {hint}")
 
 
@@ -448,11 +475,14 @@ def report(
     """
     if control is not None and before is None:
         raise ValueError("`--control` must come with BEFORE, got no report of the network before")
-    after = BlurReport.load(report)
-    original = None if before is None else BlurReport.load(before)
-    other = None if control is None else BlurReport.load(control)
+    kind: Any = SegmentationReport if is_segmentation(report) else BlurReport
+    after = kind.load(report)
+    original = None if before is None else kind.load(before)
+    other = None if control is None else kind.load(control)
     shown = after if original is None else after.compare(original, control=other)
     typer.echo(shown)
+    if confidence and kind is SegmentationReport:
+        raise ValueError("`--confidence` must be left out for segmentation, whose reports count pixels")
     if confidence:
         typer.echo(f"\n{confidence_table(after.records)}")
     if markdown is not None:

@@ -10,10 +10,9 @@ import os
 import platform
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args, overload
 
 import torch
 from torch import nn
@@ -24,11 +23,15 @@ from ._views import ImageViews, Owner, Plan, batches, loader
 from .blurs import Blur, parse_list
 from .data import ImageRoot, OnError, Skipped, open_root, pick_device, pick_workers
 from .kernels import check_integer
+from .masks import MaskRoot
 from .metrics import TOP_K, Accumulator
-from .models import Dense, Scales, dense, scores
+from .models import Dense, Scales, dense, evaluating, scores
 from .processes import Team, joined, neighbours
 from .protocol import Average, Crops, Resample, normalisation, normalised
 from .records import BlurReport
+from .segmentation_evaluation import PAPER_BLURS as SEGMENTATION_BLURS
+from .segmentation_evaluation import evaluate_segmentation
+from .segmentation_records import SegmentationReport
 from .warming import prepare
 
 __all__ = ["PAPER_BLURS", "Average", "evaluate"]
@@ -39,12 +42,66 @@ PAPER_BLURS = "sharp, D2, D4, D6, D8, H4, H8, V4, V8, shake, G4, G8"
 _SAVE_EVERY = 300.0  # seconds between two writings of a partial report
 
 
+@overload
 def evaluate(
     model: nn.Module,
     root: str | os.PathLike[str] | Dataset[Any] | Sequence[Any] | ImageRoot,
     *,
-    blurs: str | Blur | Iterable[str | Blur] = PAPER_BLURS,
+    task: Literal["classification"] = ...,
+    blurs: str | Blur | Iterable[str | Blur] | None = ...,
+    scales: int | Sequence[int | Sequence[int]] | None = ...,
+    crops: Crops | None = ...,
+    crop: int | None = ...,
+    average: Average | None = ...,
+    canonical_side: int = ...,
+    resample: Resample = ...,
+    mean: Sequence[float] | None = ...,
+    std: Sequence[float] | None = ...,
+    limit: int | None = ...,
+    on_error: OnError = ...,
+    batch_size: int | None = ...,
+    workers: int | None = ...,
+    device: str | torch.device | None = ...,
+    seed: int = ...,
+    output: str | os.PathLike[str] | None = ...,
+    distributed: bool = ...,
+    progress: bool = ...,
+) -> BlurReport: ...
+
+
+@overload
+def evaluate(
+    model: nn.Module,
+    root: str | os.PathLike[str] | Dataset[Any] | Sequence[Any] | MaskRoot,
+    *,
+    task: Literal["segmentation"],
+    blurs: str | Blur | Iterable[str | Blur] | None = ...,
+    scales: int | Sequence[int] | None = ...,
+    network_size: tuple[int, int] | None = ...,
+    canonical_side: int = ...,
+    resample: Resample = ...,
+    mean: Sequence[float] | None = ...,
+    std: Sequence[float] | None = ...,
+    limit: int | None = ...,
+    on_error: OnError = ...,
+    batch_size: int | None = ...,
+    workers: int | None = ...,
+    device: str | torch.device | None = ...,
+    seed: int = ...,
+    output: str | os.PathLike[str] | None = ...,
+    distributed: bool = ...,
+    progress: bool = ...,
+) -> SegmentationReport: ...
+
+
+def evaluate(
+    model: nn.Module,
+    root: Any,
+    *,
+    task: Literal["classification", "segmentation"] = "classification",
+    blurs: str | Blur | Iterable[str | Blur] | None = None,
     scales: int | Sequence[int | Sequence[int]] | None = None,
+    network_size: tuple[int, int] | None = None,
     crops: Crops | None = None,
     crop: int | None = None,
     average: Average | None = None,
@@ -54,15 +111,15 @@ def evaluate(
     std: Sequence[float] | None = None,
     limit: int | None = None,
     on_error: OnError = "raise",
-    batch_size: int = 64,
+    batch_size: int | None = None,
     workers: int | None = None,
     device: str | torch.device | None = None,
     seed: int = 0,
     output: str | os.PathLike[str] | None = None,
     distributed: bool = False,
     progress: bool = True,
-) -> BlurReport:
-    """Measure a classifier on the validation images under several blurs at several scales.
+) -> BlurReport | SegmentationReport:
+    """Measure a network on the validation images under several blurs at several scales.
 
     Each image is brought to the canonical side, blurred, rounded to 8 bits, resized by network side /
     canonical side, cropped and shown to the network (the paper, section 3). Camera shake gives every image a
@@ -71,12 +128,21 @@ def evaluate(
     device included.
 
     Args:
-        model: any classifier from (B, 3, H, W) to (B, classes) logits or log-probabilities.
-        root: a folder with `val/<class>/*`, or a dataset of (PIL image, label).
-        blurs: short names or blurs; the paper's twelve conditions by default.
+        model: any classifier from (B, 3, H, W) to (B, classes) logits or log-probabilities; for segmentation
+            to logits (B, classes, h, w), or to a mapping with these as "out".
+        root: a folder with `val/<class>/*`, or a dataset of (PIL image, label); for segmentation a folder in
+            Pascal VOC's layout, or a dataset of (PIL image, mask).
+        task: "classification", or "segmentation" (the paper, section 5): mean IoU of all pixels and of those
+            near class boundaries, at the label image's own resolution; see
+            :func:`blurlib.segmentation_evaluation.evaluate_segmentation`.
+        blurs: short names or blurs; None takes the paper's: twelve for classification (table 1), sharp and
+            four disks for segmentation (table 6).
         scales: settings, each a network side in px or several sides to average: ``(128, 256, (256, 512),
             512)`` are the four of the paper's table 1. None takes 256, or what
-            a :class:`blurlib.models.MultiScale` or :class:`~blurlib.models.PerScale` has; likewise below.
+            a :class:`blurlib.models.MultiScale` or :class:`~blurlib.models.PerScale` has; likewise below. For
+            segmentation geometric means, None the canonical one.
+        network_size: for segmentation, (height, width) in px that every image is brought to, whatever its
+            aspect.
         crops: "center" (None), "five" (corners and centre) or "dense": the whole image, the network made
             fully-convolutional by :func:`blurlib.models.dense`.
         crop: side of the crops in px, None for 224; where the network side is smaller, the crop is that side.
@@ -90,7 +156,8 @@ def evaluate(
         limit: take an even, seeded, class-balanced subset of this many images.
         on_error: "raise" at a broken image, or "skip" it, count it in the records and list it in the
             settings.
-        batch_size: crops shown to the network at once; a larger view counts by its area.
+        batch_size: crops shown to the network at once, None for 64; a larger view counts by its area. For
+            segmentation versions of an image, None for 8.
         workers: loader processes; None chooses. No result depends on it.
         device: where the network runs; None takes an accelerator if there is one.
         seed: of `limit` and of the images' own shakes.
@@ -102,7 +169,9 @@ def evaluate(
         progress: show a progress bar.
 
     Returns:
-        The report, one record a condition. With fewer than five classes its top-5 looks at all classes.
+        The report, one record a condition; for segmentation a
+        :class:`blurlib.segmentation_records.SegmentationReport`. With fewer than five classes top-5 looks at
+        all of them.
 
     Raises:
         TypeError: if an argument is of the wrong kind, or the network does not return a tensor.
@@ -121,9 +190,42 @@ def evaluate(
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"`model` must be a torch.nn.Module, got {type(model).__name__}")
+    if task == "segmentation":
+        given = {"crops": crops, "crop": crop, "average": average}
+        unfit = [name for name, value in given.items() if value is not None]
+        if unfit:
+            raise ValueError(
+                f"`{unfit[0]}` must be left out for segmentation, where the network sees the whole image, "
+                f"got {given[unfit[0]]!r}"
+            )
+        return evaluate_segmentation(
+            model,
+            root,
+            blurs=SEGMENTATION_BLURS if blurs is None else blurs,
+            scales=scales,  # type: ignore[arg-type]  # checked there
+            network_size=network_size,
+            canonical_side=canonical_side,
+            resample=resample,
+            mean=mean,
+            std=std,
+            limit=limit,
+            on_error=on_error,
+            batch_size=8 if batch_size is None else batch_size,
+            workers=workers,
+            device=device,
+            seed=seed,
+            output=output,
+            distributed=distributed,
+            progress=progress,
+        )
+    if task != "classification":
+        raise ValueError(f"`task` must be 'classification' or 'segmentation', got {task!r}")
+    if network_size is not None:
+        raise ValueError("`network_size` must be left out for classification, where crops are square")
+    batch_size = 64 if batch_size is None else batch_size
     shown = _shown(model, {"scales": scales, "crops": crops, "crop": crop, "average": average})
     plan = Plan(
-        blurs=parse_list(blurs),
+        blurs=parse_list(PAPER_BLURS if blurs is None else blurs),
         scales=_scale_settings(shown["scales"]),
         crops=_choice("crops", shown["crops"], Crops),
         crop=shown["crop"],
@@ -165,7 +267,7 @@ def evaluate(
         saved = time.monotonic()
         try:
             with (
-                _evaluating(networks, place) as there,
+                evaluating(networks, place) as there,
                 tqdm(views, desc="evaluate", unit="image", disable=not progress or team.rank > 0) as items,
             ):
                 for batch, owners in batches(tally.opened(items), batch_size, plan.crop**2, numbers):
@@ -252,25 +354,6 @@ def _folder(output: str | os.PathLike[str]) -> Path:
         raise ValueError(f"`output` must be a folder, got the file {str(folder)!r}")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-@contextmanager
-def _evaluating(model: nn.Module, device: torch.device) -> Iterator[torch.device]:
-    """The network in evaluation mode on the device, and afterwards as it was, each of its modules."""
-    modes = {module: module.training for module in model.modules()}
-    homes = {tensor.device for tensor in (*model.parameters(), *model.buffers())}
-    # A network that is spread over several devices stays where its owner put it.
-    moved = len(homes) == 1 and homes != {device}
-    try:
-        model.eval()
-        if moved:
-            model.to(device)
-        yield device if len(homes) <= 1 else next(model.parameters()).device
-    finally:
-        if moved:
-            model.to(homes.pop())
-        for module, training in modes.items():
-            module.training = training
 
 
 def _log_probabilities(

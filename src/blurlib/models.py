@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import get_args
 
 import torch
@@ -14,7 +15,7 @@ from torchvision.models import VGG, AlexNet
 from .kernels import check_integer
 from .protocol import Average, Crops, crop_boxes, shorter_side_size
 
-__all__ = ["Dense", "MultiScale", "PerScale", "Scales", "dense", "positions", "scores"]
+__all__ = ["Dense", "MultiScale", "PerScale", "Scales", "dense", "evaluating", "positions", "scores"]
 
 # Layers that treat every number by itself, so that they mean the same on a vector and on a map of vectors.
 _ELEMENTWISE = (
@@ -439,3 +440,36 @@ def _applied(model: nn.Module, crops: Crops) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise TypeError(f"`model` must be a torch.nn.Module, got {type(model).__name__}")
     return dense(model) if crops == "dense" else model
+
+
+@contextmanager
+def evaluating(model: nn.Module, device: torch.device) -> Iterator[torch.device]:
+    """A network in evaluation mode on a device, and afterwards as it was, each of its modules.
+
+    Args:
+        model: the network.
+        device: where it shall run.
+
+    Yields:
+        Where it runs: one that is spread over several devices stays where its owner put it.
+
+    Example:
+        >>> network = nn.Dropout().train()
+        >>> with evaluating(network, torch.device("cpu")):
+        ...     inside = network.training
+        >>> inside, network.training
+        (False, True)
+    """
+    modes = {module: module.training for module in model.modules()}
+    homes = {tensor.device for tensor in (*model.parameters(), *model.buffers())}
+    moved = len(homes) == 1 and homes != {device}
+    try:
+        model.eval()
+        if moved:
+            model.to(device)
+        yield device if len(homes) <= 1 else next(model.parameters()).device
+    finally:
+        if moved:
+            model.to(homes.pop())
+        for module, training in modes.items():
+            module.training = training

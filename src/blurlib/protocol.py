@@ -38,6 +38,7 @@ __all__ = [
     "normalisation",
     "normalised",
     "random_crop",
+    "resized",
     "round_side",
     "shorter_side_size",
     "to_canonical",
@@ -299,8 +300,7 @@ def to_canonical(image: Image.Image, side: int = 384, *, resample: Resample = "b
             f"`image` must have pixels and an aspect ratio of at most {_MAX_ASPECT}:1, "
             f"got {width} x {height} px; crop it or leave it out"
         )
-    size = shorter_side_size(width, height, side)
-    return np.array(image if size == image.size else image.resize(size, _filter(resample)))
+    return resized(image, shorter_side_size(width, height, side), resample=resample)
 
 
 def blurred(array: np.ndarray, blur: Blur, *, border: Border = "reflect") -> np.ndarray:
@@ -348,9 +348,34 @@ def to_network(
     """
     height, width = array.shape[:2]
     size = (_scaled(width, network_side, canonical_side), _scaled(height, network_side, canonical_side))
-    if size == (width, height):
-        return array
-    return np.array(Image.fromarray(array).resize(size, _filter(resample)))
+    return resized(array, size, resample=resample)
+
+
+def resized(
+    image: np.ndarray | Image.Image, size: tuple[int, int], *, resample: Resample = "bilinear"
+) -> np.ndarray:
+    """Resizes an image, antialiased where it shrinks.
+
+    Args:
+        image: uint8, shape (H, W, 3), or a Pillow image of mode RGB; it is not modified.
+        size: (width, height) in px.
+        resample: the filter.
+
+    Returns:
+        A uint8 array of shape (height, width, 3); the same array if it has that size.
+
+    Raises:
+        ValueError: if the filter is unknown.
+
+    Example:
+        >>> resized(np.zeros((4, 6, 3), np.uint8), (3, 2)).shape
+        (2, 3, 3)
+    """
+    if isinstance(image, np.ndarray):
+        if size == (image.shape[1], image.shape[0]):
+            return image
+        image = Image.fromarray(image)
+    return np.array(image if size == image.size else image.resize(size, _filter(resample)))
 
 
 def crop_boxes(

@@ -15,6 +15,7 @@ import torch
 
 from .data import OnError
 from .kernels import check_integer
+from .masks import SegmentationProtocol
 from .protocol import IMAGENET_MEAN, IMAGENET_STD, Protocol
 
 __all__ = ["BatchNorm", "RunFolder", "TrainingSettings"]
@@ -61,7 +62,7 @@ class TrainingSettings:
     weight_decay: float = 0.0
     batch_size: int = 128
     hflip: float = 0.0
-    protocol: Protocol = field(default_factory=Protocol)
+    protocol: Protocol | SegmentationProtocol = field(default_factory=Protocol)
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     batch_norm: BatchNorm = "train"

@@ -19,6 +19,7 @@ __all__ = [
     "share",
     "sides_text",
     "signed_nats",
+    "size_text",
     "with_interval",
     "written",
 ]
@@ -110,6 +111,22 @@ def sides_text(sides: Sequence[int]) -> str:
         '256+512'
     """
     return "+".join(map(str, sides))
+
+
+def size_text(sides: Sequence[int]) -> str:
+    """The size of a network's input in one word.
+
+    Args:
+        sides: one side, or height and width, in pixels.
+
+    Returns:
+        Such as "384" or "384x512".
+
+    Example:
+        >>> size_text((384, 512))
+        '384x512'
+    """
+    return "x".join(map(str, sides))
 
 
 def written(text: str, path: str | Path | None = None) -> str:

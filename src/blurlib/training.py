@@ -14,27 +14,36 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, get_args
 
 import torch
-import torch.nn.functional as F
-from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from . import randomness
+from ._classifying import Classifying
+from ._segmenting import Segmenting
 from .blurs import Blur
 from .data import ImageRoot, KeyedSampler, OnError, Skipped, batches, open_root, pick_device, pick_workers
 from .kernels import check_integer
+from .masks import MaskRoot, SegmentationProtocol, open_masks
 from .mixes import BlurMixSampler
 from .processes import Team, joined, keyed_noise, neighbours
-from .protocol import Protocol, Resample, normalisation, normalised, training_view
+from .protocol import Protocol, Resample, normalisation
 from .runs import BatchNorm, RunFolder, TrainingSettings
 
 __all__ = ["FinetuneResult", "finetune"]
 
 Trainable = Callable[[str, nn.Parameter], bool] | Sequence[str] | None
+
+Task = Literal["classification", "segmentation"]
+
+# The paper's epochs and rates: sections 4 and 5.
+_RECIPES: dict[str, dict[str, Any]] = {
+    "classification": {"epochs": (2, 1), "lr": (1e-3, 1e-4)},
+    "segmentation": {"epochs": (6, 2), "lr": (1e-4, 1e-5)},
+}
 
 _LOADER = 31  # purpose that keeps this key apart from those of other modules
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -46,8 +55,9 @@ class FinetuneResult:
 
     Attributes:
         model: the fine-tuned copy, in evaluation mode, on the device of the model given.
-        history: one dict an epoch: epoch (from 1), lr, loss (cross-entropy in nats) and top1 (a fraction),
-            both of the training images as the network saw them, images, skipped, seconds.
+        history: one dict an epoch: epoch (from 1), lr, loss (cross-entropy in nats) and top1 (a fraction; for
+            segmentation pixel_accuracy), both of the training images as the network saw them, images,
+            skipped, seconds.
         checkpoint: path of the last checkpoint, or None without an output folder.
         skipped: the broken images that were left out.
 
@@ -64,17 +74,19 @@ class FinetuneResult:
 
 def finetune(
     model: nn.Module,
-    root: str | os.PathLike[str] | Dataset[Any] | ImageRoot,
+    root: str | os.PathLike[str] | Dataset[Any] | ImageRoot | MaskRoot,
     *,
+    task: Task = "classification",
     blur: str | Blur | Mapping[Any, float] | BlurMixSampler = "sharp + D2 + D4 + D6 + D8",
-    epochs: int | Sequence[int] = (2, 1),
-    lr: float | Sequence[float] = (1e-3, 1e-4),
+    epochs: int | Sequence[int] | None = None,
+    lr: float | Sequence[float] | None = None,
     momentum: float = 0.9,
     weight_decay: float = 0.0,
     batch_size: int = 128,
     hflip: float = 0.0,
-    network_side: int | tuple[int, ...] = 256,
-    crop: int = 224,
+    network_side: int | tuple[int, ...] | None = None,
+    network_size: tuple[int, int] | None = None,
+    crop: int | None = None,
     canonical_side: int = 384,
     resample: Resample = "bilinear",
     jitter: Sequence[int] | None = None,
@@ -92,7 +104,7 @@ def finetune(
     resume: bool = False,
     progress: bool = True,
 ) -> FinetuneResult:
-    """Fine-tunes a classifier on a mix of sharp and blurred images (section 4 of the paper).
+    """Fine-tunes a network on a mix of sharp and blurred images (sections 4 and 5 of the paper).
 
     The loss is cross-entropy, the optimiser SGD. Under torchrun the global batch is split over the processes,
     and the numbers are those of one process wherever batch norm (each process has statistics of its own, the
@@ -103,17 +115,27 @@ def finetune(
     Args:
         model: the classifier: images (B, 3, H, W) to logits (B, classes). It is not modified; a copy is
             trained.
-        root: a folder with ``train/<class>/*``, or a dataset of (PIL image, label).
+        root: a folder with ``train/<class>/*``, or a dataset of (PIL image, label); for segmentation a folder
+            in Pascal VOC's layout, or a dataset of (PIL image, mask), see :func:`blurlib.masks.open_masks`.
+        task: "classification", or "segmentation" (the paper, section 5): `model` gives logits (B, classes, h,
+            w), or a mapping with them as "out"; sides are geometric means, masks follow their images and are
+            never blurred, the loss is that of labelled pixels (255 is void), with half that of "aux" where
+            the network returns it.
         blur: the mix: a text such as "0.2 sharp + 0.8 shake", a mapping to shares, or a sampler (whose own
             seed then chooses the blurs). `shake` takes kernels of the train bank.
-        epochs: epochs of each phase.
-        lr: learning rate of each phase.
+        epochs: epochs of each phase; None takes the paper's, 2 and 1, or 6 and 2 for segmentation.
+        lr: learning rate of each phase; None takes the paper's, 1e-3 and 1e-4, or a tenth of them for
+            segmentation.
         momentum: of SGD, 0 to 1.
         weight_decay: of SGD, at least 0; many networks were trained with 5e-4 or 1e-4.
         batch_size: images in a global batch; the last batch of an epoch may be smaller.
         hflip: probability of a mirror image, 0 to 1.
         network_side: shorter side in px at which the network sees the image; several draw one for each image.
+            None takes 256; for segmentation, where it is the geometric mean, the canonical side.
+        network_size: for segmentation, (height, width) in px that every image is brought to instead, whatever
+            its aspect.
         crop: side of the random crop in px, or of the smallest image of that network side where that is less.
+            None takes 224, for segmentation 320.
         canonical_side: shorter side in px at which blurs are defined.
         resample: filter of both resizings, antialiased: "bilinear", "bicubic", "box" or "lanczos". The paper
             names none; bilinear is what torchvision's pipelines use.
@@ -146,6 +168,7 @@ def finetune(
             match the classes, `output` holds another run, or the loss is no longer finite.
 
     Example:
+        >>> from PIL import Image
         >>> images = [(Image.new("RGB", (48, 40), "red"), 0), (Image.new("RGB", (40, 48), "blue"), 1)]
         >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
         >>> result = finetune(
@@ -157,24 +180,29 @@ def finetune(
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"`model` must be a torch.nn.Module, got {type(model).__name__}")
+    if task not in get_args(Task):
+        raise ValueError(f"`task` must be one of {', '.join(get_args(Task))}, got {task!r}")
+    recipe = _RECIPES[task]
     picked = pick_device(device)
     check_integer("seed", seed, low=-(2**63), high=2**64 - 1)
     mix = blur if isinstance(blur, BlurMixSampler) else BlurMixSampler(blur, seed=seed)
     means, stds = normalisation(model, mean, std)
     settings = TrainingSettings(
         blur=repr(mix),
-        epochs=epochs,  # type: ignore[arg-type]  # __post_init__ makes tuples of numbers and lists
-        lr=lr,  # type: ignore[arg-type]
+        epochs=recipe["epochs"] if epochs is None else epochs,  # type: ignore[arg-type]  # made tuples there
+        lr=recipe["lr"] if lr is None else lr,  # type: ignore[arg-type]
         momentum=momentum,
         weight_decay=weight_decay,
         batch_size=batch_size,
         hflip=hflip,
-        protocol=Protocol(
+        protocol=_protocol(
+            task,
             canonical_side=canonical_side,
             resample=resample,
             network_side=network_side,
+            network_size=network_size,
             crop=crop,
-            jitter=jitter,  # type: ignore[arg-type]
+            jitter=jitter,
             border=mix.border,
         ),
         mean=means,
@@ -189,14 +217,19 @@ def finetune(
         raise ValueError(
             "`output` must name the run's folder when `resume` is True, got None; pass the folder"
         )
-    listing = open_root(root, split="train", limit=limit, seed=seed, on_error=on_error)
+    usual: dict[str, Any] = {"split": "train", "limit": limit, "seed": seed, "on_error": on_error}
+    work: Classifying | Segmenting
+    if task == "classification":
+        work = Classifying(open_root(root, **usual), mix, settings)  # type: ignore[arg-type]  # checked there
+    else:
+        work = Segmenting(open_masks(root, **usual), mix, settings)  # type: ignore[arg-type]
+    listing = work.listing
 
     with joined(picked) as team:
         network = copy.deepcopy(model).to(picked)
         wanted = {name: parameter.requires_grad for name, parameter in network.named_parameters()}
         trained = _select(network, trainable)
-        outputs = _count_outputs(network, settings.protocol, picked)
-        _compare_outputs(outputs, listing)
+        work.try_out(network, picked)
         optimizer = torch.optim.SGD(
             [parameter for parameter in network.parameters() if parameter.requires_grad],
             lr=settings.rates[0],
@@ -208,7 +241,7 @@ def finetune(
             "model": type(model).__name__,
             "trained": trained,
             "root": listing.name,
-            "classes": len(listing.classes) or outputs,
+            **work.facts,
             "images": len(listing),
             "listing": listing.digest(),
         }
@@ -230,11 +263,11 @@ def finetune(
             len(listing), batch_size=batch_size, seed=seed, rank=team.rank, world=team.world
         )
         processes = pick_workers(workers, len(listing), world=neighbours())
-        loader: DataLoader[_Batch] = DataLoader(
-            _Views(listing, mix, settings, outputs),
+        loader: DataLoader[Any] = DataLoader(
+            work,
             batch_sampler=sampler,
             num_workers=processes,
-            collate_fn=_collate,
+            collate_fn=work.collate,
             pin_memory=picked.type == "cuda",
             persistent_workers=processes > 0,
             generator=randomness.generator(seed=seed, key=(0, 0, _LOADER)),
@@ -242,7 +275,7 @@ def finetune(
         for epoch in range(len(history), len(settings.rates)):
             sampler.set_epoch(epoch)
             with keyed_noise(seed=seed, epoch=epoch, team=team):
-                row, broken = _epoch(parallel, optimizer, loader, settings, epoch, team, progress=progress)
+                row, broken = _epoch(parallel, optimizer, loader, work, epoch, team, progress=progress)
             history.append(row)
             skipped.update(broken)
             team.share_buffers(network)
@@ -270,11 +303,24 @@ def finetune(
     )
 
 
+def _protocol(task: Task, **sizes: Any) -> Protocol | SegmentationProtocol:
+    """The sizes of a task; what is None takes its default, the paper's where it has one."""
+    if task == "segmentation":
+        # A crop of the whole image would not stack to batches; it is the network's size where one is given.
+        return SegmentationProtocol(**{name: size for name, size in sizes.items() if size is not None})
+    if sizes.pop("network_size") is not None:
+        raise ValueError(
+            "`network_size` must be left out for classification, where crops are square; give `network_side`"
+        )
+    jitter = sizes.pop("jitter")
+    return Protocol(jitter=jitter, **{name: size for name, size in sizes.items() if size is not None})
+
+
 def _epoch(
     parallel: nn.Module,
     optimizer: torch.optim.Optimizer,
-    loader: DataLoader[_Batch],
-    settings: TrainingSettings,
+    loader: DataLoader[Any],
+    work: Classifying | Segmenting,
     epoch: int,
     team: Team,
     *,
@@ -282,7 +328,10 @@ def _epoch(
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Trains for one epoch; returns its row of the history and the broken images."""
     started = time.perf_counter()
+    settings = work.settings
     rate, rates = settings.rates[epoch], len(settings.rates)
+    # Pixels are counted too, beyond what float32 holds exactly; Apple's devices have nothing more.
+    exact = torch.float32 if team.device.type == "mps" else torch.float64
     for group in optimizer.param_groups:
         group["lr"] = rate
     parallel.train()
@@ -290,23 +339,25 @@ def _epoch(
         for module in parallel.modules():
             if isinstance(module, _BATCH_NORMS):
                 module.eval()
-    total_loss = total_correct = total_count = 0.0
+    total_loss = total_correct = total_count = total_images = 0.0
     broken: dict[str, str] = {}
     title = f"epoch {epoch + 1}/{rates}"
     shown = progress and team.rank == 0
     with tqdm(batches(loader), total=len(loader), desc=title, unit="batch", disable=not shown) as bar:
         for step, batch in enumerate(bar):
             broken.update((item.name, item.reason) for item in batch.skipped)
-            loss, correct = _forward(parallel, batch, settings, team)
-            numbers = torch.stack((loss.detach(), correct, correct.new_tensor(len(batch.labels))))
-            batch_loss, batch_correct, count = team.sum(numbers).tolist()
+            loss, correct, counted = work.forward(parallel, batch, team)
+            numbers = torch.tensor([0.0, 0.0, counted, batch.size], dtype=exact, device=team.device)
+            numbers[0], numbers[1] = loss.detach(), correct
+            batch_loss, batch_correct, count, images = team.sum(numbers).tolist()
+            total_images += images
             if not math.isfinite(batch_loss):
                 raise ValueError(
                     f"`lr` must keep the loss finite, got a loss of {batch_loss} in epoch {epoch + 1} of "
                     f"{rates}, step {step + 1} of {len(loader)} at lr {rate:g}; lower `lr`, or look for "
                     "values in the model that are not finite. What earlier epochs wrote is kept"
                 )
-            if count == 0:  # every image of the batch is broken
+            if count == 0:  # every image of the batch is broken, or without a label
                 continue
             optimizer.zero_grad(set_to_none=True)
             # DistributedDataParallel averages over processes: this makes it the mean over the global batch,
@@ -316,110 +367,29 @@ def _epoch(
             total_loss += batch_loss
             total_correct += batch_correct
             total_count += count
-            bar.set_postfix(loss=f"{total_loss / total_count:.3f}", top1=f"{total_correct / total_count:.3f}")
+            score = f"{total_correct / total_count:.3f}"
+            bar.set_postfix({"loss": f"{total_loss / total_count:.3f}", work.score: score})
     broken = team.merge(broken)
-    if total_count == 0:
+    if total_images == 0:
         raise ValueError(
             f"`root` must hold images that can be read, got {len(broken)} that all cannot, such as "
             f"{next(iter(broken.values()))!r}; repair them"
+        )
+    if total_count == 0:
+        raise ValueError(
+            f"`root` must hold masks with a labelled pixel, got {int(total_images)} of void alone; look at "
+            "their values"
         )
     row = {
         "epoch": epoch + 1,
         "lr": rate,
         "loss": total_loss / total_count,
-        "top1": total_correct / total_count,
-        "images": int(total_count),
+        work.score: total_correct / total_count,
+        "images": int(total_images),
         "skipped": len(broken),
         "seconds": round(time.perf_counter() - started, 3),
     }
     return row, broken
-
-
-def _forward(
-    parallel: nn.Module, batch: _Batch, settings: TrainingSettings, team: Team
-) -> tuple[Tensor, Tensor]:
-    """Summed loss of this process's share of a batch, and how many it had right."""
-    labels = batch.labels.to(team.device, non_blocking=True)
-    groups = [group.to(team.device, non_blocking=True) for group in batch.images]
-    if not groups:
-        if team.world == 1:
-            return torch.zeros((), device=team.device), torch.zeros((), device=team.device)
-        # Gradients are exchanged among all processes, so one without images must take part too: with a loss
-        # that is zero, and without touching the statistics of batch norm.
-        training = [module for module in parallel.modules() if module.training]
-        parallel.eval()
-        side = settings.protocol.training_crop(settings.protocol.network_sides[0])
-        logits = _logits(parallel(torch.zeros(1, 3, side, side, device=team.device)))
-        for module in training:
-            module.training = True
-        return logits.float().sum() * 0.0, torch.zeros((), device=team.device)
-    with torch.autocast(team.device.type, dtype=torch.bfloat16, enabled=settings.amp):
-        logits = torch.cat(
-            [_logits(parallel(normalised(group, settings.mean, settings.std))) for group in groups]
-        ).float()
-    loss = F.cross_entropy(logits, labels, reduction="sum")
-    return loss, (logits.argmax(1) == labels).sum().to(loss.dtype)
-
-
-def _logits(result: object) -> Tensor:
-    if not isinstance(result, Tensor) or result.ndim != 2:
-        got = f"shape {tuple(result.shape)}" if isinstance(result, Tensor) else type(result).__name__
-        raise TypeError(
-            f"`model` must return a tensor of logits (B, classes), got {got}; wrap it in a module that "
-            "returns the logits alone, or switch auxiliary outputs off (aux_logits=False)"
-        )
-    return result
-
-
-class _Batch(NamedTuple):
-    images: list[Tensor]  # uint8 (n, 3, c, c), a tensor for each crop size
-    labels: Tensor  # int64, in the order of `images`
-    skipped: list[Skipped]
-
-
-def _collate(items: list[tuple[Tensor, int] | Skipped]) -> _Batch:
-    groups: dict[int, list[tuple[Tensor, int]]] = {}
-    for item in items:
-        if not isinstance(item, Skipped):
-            groups.setdefault(item[0].shape[-1], []).append(item)
-    return _Batch(
-        [torch.stack([view for view, _ in group]) for group in groups.values()],
-        torch.tensor([label for group in groups.values() for _, label in group], dtype=torch.int64),
-        [item for item in items if isinstance(item, Skipped)],
-    )
-
-
-class _Views(Dataset[Any]):
-    """Training views by (epoch, position)."""
-
-    def __init__(
-        self, listing: ImageRoot, mix: BlurMixSampler, settings: TrainingSettings, outputs: int
-    ) -> None:
-        self.listing, self.mix, self.settings, self.outputs = listing, mix, settings, outputs
-
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int] | Skipped:
-        epoch, position = key
-        index = int(self.listing.index[position])
-
-        def make(image: Image.Image) -> Tensor:
-            return training_view(
-                image,
-                self.mix.draw(index, epoch),
-                protocol=self.settings.protocol,
-                seed=self.settings.seed,
-                epoch=epoch,
-                index=index,
-                hflip=self.settings.hflip,
-            )
-
-        item = self.listing.view(position, make)
-        if not isinstance(item, Skipped) and not 0 <= item[1] < self.outputs:
-            raise ValueError(
-                f"`root` must have labels from 0 to {self.outputs - 1}, one for each output of `model`, got "
-                f"{item[1]} for {self.listing.id(position)}; number the classes from 0 and give the model an "
-                "output for each"
-            )
-        return item
 
 
 def _select(network: nn.Module, trainable: Trainable) -> list[str]:
@@ -450,33 +420,6 @@ def _select(network: nn.Module, trainable: Trainable) -> list[str]:
     for name, parameter in named:
         parameter.requires_grad_(name in set(chosen))
     return chosen
-
-
-def _count_outputs(network: nn.Module, protocol: Protocol, device: torch.device) -> int:
-    """Number of outputs, by trying an empty image of every size that training will show."""
-    network.eval()
-    outputs = 0
-    for side in sorted({protocol.training_crop(side) for side in protocol.network_sides}):
-        try:
-            with torch.no_grad():
-                result = network(torch.zeros(1, 3, side, side, device=device))
-        except RuntimeError as error:
-            raise ValueError(
-                f"`model` must take images of (B, 3, {side}, {side}), got the error "
-                f"{str(error).splitlines()[0]!r}; choose `network_side` and `crop` to fit it"
-            ) from error
-        outputs = _logits(result).shape[1]
-    return outputs
-
-
-def _compare_outputs(outputs: int, listing: ImageRoot) -> None:
-    known = len(listing.classes) or int(listing.labels.max()) + 1
-    if outputs != known if listing.classes else outputs < known:
-        raise ValueError(
-            f"`model` must have one output for each class, got {outputs} outputs for {known} classes of "
-            f"{listing.name!r}; replace its last layer by one with {known} outputs, or pass a root with the "
-            "classes that it was trained on"
-        )
 
 
 def _check_weights(

@@ -1,0 +1,545 @@
+"""Images with label masks, and the protocol for them (the paper, section 5).
+
+As in `protocol`, but the geometric mean of an image's sides becomes 384 px before the blur, and the network
+may see a fixed shape that does not keep the aspect. Labels are never blurred: in training a mask follows its
+image by nearest pixels, in evaluation it stays as it is and predictions are brought to it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import Dataset
+
+from . import randomness
+from .blurs import Blur
+from .confusion import VOID
+from .convolution import Border
+from .data import OnError, Skipped, Split
+from .kernels import check_integer
+from .protocol import Resample, blurred, random_crop, resized, round_side, to_rgb
+
+__all__ = [
+    "MaskRoot",
+    "SegmentationProtocol",
+    "mask_array",
+    "open_masks",
+    "segmentation_view",
+    "training_pair",
+]
+
+T = TypeVar("T")
+
+_GEOMETRY = 12  # purpose that keeps these draws apart from those of other modules
+_LIMIT = 13
+_MAX_SIDE = 16384
+_REMEDY = 'repair or remove it, or pass on_error="skip" to go on without it'
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentationProtocol:
+    """Every number of the protocol for images with masks (section 5 of the paper).
+
+    Attributes:
+        canonical_side: geometric mean of the sides in px at which blurs are defined.
+        network_side: geometric mean of the sides in px at which the network sees the image; None for the
+            canonical side; of several, training draws one for each image.
+        network_size: (height, width) in px that every image is brought to instead, whatever its aspect: the
+            input of the paper's network.
+        crop: side of the square training crop in px; where the image is smaller, that side. None takes the
+            whole image, and so does `network_size`.
+        jitter: geometric means in px of which training takes one before the blur; None takes the canonical
+            side (the paper describes no other for segmentation).
+        resample: filter of the image's resizings, antialiased.
+        border: what the blur takes to lie outside the image, see :func:`blurlib.blur`.
+
+    Raises:
+        TypeError: if a size is not an integer.
+        ValueError: if a size is below 1, or a tuple is empty.
+
+    Example:
+        >>> SegmentationProtocol().canonical_size(500, 375)
+        (443, 333)
+    """
+
+    canonical_side: int = 384
+    network_side: int | tuple[int, ...] | None = None
+    network_size: tuple[int, int] | None = None
+    crop: int | None = 320
+    jitter: tuple[int, ...] | None = None
+    resample: Resample = "bilinear"
+    border: Border = "reflect"
+
+    def __post_init__(self) -> None:
+        """Checks every field; lists become tuples."""
+        check_integer("canonical_side", self.canonical_side, low=1, high=_MAX_SIDE)
+        for name in ("network_side", "network_size", "crop", "jitter"):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if isinstance(value, Sequence) and not isinstance(value, str):
+                value = tuple(value)
+                object.__setattr__(self, name, value)
+            whole = value if isinstance(value, tuple) else (value,)
+            if not whole:
+                raise ValueError(f"`{name}` must hold at least one side in px, got {value!r}")
+            for side in whole:
+                check_integer(name, side, low=1, high=_MAX_SIDE)
+        if self.network_size is not None and len(self.network_size) != 2:
+            raise ValueError(f"`network_size` must be (height, width) in px, got {self.network_size!r}")
+        if self.network_size is not None and self.network_side is not None:
+            raise ValueError("`network_side` must be left out where `network_size` is given, got both")
+
+    @property
+    def network_sides(self) -> tuple[int, ...]:
+        """The network sides; the canonical one where none is given."""
+        if self.network_side is None:
+            return (self.canonical_side,)
+        return (self.network_side,) if isinstance(self.network_side, int) else self.network_side
+
+    def canonical_size(self, width: int, height: int, *, side: int | None = None) -> tuple[int, int]:
+        """Size of an image at the canonical side.
+
+        Args:
+            width: of the image in px.
+            height: likewise.
+            side: another geometric mean in px; None takes the canonical side.
+
+        Returns:
+            (width, height) in px, each rounded to nearest, halves up.
+        """
+        factor = (side or self.canonical_side) / math.sqrt(width * height)
+        return max(1, round_side(width * factor)), max(1, round_side(height * factor))
+
+    def network_shape(self, width: int, height: int, network_side: int) -> tuple[int, int]:
+        """Size at which the network sees an image that is at the canonical side, or at one of the jitter.
+
+        Args:
+            width: before, in px.
+            height: likewise.
+            network_side: what a side of `canonical_side` px becomes.
+
+        Returns:
+            (width, height) in px.
+        """
+        if self.network_size is not None:
+            return self.network_size[1], self.network_size[0]
+        factor = network_side / self.canonical_side
+        return max(1, round_side(width * factor)), max(1, round_side(height * factor))
+
+
+def segmentation_view(
+    image: Image.Image, blur: Blur, *, protocol: SegmentationProtocol, network_side: int | None = None
+) -> torch.Tensor:
+    """What the network sees of one image in an evaluation: canonical side, blur, 8 bits, network size.
+
+    Args:
+        image: a Pillow image of any mode; it is not modified.
+        blur: in px at the canonical side.
+        protocol: the sizes.
+        network_side: one of `protocol.network_sides`; None takes the first.
+
+    Returns:
+        A uint8 tensor of shape (3, H, W).
+
+    Raises:
+        TypeError: if `image` is not a Pillow image.
+        ValueError: if the image's mode has no defined range.
+
+    Example:
+        >>> from blurlib.blurs import Disk
+        >>> view = segmentation_view(
+        ...     Image.new("RGB", (500, 375)), Disk(4), protocol=SegmentationProtocol(network_size=(320, 320))
+        ... )
+        >>> view.shape
+        torch.Size([3, 320, 320])
+    """
+    upright = to_rgb(image)
+    array = resized(upright, protocol.canonical_size(*upright.size), resample=protocol.resample)
+    array = blurred(array, blur, border=protocol.border)
+    side = network_side or protocol.network_sides[0]
+    array = resized(
+        array, protocol.network_shape(array.shape[1], array.shape[0], side), resample=protocol.resample
+    )
+    return _planes(array)
+
+
+def training_pair(
+    image: Image.Image,
+    mask: np.ndarray,
+    blur: Blur,
+    *,
+    protocol: SegmentationProtocol,
+    seed: int = 0,
+    epoch: int = 0,
+    index: int = 0,
+    hflip: float = 0.0,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One training image and its mask: first size, blur, 8 bits, network size, random crop, flip.
+
+    The mask is taken at the nearest pixel of what the network sees, and is not blurred. The draws depend on
+    (seed, epoch, index) alone.
+
+    Args:
+        image: a Pillow image of any mode; it is not modified.
+        mask: (H, W) labels, of the size of the upright image.
+        blur: in px at the canonical side.
+        protocol: the sizes.
+        seed: any integer.
+        epoch: the epoch, from 0.
+        index: the image's position in the full listing.
+        hflip: probability of a mirror image, in [0, 1].
+
+    Returns:
+        A uint8 tensor (3, h, w) and an int64 tensor (h, w).
+
+    Raises:
+        TypeError: if `image` is not a Pillow image.
+        ValueError: if the sizes of image and mask differ.
+
+    Example:
+        >>> from blurlib.blurs import Disk
+        >>> picture, labels = training_pair(
+        ...     Image.new("RGB", (500, 375)), np.zeros((375, 500), np.uint8), Disk(4),
+        ...     protocol=SegmentationProtocol(crop=256),
+        ... )
+        >>> picture.shape, labels.shape
+        (torch.Size([3, 256, 256]), torch.Size([256, 256]))
+    """
+    upright = to_rgb(image)
+    _check_sizes(upright.size, mask)
+    draws = randomness.uniform(5, seed=seed, key=(epoch, index, _GEOMETRY)).tolist()
+    firsts = protocol.jitter or (protocol.canonical_side,)
+    first = protocol.canonical_size(*upright.size, side=firsts[int(draws[0] * len(firsts))])
+    side = protocol.network_sides[int(draws[1] * len(protocol.network_sides))]
+    array = blurred(resized(upright, first, resample=protocol.resample), blur, border=protocol.border)
+    seen = protocol.network_shape(*first, side)
+    array = resized(array, seen, resample=protocol.resample)
+    labels = np.asarray(Image.fromarray(mask).resize(seen, Image.Resampling.NEAREST))
+    if protocol.crop is not None and protocol.network_size is None:
+        height, width = (min(protocol.crop, size) for size in labels.shape)
+        top, _ = random_crop(labels.shape[0], labels.shape[0], height, (draws[2], 0.0))
+        _, left = random_crop(labels.shape[1], labels.shape[1], width, (0.0, draws[3]))
+        array, labels = (each[top : top + height, left : left + width] for each in (array, labels))
+    if draws[4] < hflip:
+        array, labels = array[:, ::-1], labels[:, ::-1]
+    return _planes(array), torch.from_numpy(labels.astype(np.int64))
+
+
+def _planes(array: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
+
+
+def _check_sizes(size: tuple[int, int], mask: np.ndarray) -> None:
+    if mask.shape != (size[1], size[0]):
+        raise ValueError(
+            f"a mask must have the size of its image, got {mask.shape[1]} x {mask.shape[0]} px for an image "
+            f"of {size[0]} x {size[1]} px"
+        )
+
+
+def mask_array(mask: Any) -> np.ndarray:
+    """A mask as labels, checked.
+
+    Args:
+        mask: a Pillow image of indices (mode P, L, 1, I), a NumPy array or a tensor (H, W) of whole numbers
+            from 0 to 255.
+
+    Returns:
+        (H, W) uint8.
+
+    Raises:
+        TypeError: if it is something else.
+        ValueError: if it is a colour picture, has no (H, W), or values outside 0 to 255.
+
+    Example:
+        >>> mask_array(Image.new("P", (3, 2), 7)).tolist()
+        [[7, 7, 7], [7, 7, 7]]
+    """
+    if isinstance(mask, Image.Image):
+        if mask.mode not in ("P", "L", "1") and not mask.mode.startswith("I"):
+            raise ValueError(
+                f"a mask must hold class indices (mode P or L), got a picture of mode {mask.mode!r}; map its "
+                "colours to indices first"
+            )
+        array = np.asarray(mask)
+    elif isinstance(mask, (np.ndarray, torch.Tensor)):
+        array = np.asarray(mask)
+    else:
+        raise TypeError(f"a mask must be a Pillow image, an array or a tensor, got {type(mask).__name__}")
+    if array.ndim != 2 or array.dtype.kind not in "biu":
+        raise ValueError(
+            f"a mask must be whole numbers of shape (H, W), got {array.dtype} of shape {array.shape}"
+        )
+    if array.size and not (array.min() >= 0 and array.max() <= VOID):
+        raise ValueError(
+            f"a mask must hold labels from 0 to 254, or 255 for void, got {array.min()} to {array.max()}"
+        )
+    return array.astype(np.uint8)
+
+
+class MaskRoot:
+    """An indexable listing of images with masks; made by :func:`open_masks`.
+
+    Attributes:
+        root: the folder as given, or the dataset.
+        split: "train" or "val".
+        index: int64 array, each image's position in the full listing, before any `limit`.
+        on_error: "raise" or "skip".
+
+    Example:
+        >>> listing = open_masks([(Image.new("RGB", (8, 6)), Image.new("L", (8, 6)))], split="val")
+        >>> len(listing), listing.load(0)[1].shape
+        (1, (6, 8))
+    """
+
+    def __init__(
+        self,
+        root: Any,
+        *,
+        split: Split,
+        index: np.ndarray,
+        folder: Path | None = None,
+        names: Sequence[str] = (),
+        on_error: OnError = "raise",
+    ) -> None:
+        self.root, self.split, self.index, self.on_error = root, split, index, on_error
+        self._folder = folder
+        self._names = np.array(
+            [os.fsencode(name) for name in names]
+        )  # see ImageRoot: few objects for workers
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __repr__(self) -> str:
+        return f"MaskRoot({self.name!r}, split={self.split!r}, images={len(self)})"
+
+    @property
+    def name(self) -> str:
+        """The folder's own name (not where it lies), or the dataset's type."""
+        return type(self.root).__name__ if self._folder is None else Path(self.root).resolve().name
+
+    def subset(self, positions: np.ndarray) -> MaskRoot:
+        """The listing of some of its images, which keep their `index`.
+
+        Args:
+            positions: int64, in the order wanted.
+
+        Returns:
+            A new listing.
+        """
+        other = MaskRoot(
+            self.root,
+            split=self.split,
+            index=self.index[positions],
+            folder=self._folder,
+            on_error=self.on_error,
+        )
+        other._names = self._names[positions] if len(self._names) else self._names
+        return other
+
+    def id(self, position: int) -> str:
+        """The image's name in records: its file's name without ending, or its index.
+
+        Args:
+            position: 0 to len - 1.
+
+        Returns:
+            Such as "2007_000033" or "7".
+        """
+        return str(int(self.index[position])) if self._folder is None else os.fsdecode(self._names[position])
+
+    def digest(self) -> str:
+        """A SHA-256 of all ids: listings that share it hold the same images in the same order.
+
+        Returns:
+            64 hexadecimal digits.
+        """
+        ids = "\n".join(self.id(position) for position in range(len(self)))
+        return hashlib.sha256(os.fsencode(ids)).hexdigest()
+
+    def load(self, position: int) -> tuple[Image.Image, np.ndarray]:
+        """Reads and decodes one image and its mask.
+
+        Args:
+            position: 0 to len - 1.
+
+        Returns:
+            The image, upright and in RGB, and its labels (H, W) uint8.
+
+        Raises:
+            FileNotFoundError: if a file is missing.
+            ValueError: if one cannot be read or used, with its name; if their sizes differ.
+            TypeError: if a dataset yields something other than (PIL image, mask).
+        """
+        if self._folder is None:
+            return self._load_item(int(self.index[position]))
+        name = self.id(position)
+        image = _opened(self._folder / "JPEGImages", name, (".jpg", ".jpeg", ".png"))
+        mask = _opened(self._folder / "SegmentationClass", name, (".png",))
+        return _pair(image, mask, f"{self._folder / 'SegmentationClass' / name}.png")
+
+    def _load_item(self, index: int) -> tuple[Image.Image, np.ndarray]:
+        try:
+            item = self.root[index]
+        except (OSError, SyntaxError, ValueError) as error:
+            raise ValueError(f"cannot read item {index} of the dataset: {error}; {_REMEDY}") from error
+        if not (isinstance(item, (tuple, list)) and len(item) == 2 and isinstance(item[0], Image.Image)):
+            kind = (
+                tuple(type(part).__name__ for part in item) if isinstance(item, (tuple, list)) else type(item)
+            )
+            raise TypeError(
+                f"`root` must be a dataset of (PIL image, mask), got {kind} from item {index}; leave "
+                "transforms out of the dataset: resizing, blur and conversion are done here"
+            )
+        return _pair(item[0], item[1], f"item {index} of the dataset")
+
+    def view(self, position: int, make: Callable[[Image.Image, np.ndarray], T]) -> T | Skipped:
+        """Loads one image and makes something of it; a broken one is named or skipped, as `on_error` says.
+
+        Args:
+            position: 0 to len - 1.
+            make: what to do with image and mask.
+
+        Returns:
+            What it made, or :class:`~blurlib.data.Skipped`.
+
+        Raises:
+            FileNotFoundError: see :meth:`load`; not under "skip".
+            ValueError: see :meth:`load`; not under "skip".
+            TypeError: see :meth:`load`.
+        """
+        try:
+            return make(*self.load(position))
+        except (FileNotFoundError, ValueError) as error:
+            if self.on_error == "raise":
+                raise
+            return Skipped(self.id(position), str(error))
+
+
+def _pair(image: Image.Image, mask: Any, place: str) -> tuple[Image.Image, np.ndarray]:
+    try:
+        upright, labels = to_rgb(image), mask_array(mask)
+        _check_sizes(upright.size, labels)
+    except ValueError as error:
+        raise ValueError(f"cannot use {place}: {error}; {_REMEDY}") from error
+    return upright, labels
+
+
+def _opened(folder: Path, name: str, endings: Sequence[str]) -> Image.Image:
+    for ending in endings:
+        path = folder / f"{name}{ending}"
+        if path.is_file():
+            break
+    else:
+        raise FileNotFoundError(
+            f"`root` lists {name!r}, got no {folder.name}/{name}{endings[0]} in {str(folder.parent)!r}; "
+            f"{_REMEDY}"
+        )
+    try:
+        with Image.open(path) as image:
+            image.load()
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's decoders raise whatever the bytes lead to
+        raise ValueError(f"cannot read {path}: {type(error).__name__}: {error}; {_REMEDY}") from error
+    return image
+
+
+def open_masks(
+    root: str | os.PathLike[str] | Dataset[Any] | Sequence[Any] | MaskRoot,
+    *,
+    split: Split,
+    limit: int | None = None,
+    seed: int = 0,
+    on_error: OnError = "raise",
+) -> MaskRoot:
+    """Lists the images and masks of a Pascal VOC folder or of a dataset.
+
+    Args:
+        root: a folder as `torchvision.datasets.VOCSegmentation` has it: `VOCdevkit/VOC2012` inside it (or
+            another single year, or that folder itself) with `ImageSets/Segmentation/<split>.txt`,
+            `JPEGImages` and `SegmentationClass`; or a map-style dataset of (PIL image, mask) that takes the
+            split's place; or a listing, of which another is made.
+        split: "train" or "val".
+        limit: take a seeded random subset of this many images; None takes all.
+        seed: chooses the subset.
+        on_error: what to do with a broken image or mask: "raise" with its path, or "skip" and count it.
+
+    Returns:
+        The listing.
+
+    Raises:
+        FileNotFoundError: if the folder or the list of the split is missing.
+        ValueError: if there is no image, or an option is unknown.
+        TypeError: if `root` is neither a folder nor a dataset with a length.
+
+    Example:
+        >>> open_masks([(Image.new("RGB", (8, 6)), Image.new("L", (8, 6)))], split="train")
+        MaskRoot('list', split='train', images=1)
+    """
+    if split not in ("train", "val"):
+        raise ValueError(f"`split` must be 'train' or 'val', got {split!r}")
+    if on_error not in ("raise", "skip"):
+        raise ValueError(f"`on_error` must be 'raise' or 'skip', got {on_error!r}")
+    if isinstance(root, MaskRoot):
+        if root.split != split:
+            raise ValueError(f"`root` must list {split} images, got {root!r}; open it with split={split!r}")
+        listing = root.subset(np.arange(len(root)))
+        listing.on_error = on_error
+    elif isinstance(root, (str, os.PathLike)):
+        folder = _voc_folder(Path(root))
+        names = _names(folder, split)
+        listing = MaskRoot(
+            root, split=split, index=np.arange(len(names)), folder=folder, names=names, on_error=on_error
+        )
+    elif not hasattr(root, "__len__") or not hasattr(root, "__getitem__"):
+        raise TypeError(
+            f"`root` must be a folder or a dataset with a length, got {type(root).__name__}; store a stream "
+            "first"
+        )
+    else:
+        listing = MaskRoot(root, split=split, index=np.arange(len(root)), on_error=on_error)
+    if not len(listing):
+        raise ValueError(f"`root` must hold at least one image of {split!r}, got none in {listing.name!r}")
+    if limit is not None:
+        check_integer("limit", limit, low=1, high=2**62)
+        order = randomness.permutation(len(listing), seed=seed, key=(0, _LIMIT))
+        listing = listing.subset(np.sort(order[:limit]))
+    return listing
+
+
+def _voc_folder(root: Path) -> Path:
+    """The folder that holds ImageSets, JPEGImages and SegmentationClass."""
+    if not root.is_dir():
+        raise FileNotFoundError(
+            f"`root` must be a folder in the layout of Pascal VOC, got {str(root)!r}, which is "
+            f"{'a file' if root.exists() else 'not there'}"
+        )
+    inside = [root, root / "VOCdevkit" / "VOC2012", root / "VOC2012"]
+    inside += sorted((root / "VOCdevkit").glob("VOC*")) if (root / "VOCdevkit").is_dir() else []
+    for folder in inside:
+        if (folder / "ImageSets" / "Segmentation").is_dir():
+            return folder
+    there = ", ".join(sorted(entry.name for entry in root.iterdir())[:8]) or "nothing"
+    raise FileNotFoundError(
+        f"`root` must hold VOCdevkit/VOC2012/ImageSets/Segmentation, got {str(root)!r} with {there}; pass "
+        "what torchvision.datasets.VOCSegmentation takes as its root"
+    )
+
+
+def _names(folder: Path, split: Split) -> list[str]:
+    path = folder / "ImageSets" / "Segmentation" / f"{split}.txt"
+    if not path.is_file():
+        raise FileNotFoundError(f"`root` must hold a list of its {split} images, got no {path}")
+    return path.read_text(encoding="utf-8").split()

@@ -1,0 +1,506 @@
+"""The zoom-out network against its definition; training, evaluation and comparison of segmentation."""
+
+import copy
+import functools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sklearn.metrics
+import torch
+import torch.nn.functional as F
+import torchvision
+from PIL import Image
+from torch import nn
+from torchvision.models.vgg import VGG, make_layers
+
+import blurlib
+from blurlib import randomness
+from blurlib.blurs import parse
+from blurlib.confusion import VOID, boundary_band
+from blurlib.masks import SegmentationProtocol, open_masks, segmentation_view, training_pair
+from blurlib.mixes import BlurMixSampler
+from blurlib.protocol import normalised
+from blurlib.segmentation import ZoomOut, pixel_logits, zoom_out_layers
+from blurlib.segmentation_comparison import compare_counts
+from blurlib.segmentation_evaluation import evaluate_segmentation
+from blurlib.segmentation_records import SegmentationReport, compare_segmentation
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+SHOWN = {"canonical_side": 48, "device": "cpu", "workers": 0, "progress": False}
+CLASSES = 3
+
+
+def scene(seed, size=(64, 48)):
+    """Rectangles of classes on a ground, each class a colour with noise; a rim of void."""
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((size[1], size[0]), np.uint8)
+    for label in (1, 2):
+        top, left = rng.integers(4, size[1] // 2), rng.integers(4, size[0] // 2)
+        mask[top - 2 : top + 18, left - 2 : left + 20] = VOID
+        mask[top : top + 16, left : left + 18] = label
+    colours = np.array([[70, 90, 110], [200, 60, 60], [60, 190, 80]])
+    picture = colours[np.where(mask == VOID, 0, mask)] + rng.integers(-40, 40, (*mask.shape, 3))
+    return Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)), Image.fromarray(mask)
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return [scene(seed, size) for seed, size in enumerate([(64, 48), (50, 50), (40, 72), (64, 48), (60, 44)])]
+
+
+@functools.cache  # its dense layers are large
+def small_vgg(batch_norm=False):
+    torch.manual_seed(0)
+    return VGG(make_layers([4, "M", 6, 6, "M", 8, "M"], batch_norm=batch_norm), num_classes=2)
+
+
+def pixels(seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, CLASSES, 1))
+
+
+# The zoom-out network
+
+
+def test_zoom_out_is_a_classifier_of_concatenated_features():
+    """All maps brought to one grid and concatenated, as the definition says, in double precision."""
+    trunk = small_vgg()
+    network = ZoomOut(trunk, 5, hidden=7, stride=4).double().eval()
+    images = torch.rand(2, 3, 40, 52, dtype=torch.float64)
+    maps, x = [], images
+    for layer in copy.deepcopy(trunk.features).double():
+        x = layer(x)
+        if isinstance(layer, nn.ReLU):
+            maps.append(x)
+    grid = (10, 13)
+
+    def scaled(x):
+        return x / (x.square().mean(dim=1, keepdim=True) + 1e-6).sqrt()
+
+    parts = []
+    for features in maps:
+        if features.shape[-1] > grid[1]:
+            parts.append(scaled(F.adaptive_avg_pool2d(features, grid)))
+        else:
+            parts.append(F.interpolate(scaled(features), grid, mode="bilinear"))
+    whole = scaled(maps[-1].mean(dim=(2, 3)))[:, :, None, None].expand(-1, -1, *grid)
+    together = torch.cat([*parts, whole], dim=1)
+    weight = torch.cat(
+        [*(part.weight for part in network.reduce), network.whole.weight[:, :, None, None]], dim=1
+    )
+    hidden = F.conv2d(together, weight, network.whole.bias)
+    expected = F.interpolate(network.classify(hidden), (40, 52), mode="bilinear")
+    torch.testing.assert_close(network(images), expected)
+    assert network(images).shape == (2, 5, 40, 52)
+
+
+@pytest.mark.parametrize("name", ["vgg11", "vgg13_bn", "vgg16", "vgg19_bn"])
+def test_zoom_out_takes_every_vgg(name):
+    trunk = getattr(torchvision.models, name)(weights=None)
+    convolutions = sum(isinstance(layer, nn.Conv2d) for layer in trunk.features)
+    assert len(zoom_out_layers(trunk)) == convolutions
+    network = ZoomOut(trunk, 21, hidden=4).eval()
+    with torch.no_grad():
+        assert network(torch.zeros(1, 3, 48, 40)).shape == (1, 21, 48, 40)
+    first = dict(network.trunk.named_parameters())["features.0.weight"]
+    assert first is not trunk.features[0].weight
+    assert torch.equal(first, trunk.features[0].weight)
+
+
+def test_zoom_out_takes_other_trunks_by_their_layers():
+    network = ZoomOut(
+        torchvision.models.resnet18(weights=None), 4, hidden=4, layers=["layer1", "layer3"]
+    ).eval()
+    assert network(torch.zeros(1, 3, 40, 48)).shape == (1, 4, 40, 48)
+    assert len(network.reduce) == 2
+
+
+def test_zoom_out_learns_its_trunk_saves_and_exports(tmp_path):
+    network = ZoomOut(small_vgg(batch_norm=True), 3, hidden=6)
+    network.train()(torch.rand(2, 3, 32, 32)).sum().backward()
+    assert all(p.grad is not None for p in network.trunk.parameters())
+    torch.save(network.state_dict(), tmp_path / "weights.pt")
+    other = ZoomOut(small_vgg(batch_norm=True), 3, hidden=6)
+    other.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
+    images = torch.rand(1, 3, 32, 40)
+    torch.testing.assert_close(other.eval()(images), network.eval()(images))
+    exported = torch.export.export(network, (images,)).module()
+    torch.testing.assert_close(exported(images), network(images))
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (
+            lambda: ZoomOut(torchvision.models.resnet18(weights=None), 3),
+            TypeError,
+            "`trunk` must be a torchvision VGG",
+        ),
+        (lambda: ZoomOut("vgg16", 3), TypeError, "`trunk` must be a torch.nn.Module"),
+        (lambda: ZoomOut(small_vgg(), 3, layers=["features.99"]), ValueError, "got 'features.99'"),
+        (lambda: ZoomOut(torchvision.models.resnet18(), 3, layers=["fc"]), ValueError, "must give maps"),
+        (lambda: ZoomOut(small_vgg(), 1), ValueError, "`classes`"),
+        (lambda: ZoomOut(small_vgg(), 3, stride=0), ValueError, "`stride`"),
+        (lambda: pixel_logits(torch.zeros(1, 3)), TypeError, r"got shape \(1, 3\)"),
+        (lambda: pixel_logits({"aux": 1}), TypeError, 'as "out", got dict'),
+    ],
+)
+def test_what_is_no_zoom_out_network(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+# Training
+
+
+class Twin(nn.Module):
+    """As torchvision's segmentation networks answer."""
+
+    def __init__(self):
+        super().__init__()
+        self.out, self.aux = pixels(0), pixels(1)
+
+    def forward(self, images):
+        return {"out": self.out(images), "aux": self.aux(images)[..., ::2, ::2]}
+
+
+@pytest.mark.parametrize("twin", [False, True])
+def test_training_is_the_papers_loop(scenes, twin):
+    """Every step by hand: order, blur, pair, the mean loss of a batch's labelled pixels, rates by phase."""
+    settings = {"batch_size": 3, "network_side": 40, "crop": 32, "hflip": 0.5, "seed": 5}
+    model = Twin() if twin else pixels()
+    result = blurlib.finetune(
+        model,
+        scenes,
+        task="segmentation",
+        blur="sharp + D3",
+        epochs=(2, 1),
+        lr=(0.05, 0.005),
+        **settings,
+        **SHOWN,
+    )
+    mine = Twin() if twin else pixels()
+    optimizer = torch.optim.SGD(mine.parameters(), lr=0.05, momentum=0.9)
+    protocol = SegmentationProtocol(canonical_side=48, network_side=40, crop=32)
+    mix, listing = BlurMixSampler("sharp + D3", seed=5), open_masks(scenes, split="train")
+    for epoch, rate in enumerate((0.05, 0.05, 0.005)):
+        optimizer.param_groups[0]["lr"] = rate
+        order = randomness.permutation(5, seed=5, key=(epoch, 22)).tolist()
+        losses, right, count = [], 0, 0
+        for batch in (order[:3], order[3:]):
+            loss, labelled = 0.0, 0
+            for i in batch:
+                picture, labels = training_pair(
+                    *listing.load(i),
+                    mix.draw(i, epoch),
+                    protocol=protocol,
+                    seed=5,
+                    epoch=epoch,
+                    index=i,
+                    hflip=0.5,
+                )
+                found = mine(normalised(picture[None], MEAN, STD))
+                logits = found["out"] if twin else found
+                loss = loss + F.cross_entropy(logits, labels[None], ignore_index=VOID, reduction="sum")
+                if twin:
+                    second = F.interpolate(found["aux"], labels.shape, mode="bilinear")
+                    loss = loss + 0.5 * F.cross_entropy(
+                        second, labels[None], ignore_index=VOID, reduction="sum"
+                    )
+                labelled += int((labels != VOID).sum())
+                right += int((logits.argmax(1)[0] == labels).sum())
+            optimizer.zero_grad()
+            (loss / labelled).backward()
+            optimizer.step()
+            losses.append(loss.item())
+            count += labelled
+        row = result.history[epoch]
+        assert row["loss"] == pytest.approx(sum(losses) / count, rel=1e-4)
+        assert row["pixel_accuracy"] == pytest.approx(right / count)
+        assert row["images"] == 5
+    for name, tensor in mine.state_dict().items():
+        torch.testing.assert_close(result.model.state_dict()[name], tensor, rtol=1e-3, atol=1e-5)
+
+
+def test_the_recipe_is_the_papers(scenes, tmp_path):
+    blurlib.finetune(
+        pixels(), scenes, task="segmentation", batch_size=5, crop=16, output=tmp_path / "run", **SHOWN
+    )
+    settings = json.loads((tmp_path / "run" / "settings.json").read_text())["settings"]
+    assert settings["epochs"] == [6, 2]
+    assert settings["lr"] == [1e-4, 1e-5]
+    assert settings["task"] == "segmentation"
+    assert settings["protocol"]["network_side"] is None
+    assert (tmp_path / "run" / "log.csv").read_text().startswith("epoch,lr,loss,pixel_accuracy")
+
+
+def test_a_stopped_run_goes_on_to_the_same_numbers(scenes, tmp_path):
+    options = {"task": "segmentation", "batch_size": 2, "crop": 24, "lr": (0.05, 0.01), **SHOWN}
+    whole = blurlib.finetune(pixels(), scenes, epochs=(1, 1), **options)
+
+    class StopError(Exception):
+        pass
+
+    class Stopping(list):
+        reads = 0
+
+        def __getitem__(self, index):
+            Stopping.reads += 1
+            if Stopping.reads > 7:
+                raise StopError
+            return super().__getitem__(index)
+
+    with pytest.raises(StopError):
+        blurlib.finetune(pixels(), Stopping(scenes), epochs=(1, 1), output=tmp_path / "run", **options)
+    resumed = blurlib.finetune(pixels(), scenes, epochs=(1, 1), output=tmp_path / "other", **options)
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(tensor, resumed.model.state_dict()[name])
+
+
+def test_images_without_labels_teach_nothing(scenes):
+    empty = [(image, np.full(np.asarray(mask).shape, VOID, np.uint8)) for image, mask in scenes]
+    options = {"task": "segmentation", "epochs": 1, "lr": 0.1, "batch_size": 2, **SHOWN}
+    with pytest.raises(ValueError, match="a labelled pixel, got 5 of void alone"):
+        blurlib.finetune(pixels(), empty, **options)
+    result = blurlib.finetune(pixels(), [*scenes[:1], *empty[1:]], **options)
+    assert result.history[0]["images"] == 5
+    wrong = [(image, np.full(np.asarray(mask).shape, 7, np.uint8)) for image, mask in scenes]
+    with pytest.raises(ValueError, match=r"labels from 0 to 2, .* got 7 in "):
+        blurlib.finetune(pixels(), wrong, **options)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"task": "detection"}, "`task` must be one of classification, segmentation"),
+        ({"network_size": (32, 32), "task": "classification"}, "`network_size` must be left out"),
+    ],
+)
+def test_tasks_and_their_options(scenes, changes, message):
+    with pytest.raises(ValueError, match=message):
+        blurlib.finetune(pixels(), scenes, **{"task": "segmentation", **changes})
+
+
+# Evaluation
+
+
+@pytest.mark.parametrize("network_size", [None, (40, 56)])
+def test_evaluation_is_a_plain_count(scenes, network_size):
+    network = pixels(3)
+    report = evaluate_segmentation(
+        network, scenes, blurs="sharp, D4", scales=None if network_size else 32, network_size=network_size,
+        batch_size=1, **SHOWN,
+    )  # fmt: skip
+    protocol = SegmentationProtocol(
+        canonical_side=48, network_side=None if network_size else 32, network_size=network_size
+    )
+    for blur in ("sharp", "D4"):
+        truths, found, near = [], [], []
+        for image, mask in scenes:
+            labels = np.asarray(mask)
+            view = segmentation_view(image, parse(blur), protocol=protocol)
+            with torch.no_grad():
+                logits = network(normalised(view[None], MEAN, STD))
+            shown = F.interpolate(logits, labels.shape, mode="bilinear").argmax(1)[0].numpy()
+            known = labels != VOID
+            truths.append(labels[known])
+            found.append(shown[known])
+            near.append(boundary_band(labels)[known])
+        truth, guess, band = (np.concatenate(part) for part in (truths, found, near))
+        record = report[blur]
+        jaccard = sklearn.metrics.jaccard_score(truth, guess, labels=range(3), average=None)
+        assert record.class_iou == pytest.approx(jaccard)
+        assert record.miou == pytest.approx(jaccard.mean())
+        assert record.accuracy == pytest.approx((truth == guess).mean())
+        inside = sklearn.metrics.jaccard_score(truth[band], guess[band], labels=range(3), average="macro")
+        assert record.miou_band == pytest.approx(inside)
+        assert record.band_share == pytest.approx(band.mean())
+        assert record.sides == (network_size or (32,))
+        assert record.count == 5
+
+
+def test_evaluate_takes_the_task(scenes, tmp_path):
+    report = blurlib.evaluate(
+        Twin(), scenes, task="segmentation", scales=(32, 48), output=tmp_path / "out", **SHOWN
+    )
+    assert report.blurs == ("sharp", "D2", "D4", "D6", "D8")
+    assert len(report.records) == 10
+    again = SegmentationReport.load(tmp_path / "out")
+    assert again.records == report.records
+    assert again["D8", 32].pixels.matrix.tolist() == report["D8", 32].pixels.matrix.tolist()
+    assert "band mIoU %" in str(report)
+    assert (tmp_path / "out" / "report.csv").read_text().startswith("blur,side,miou,miou_band")
+    assert "at 32" in report.class_table(["ground", "red", "green"])
+    with pytest.raises(ValueError, match="`names` must name each of the 3"):
+        report.class_table(["one"])
+
+
+def test_nothing_depends_on_workers_batches_or_order(scenes, tmp_path):
+    first = evaluate_segmentation(pixels(), scenes, blurs="sharp, shake", **SHOWN)
+    for changes in ({"workers": 2}, {"batch_size": 1}):
+        other = evaluate_segmentation(pixels(), scenes, blurs="sharp, shake", **{**SHOWN, **changes})
+        assert other.records == first.records
+        assert other["shake"].pixels.rims.tolist() == first["shake"].pixels.rims.tolist()
+
+
+SCRIPT = """
+import sys
+from test_segmentation import SHOWN, pixels, scene
+from blurlib.segmentation_evaluation import evaluate_segmentation
+import blurlib
+
+scenes = [scene(seed) for seed in range(5)]
+evaluate_segmentation(pixels(), scenes, blurs="sharp, D4", output=sys.argv[1], distributed=True, **SHOWN)
+blurlib.finetune(pixels(), scenes, task="segmentation", epochs=1, lr=0.05, batch_size=3, crop=20,
+                 output=sys.argv[2], **SHOWN)
+"""
+
+
+def test_two_processes_count_what_one_does(tmp_path):
+    script = tmp_path / "run.py"
+    script.write_text(SCRIPT)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*launch, str(script), str(tmp_path / "out"), str(tmp_path / "run")],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    scenes = [scene(seed) for seed in range(5)]
+    alone = evaluate_segmentation(pixels(), scenes, blurs="sharp, D4", **SHOWN)
+    shared = SegmentationReport.load(tmp_path / "out")
+    for one, two in zip(alone.records, shared.records, strict=True):
+        assert one == two
+        for name in ("ids", "matrix", "band", "rims"):
+            assert getattr(one.pixels, name).tolist() == getattr(two.pixels, name).tolist()
+    trained = blurlib.finetune(
+        pixels(), scenes, task="segmentation", epochs=1, lr=0.05, batch_size=3, crop=20, **SHOWN
+    )
+    weights = torch.load(tmp_path / "run" / "model.pt", weights_only=True)
+    for name, tensor in trained.model.state_dict().items():
+        torch.testing.assert_close(weights[name], tensor, rtol=1e-4, atol=1e-6)
+
+
+def test_broken_images_are_skipped_and_counted(scenes):
+    broken = [*scenes[:2], (scenes[2][0], Image.new("L", (3, 3)))]
+    report = evaluate_segmentation(pixels(), broken, blurs="sharp", on_error="skip", **SHOWN)
+    assert (report["sharp"].count, report["sharp"].skipped) == (2, 1)
+    assert report.settings["skipped"] == ["2"]
+    with pytest.raises(ValueError, match=r"item 2 of the dataset: a mask must have the size"):
+        evaluate_segmentation(pixels(), broken, blurs="sharp", **SHOWN)
+    with pytest.raises(ValueError, match="all 1 were skipped"):
+        evaluate_segmentation(pixels(), broken[2:], blurs="sharp", on_error="skip", **SHOWN)
+
+
+def test_void_images_and_empty_bands(scenes):
+    void = (scenes[0][0], Image.new("L", scenes[0][0].size, VOID))
+    flat = (scenes[1][0], Image.new("L", scenes[1][0].size, 1))
+    report = evaluate_segmentation(pixels(), [void, flat], blurs="sharp", **SHOWN)
+    assert report["sharp"].miou_band is None
+    assert report["sharp"].band_share == 0
+    assert report["sharp"].pixels.matrix[0].sum() == 0
+    assert " -  " in report.table()
+    with pytest.raises(ValueError, match="masks with labelled pixels, got none in 1 images"):
+        evaluate_segmentation(pixels(), [void], blurs="sharp", **SHOWN)
+
+
+class Nothing(nn.Module):
+    def forward(self, images):
+        return torch.full((len(images), 3, 4, 4), torch.nan)
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "error", "message"),
+    [
+        (pixels(), {"scales": [(32, 48)]}, TypeError, "several scales are not averaged"),
+        (pixels(), {"band": 0}, ValueError, "`band`"),
+        (pixels(), {"network_size": (3,)}, ValueError, "`network_size`"),
+        (nn.Flatten(), {}, TypeError, "logits"),
+        (nn.Conv2d(3, 2, 1), {}, ValueError, r"labels from 0 to 1, .* the mask of '0' has others"),
+        (Nothing(), {}, ValueError, "finite scores"),
+        ("net", {}, TypeError, "`model` must be a torch.nn.Module"),
+    ],
+)
+def test_bad_input_is_named(scenes, model, changes, error, message):
+    with pytest.raises(error, match=message):
+        evaluate_segmentation(model, scenes, blurs="sharp", **{**SHOWN, **changes})
+    if not isinstance(model, str) and not changes:
+        return
+    with pytest.raises(ValueError, match="`crops` must be left out for segmentation"):
+        blurlib.evaluate(pixels(), scenes, task="segmentation", crops="five")
+    with pytest.raises(ValueError, match="`network_size` must be left out for classification"):
+        blurlib.evaluate(pixels(), scenes, network_size=(3, 3))
+
+
+# Comparison
+
+
+def reports(scenes, seeds, **changes):
+    return [
+        evaluate_segmentation(pixels(seed), scenes, blurs="sharp, D4", **{**SHOWN, **changes})
+        for seed in seeds
+    ]
+
+
+def test_comparison_resamples_whole_images(scenes):
+    before, control, *after = reports(scenes, range(4))
+    found = compare_segmentation(after, before, control=control, resamples=500)
+    change = found["D4"]["miou"]
+    assert change.after == pytest.approx(np.mean([report["D4"].miou for report in after]))
+    assert change.difference == pytest.approx(change.after - control["D4"].miou)
+    assert change.before == before["D4"].miou
+    # The same resampling by hand, image by image.
+    counts = randomness.uniform(5, seed=0, key=(7, 0xB007)) * 5
+    drawn = counts.astype(int)
+    samples = []
+    for report in (*after, control):
+        matrix = report["D4"].pixels.matrix[drawn].sum(axis=0)
+        union = matrix.sum(0) + matrix.sum(1) - np.diag(matrix)
+        samples.append(np.mean(np.diag(matrix)[union > 0] / union[union > 0]))
+    mine = after[0]["D4"].pixels.samples(resamples=8)["miou"][7]
+    assert mine == pytest.approx(samples[0])
+    low, high = change.difference_interval
+    assert low <= change.difference <= high
+    assert found.runs == {"before": 1, "control": 1, "after": 2}
+    assert "change" in str(found)
+    assert json.dumps(found.to_dict())
+    assert found.to_markdown().startswith("| blur |")
+    assert str(after[0].compare(before)).count("\n") > 3
+    with pytest.raises(KeyError, match="D8"):
+        found["D8"]
+
+
+def test_what_does_not_compare(scenes, tmp_path):
+    one, other = reports(scenes, [0]), reports(scenes[:4], [0])
+    with pytest.raises(ValueError, match="of the same images"):
+        compare_segmentation(one, other)
+    with pytest.raises(ValueError, match="`canonical_side` 48 and 40"):
+        compare_segmentation(one, reports(scenes, [0], canonical_side=40))
+    bare = SegmentationReport.load(one[0].save(tmp_path / "out"))
+    (tmp_path / "out" / "report.npz").unlink()
+    bare = SegmentationReport.load(tmp_path / "out")
+    with pytest.raises(ValueError, match="counts of their images"):
+        compare_counts([bare.records], [bare.records])
+    (tmp_path / "x.json").write_text("{}")
+    with pytest.raises(ValueError, match="a report written by `save`"):
+        SegmentationReport.load(tmp_path / "x.json")
+    with pytest.raises(FileNotFoundError):
+        SegmentationReport.load(tmp_path / "none.json")
+
+
+def test_pages(scenes, tmp_path):
+    pytest.importorskip("jinja2")
+    before, control, after = reports(scenes, range(3))
+    text = after.to_html(tmp_path / "page.html", before=before, control=control).read_text(encoding="utf-8")
+    assert "What changed" in text
+    assert "Measured control" in text
+    with pytest.raises(ValueError, match="`control` must come with `before`"):
+        after.to_html(tmp_path / "page.html", control=control)
