@@ -362,7 +362,7 @@ def test_finetune_resumes(place):
 
 
 def test_segmentation_from_end_to_end(tmp_path, monkeypatch):
-    (tmp_path / "mine.py").write_text(
+    (tmp_path / "mine_masks.py").write_text(
         "import torch\n\n\ndef build():\n    torch.manual_seed(0)\n"
         "    return torch.nn.Conv2d(3, 3, 3, padding=1)\n"
     )
@@ -377,14 +377,14 @@ def test_segmentation_from_end_to_end(tmp_path, monkeypatch):
     for split in ("train", "val"):
         (place / "ImageSets" / "Segmentation" / f"{split}.txt").write_text("0\n1\n2\n")
     usual = ["--task", "segmentation", "--canonical-side", "32", "--device", "cpu", "--no-progress"]
-    out = run("evaluate", "mine:build", tmp_path, *usual, "--output", tmp_path / "before").output
+    out = run("evaluate", "mine_masks:build", tmp_path, *usual, "--output", tmp_path / "before").output
     assert "band mIoU %" in out
     assert "D8" in out
     trained = ["--epochs", "1", "--lr", "0.1", "--batch-size", "2", "--network-size", "24,32"]
-    out = run("finetune", "mine:build", tmp_path, *usual, *trained, "--output", tmp_path / "run").output
+    out = run("finetune", "mine_masks:build", tmp_path, *usual, *trained, "--output", tmp_path / "run").output
     assert "pixel_accuracy" in out
     assert "--task segmentation" in out
-    run("evaluate", "mine:build", tmp_path, *usual, "--scales", "32", "--output", tmp_path / "after")
+    run("evaluate", "mine_masks:build", tmp_path, *usual, "--scales", "32", "--output", tmp_path / "after")
     page = tmp_path / "page.html"
     out = run("report", tmp_path / "after", tmp_path / "before", "--html", page).output
     assert "mIoU % before" in out
@@ -394,7 +394,7 @@ def test_segmentation_from_end_to_end(tmp_path, monkeypatch):
         (["--crops", "five"], "`crops` must be left out for segmentation"),
         (["--scales", "24+32"], "several scales are not averaged"),
     ):
-        assert message in run("evaluate", "mine:build", tmp_path, *usual, *words, code=2).output
+        assert message in run("evaluate", "mine_masks:build", tmp_path, *usual, *words, code=2).output
     assert "pixels" in run("report", tmp_path / "after", "--confidence", code=2).output
 
 

@@ -25,7 +25,7 @@ INVENTORY = Path(__file__).parent / "data" / "public_names.txt"
 
 # Bottom first. A module imports from lower rows only: neither upwards nor from its own row.
 LAYERS = (
-    {"_twins", "_llvm", "paper"},
+    {"_twins", "_llvm", "paper", "_identity"},
     {"_compile", "_memory", "_vectors", "_images", "randomness", "tables"},
     {"_tiles", "_endings"},
     {"_boxes", "_integers", "_weighted"},
@@ -48,7 +48,7 @@ LAYERS = (
     {"_segmenting", "segmentation_records"},
     {"segmentation_evaluation"},
     {"training", "evaluation", "analysis"},
-    {"demo", "reproduction", "_networks", "_photographs", "_options"},
+    {"demo", "reproduction", "segmentation_reproduction", "_networks", "_photographs", "_options"},
     {"exhibits"},
     {"_reproduce"},
     {"cli"},

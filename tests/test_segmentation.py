@@ -436,7 +436,7 @@ def test_bad_input_is_named(scenes, model, changes, error, message):
         return
     with pytest.raises(ValueError, match="`crops` must be left out for segmentation"):
         blurlib.evaluate(pixels(), scenes, task="segmentation", crops="five")
-    with pytest.raises(ValueError, match="`network_size` must be left out for classification"):
+    with pytest.raises(ValueError, match="`network_size` must be left out"):
         blurlib.evaluate(pixels(), scenes, network_size=(3, 3))
 
 

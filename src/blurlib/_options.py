@@ -40,7 +40,7 @@ def stopping(folder: Path | None, remedy: str = "") -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-EPOCHS, RATES, SEEDS = ["2,1"], ["1e-3,1e-4"], ["0"]
+SEEDS = ["0"]
 
 
 def option(metavar: str | None, text: str, *names: str, panel: str | None = None) -> Any:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ._networks import named_network
 from ._options import (
-    EPOCHS,
-    RATES,
     SEEDS,
     Arch,
     CanonicalSide,
     Device,
     Mean,
+    NetworkSize,
     OnError,
     Progress,
     Std,
@@ -23,6 +22,7 @@ from ._options import (
     floats,
     integers,
     option,
+    pair,
     running,
     say,
     shown,
@@ -31,22 +31,30 @@ from ._options import (
     training,
     words,
 )
-from .exhibits import FIGURES, NEEDS, figure1, figure2, figure3, figure4
+from .exhibits import FIGURES, NEEDS, figure1, figure2, figure3, figure4, figure5
+from .outcomes import OutcomeTable
 from .paper import TABLES
 from .processes import is_first
 from .reproduction import ITEMS, Run
 from .reproduction_settings import ReproductionSettings
+from .segmentation_reproduction import SegmentationRun, SegmentationSettings
+
+SEGMENTATION = ("table6", "figure5")
 
 
 def reproduce(
     item: Annotated[
         str,
         typer.Argument(
-            metavar="ITEM", help="table1 to table4, tableA, figure1 to figure4; or all of them: all."
+            metavar="ITEM",
+            help="table1 to table4, tableA, figure1 to figure4; or all of these: all. table6, figure5.",
         ),
     ],
     root: Annotated[
-        Path | None, option("FOLDER", "Folder with images in val/CLASS and train/CLASS. Not for figure2.")
+        Path | None,
+        option(
+            "FOLDER", "Folder with val/CLASS and train/CLASS; for table6 and figure5 Pascal VOC's layout."
+        ),
     ] = None,
     model: Annotated[
         str | None, option("MODEL", "The original network, as for evaluate. Default: the paper's.")
@@ -70,6 +78,10 @@ def reproduce(
     crops: Annotated[
         str | None, shown("dense|five|center", "Default: dense for VGG and AlexNet, else five.")
     ] = None,
+    network_side: Annotated[
+        int | None, shown("N", "For table6: geometric mean of the sides. Default: the canonical side.")
+    ] = None,
+    network_size: NetworkSize = None,
     canonical_side: CanonicalSide = 384,
     mean: Mean = None,
     std: Std = None,
@@ -77,11 +89,16 @@ def reproduce(
     control: Annotated[
         bool, training(None, "Add to table3 a network fine-tuned on sharp images alone.", "--control")
     ] = False,
-    epochs: Annotated[list[str], training("N,N", "Of each phase.")] = EPOCHS,
-    lr: Annotated[list[str], training("X,X", "Learning rate of each phase.")] = RATES,
+    epochs: Annotated[list[str] | None, training("N,N", "Of each phase. Default: the paper's.")] = None,
+    lr: Annotated[
+        list[str] | None, training("X,X", "Learning rate of each phase. Default: the paper's.")
+    ] = None,
     momentum: Annotated[float, training("X", "Of SGD.")] = 0.9,
     weight_decay: Annotated[float, training("X", "Of SGD.")] = 0.0,
-    batch_size: Annotated[int, training("N", "Images in a batch.")] = 128,
+    batch_size: Annotated[
+        int | None, training("N", "Images in a batch. Default: 128; for segmentation 8.")
+    ] = None,
+    hflip: Annotated[float, training("X", "For table6: probability of a mirror image.")] = 0.0,
     batch_norm: Annotated[str, training("train|eval", "eval keeps its statistics.")] = "train",
     image: Annotated[
         Path | None, option("FILE", "For figure1 and figure4: a photograph. Default: a validation image.")
@@ -104,32 +121,58 @@ def reproduce(
 
         blurlib reproduce table1 --root imagenet
         blurlib reproduce all --root imagenet --output runs/paper --plan
+        blurlib reproduce table6 --root voc --model runs/sharp/model.pt --arch zoomout:vgg16
         blurlib reproduce table3 --root pets --model runs/pets/model.pt \
             --arch resnet18 --outputs 37 --side 128 --seeds 0,1,2 --control
     """
-    known = (*ITEMS, *FIGURES)
-    items = list(known) if item == "all" else [item]
+    usual = (*ITEMS, *(name for name in FIGURES if name not in SEGMENTATION))
+    known = (*usual, *SEGMENTATION)
+    items = list(usual) if item == "all" else [item]
     if not set(items) <= set(known):
         raise ValueError(f"`ITEM` must be one of {', '.join(known)} or all, got {item!r}")
-    settings = ReproductionSettings(
-        side=side,
-        crops=crops,  # type: ignore[arg-type]  # checked there
-        canonical_side=canonical_side,
-        limit=limit,
-        train_limit=train_limit,
-        classes=classes,
-        seeds=integers("--seeds", seeds),
-        control=control,
-        epochs=integers("--epochs", epochs),
-        lr=floats("--lr", lr),
-        momentum=momentum,
-        weight_decay=weight_decay,
-        batch_size=batch_size,
-        batch_norm=batch_norm,  # type: ignore[arg-type]  # checked by `finetune`
-        mean=floats("--mean", mean) if mean else None,
-        std=floats("--std", std) if std else None,
-        on_error=on_error,  # type: ignore[arg-type]  # checked by `open_root`
-    )
+    shared: dict[str, Any] = {  # what is None takes the default of the task
+        "canonical_side": canonical_side,
+        "limit": limit,
+        "train_limit": train_limit,
+        "seeds": integers("--seeds", seeds),
+        "control": control,
+        "epochs": integers("--epochs", epochs) if epochs else None,
+        "lr": floats("--lr", lr) if lr else None,
+        "momentum": momentum,
+        "weight_decay": weight_decay,
+        "batch_size": batch_size,
+        "batch_norm": batch_norm,
+        "mean": floats("--mean", mean) if mean else None,
+        "std": floats("--std", std) if std else None,
+        "on_error": on_error,
+    }
+    shared = {name: value for name, value in shared.items() if value is not None}
+    running: dict[str, Any] = {"workers": workers, "device": device, "progress": progress}
+    if item in SEGMENTATION:
+        if root is None or model is None:
+            raise ValueError(
+                "`--root` and `--model` must name a folder in Pascal VOC's layout and a network that was "
+                f"trained on it sharp, for {item}, got {'no root' if root is None else 'no network'}; the "
+                "paper's was published for another framework. To train one: blurlib finetune zoomout:vgg16 "
+                "VOC --task segmentation --blur sharp --epochs 30,10 --lr 1e-3,1e-4 --output runs/sharp"
+            )
+        sizes: dict[str, Any] = {
+            "network_side": network_side,
+            "network_size": pair("--network-size", network_size),
+        }
+        _segmentation(
+            item,
+            SegmentationRun(
+                named_network(model, arch=arch, classes=outputs, seed=0, tell=say),
+                root,
+                settings=SegmentationSettings(**shared, **sizes, hflip=hflip),
+                output=output,
+                **running,
+            ),
+            plan=plan,
+        )
+        return
+    settings = ReproductionSettings(side=side, crops=crops, classes=classes, **shared)  # type: ignore[arg-type]
     if "figure2" in items and not plan:
         tell(f"figure2: {figure2(output)}")
     items = [name for name in items if name != "figure2"]
@@ -147,9 +190,7 @@ def reproduce(
     for network, names in groups.items():
         built = named_network(network, arch=arch, classes=outputs, seed=0, tell=say)
         place = output if model else output / network
-        runs[network] = Run(
-            built, root, settings=settings, output=place, workers=workers, device=device, progress=progress
-        )
+        runs[network] = Run(built, root, settings=settings, output=place, **running)
         say(
             runs[network].costs(*dict.fromkeys(table for name in names for table in NEEDS.get(name, (name,))))
         )
@@ -162,11 +203,7 @@ def reproduce(
                 if name in ITEMS:
                     table = run.table(name)
                     tell(f"\n{name}: {table}\n\nKept as {run.output / name}.md and .json")
-                    try:
-                        if is_first():
-                            table.to_html(run.output / f"{name}.html")
-                    except ImportError as error:  # the numbers are there without it
-                        say(f"note: no page, {error}")
+                    _page(table, run.output / f"{name}.html")
                 elif name == "figure1":
                     tell(f"\nfigure1: {figure1(run, image=image)}")
                 elif name == "figure3":
@@ -174,3 +211,24 @@ def reproduce(
                 else:
                     names_of_layers = words(layers) if layers else None
                     tell(f"\nfigure4: {figure4(run, image=image, layers=names_of_layers)}")
+
+
+def _segmentation(item: str, run: SegmentationRun, *, plan: bool) -> None:
+    say(run.costs())
+    if plan:
+        return
+    with stopping(run.output, "; the same command goes on"):
+        if item == "figure5":
+            tell(f"\nfigure5: {figure5(run)}")
+            return
+        table = run.table()
+        tell(f"\n{item}: {table}\n\nKept as {run.output / item}.md and .json")
+        _page(table, run.output / f"{item}.html")
+
+
+def _page(table: OutcomeTable, path: Path) -> None:
+    try:
+        if is_first():
+            table.to_html(path)
+    except ImportError as error:  # the numbers are there without it
+        say(f"note: no page, {error}")

@@ -262,6 +262,9 @@ def evaluate(
     crop: Annotated[int | None, shown("N", "Side of the crops in px. Default: 224.")] = None,
     average: Annotated[str | None, shown("crops|scales", "What is averaged first. Default: crops.")] = None,
     network_size: NetworkSize = None,
+    band: Annotated[
+        int | None, shown("N", "For segmentation: px around class boundaries. Default: 4.")
+    ] = None,
     canonical_side: CanonicalSide = 384,
     resample: Resample = "bilinear",
     mean: Mean = None,
@@ -298,6 +301,7 @@ def evaluate(
         "blurs": blurs,
         "scales": settings,
         "network_size": pair("--network-size", network_size),
+        "band": band,
         "crops": crops,
         "crop": crop,
         "average": average,
@@ -351,7 +355,9 @@ def finetune(
     ] = None,
     momentum: Annotated[float, training("X", "Of SGD.")] = 0.9,
     weight_decay: Annotated[float, training("X", "Of SGD.")] = 0.0,
-    batch_size: Annotated[int, training("N", "Images in a batch, over all GPUs.")] = 128,
+    batch_size: Annotated[
+        int | None, training("N", "Images in a batch, over all GPUs. Default: 128; for segmentation 8.")
+    ] = None,
     hflip: Annotated[float, training("X", "Probability of a mirror image.")] = 0.0,
     trainable: Annotated[
         list[str] | None, training("PATTERNS", "Parameters to train by name, with * for any text.")

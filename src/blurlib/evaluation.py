@@ -78,6 +78,7 @@ def evaluate(
     blurs: str | Blur | Iterable[str | Blur] | None = ...,
     scales: int | Sequence[int] | None = ...,
     network_size: tuple[int, int] | None = ...,
+    band: int | None = ...,
     canonical_side: int = ...,
     resample: Resample = ...,
     mean: Sequence[float] | None = ...,
@@ -102,6 +103,7 @@ def evaluate(
     blurs: str | Blur | Iterable[str | Blur] | None = None,
     scales: int | Sequence[int | Sequence[int]] | None = None,
     network_size: tuple[int, int] | None = None,
+    band: int | None = None,
     crops: Crops | None = None,
     crop: int | None = None,
     average: Average | None = None,
@@ -143,6 +145,8 @@ def evaluate(
             segmentation geometric means, None the canonical one.
         network_size: for segmentation, (height, width) in px that every image is brought to, whatever its
             aspect.
+        band: for segmentation, how far from a class boundary the pixels lie that are judged once more by
+            themselves, in px of the label image; None takes the paper's four.
         crops: "center" (None), "five" (corners and centre) or "dense": the whole image, the network made
             fully-convolutional by :func:`blurlib.models.dense`.
         crop: side of the crops in px, None for 224; where the network side is smaller, the crop is that side.
@@ -210,6 +214,7 @@ def evaluate(
             std=std,
             limit=limit,
             on_error=on_error,
+            band=4 if band is None else band,
             batch_size=8 if batch_size is None else batch_size,
             workers=workers,
             device=device,
@@ -220,8 +225,9 @@ def evaluate(
         )
     if task != "classification":
         raise ValueError(f"`task` must be 'classification' or 'segmentation', got {task!r}")
-    if network_size is not None:
-        raise ValueError("`network_size` must be left out for classification, where crops are square")
+    for name, value in (("network_size", network_size), ("band", band)):
+        if value is not None:
+            raise ValueError(f"`{name}` must be left out for classification, got {value!r}; it is of masks")
     batch_size = 64 if batch_size is None else batch_size
     shown = _shown(model, {"scales": scales, "crops": crops, "crop": crop, "average": average})
     plan = Plan(

@@ -1,4 +1,4 @@
-"""The paper's figures 1 to 4, drawn from the networks of a reproduction: a page each."""
+"""The paper's figures 1 to 5, drawn from the networks of a reproduction: a page each."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import nn
 
 from .analysis import disparity, invariance, predictions
 from .blurs import OwnShake, own_shake, parse
+from .confusion import pixel_accuracy
 from .data import pick_device
 from .figures import (
     Judged,
@@ -22,20 +23,25 @@ from .figures import (
     kernels_figure,
     maps_figure,
     predictions_figure,
+    scenes_figure,
 )
+from .masks import SegmentationProtocol, segmentation_view
 from .metrics import find
+from .models import evaluating
 from .page import Section, Table, write_page
 from .paper import CONDITIONS, Training
-from .protocol import blurred, evaluation_views, normalised, to_canonical
+from .protocol import blurred, evaluation_views, normalised, resized, to_canonical
 from .reproduction import Run
 from .reproduction_settings import USUAL_SIDE
+from .segmentation_evaluation import predicted
+from .segmentation_reproduction import SegmentationRun
 
-__all__ = ["FIGURES", "NEEDS", "figure1", "figure2", "figure3", "figure4"]
+__all__ = ["FIGURES", "NEEDS", "figure1", "figure2", "figure3", "figure4", "figure5"]
 
-FIGURES = ("figure1", "figure2", "figure3", "figure4")
+FIGURES = ("figure1", "figure2", "figure3", "figure4", "figure5")
 """What can be drawn."""
 
-NEEDS = {"figure1": ("table2",), "figure3": ("table3",), "figure4": ("table2",)}
+NEEDS = {"figure1": ("table2",), "figure3": ("table3",), "figure4": ("table2",), "figure5": ("table6",)}
 """The tables whose networks a figure shows."""
 
 _DEFOCUS = Training(mix="defocus", sides=(USUAL_SIDE,))
@@ -336,6 +342,77 @@ def _maps(
     found = disparity(network.to(place), sharp, soft, layers=layers)
     network.to(home)
     return {name: maps.hamming[0].cpu().numpy() for name, maps in found.items()}
+
+
+def figure5(run: SegmentationRun, *, count: int = 4, names: Sequence[str] = ()) -> Path:
+    """Scenes sharp and under D8, their labels, and what the networks make of them before and after.
+
+    Those scenes where fine-tuning brought most back under D8, by the share of pixels that are right: chosen
+    to show the effect, which the table counts over all images.
+
+    Args:
+        run: with the networks.
+        count: how many scenes.
+        names: of the classes.
+
+    Returns:
+        The page, figure5.html in the run's folder.
+
+    Raises:
+        ImportError: if the extra `report` is not installed.
+
+    Example:
+        >>> import tempfile
+        >>> from blurlib.segmentation_reproduction import SegmentationSettings
+        >>> scenes = [(Image.effect_noise((60, 50), 80).convert("RGB"), Image.new("L", (60, 50), 1))]
+        >>> tiny, quiet = SegmentationSettings(canonical_side=48, epochs=(1,), lr=(0.1,)), {"progress": False}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = SegmentationRun(nn.Conv2d(3, 2, 1), scenes, settings=tiny, output=folder, **quiet)
+        ...     figure5(run).name
+        'figure5.html'
+    """
+    seed = run.settings.seeds[0]
+    right = []
+    for name in ("original", "defocus"):
+        pixels = run.report(name, seed)[_STRONG].pixels
+        assert pixels is not None
+        right.append(pixel_accuracy(pixels.matrix))
+        ids = pixels.ids.tolist()
+    gained = np.nan_to_num(right[1] - right[0], nan=-1.0)
+    places = {run.validation.id(position): position for position in range(len(run.validation))}
+    place = pick_device(run.running["device"])
+    plan = SegmentationProtocol(
+        canonical_side=run.settings.canonical_side,
+        network_side=run.settings.network_side,
+        network_size=run.settings.network_size,
+    )
+    rows: list[dict[str, np.ndarray]] = []
+    networks = {"before": run.network("original"), "after": run.network("defocus", seed)}
+    for number in np.argsort(-gained, kind="stable")[:count].tolist():
+        image, mask = run.validation.load(places[ids[number]])
+        row = {"image": np.asarray(image), "truth": mask}
+        for blur in ("sharp", _STRONG):
+            views = segmentation_view(image, parse(blur), protocol=plan)[None]
+            for role, network in networks.items():
+                with evaluating(network, place) as there:
+                    labels, _ = predicted(network, views, mask.shape, run.colours, there)
+                row[f"{blur}, {role}"] = labels[0].astype(np.uint8)
+        size = plan.canonical_size(*image.size)
+        row["image blurred"] = blurred(resized(image, size), parse(_STRONG))
+        order = ["image", "truth", "sharp, before", "sharp, after", "image blurred"]
+        rows.append({name: row[name] for name in (*order, f"{_STRONG}, before", f"{_STRONG}, after")})
+    text = f"Where fine-tuning brought most back under {_STRONG}, by the share of pixels that are right."
+    section = Section(title="Sharp and blurred", text=text, parts=[scenes_figure(rows, names=names)])
+    return write_page(
+        run.output / "figure5.html",
+        title="Segmentation under blur (the paper's figure 5)",
+        lead=f"{type(run.model).__name__}, {_TUNED}",
+        sections=[section],
+        facts={
+            "Network": type(run.model).__name__,
+            "Images": f"{len(run.validation)} of {run.validation.name}",
+        },
+    )
 
 
 def _lost_and_found(run: Run, seed: int) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import colorsys
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ __all__ = [
     "kernels_figure",
     "maps_figure",
     "predictions_figure",
+    "scenes_figure",
 ]
 
 _PHOTO_SIDE = 360  # longer side of a photograph in a table; sharp on a screen of double density
@@ -308,6 +310,76 @@ def judged_figure(examples: Sequence[Judged]) -> Figure:
 
 
 _ROLES = ("before", "after", "control")
+
+
+def scenes_figure(rows: Sequence[Mapping[str, np.ndarray]], *, names: Sequence[str] = ()) -> Figure:
+    """Images beside their labels and what networks made of them (the paper, figure 5).
+
+    Args:
+        rows: for each image, by what it is ("sharp", "truth", "before", ...), pictures (H, W, 3) uint8 and
+            label images (H, W) of whole numbers; the same columns in every row. 255 is void, shown white.
+        names: of the classes.
+
+    Returns:
+        The figure, with a legend of the classes that occur.
+
+    Raises:
+        TypeError: if a picture is not uint8.
+        ValueError: if there is no row, or their columns differ.
+        ImportError: if the extra `report` is not installed.
+
+    Example:
+        >>> black, zeros = np.zeros((4, 6, 3), np.uint8), np.zeros((4, 6), np.uint8)
+        >>> scenes_figure([{"sharp": black, "truth": zeros}]).alt
+        'Images and label images: sharp, truth. Classes: 0.'
+    """
+    columns = [tuple(row) for row in rows]
+    if not columns or any(names_of != columns[0] for names_of in columns):
+        raise ValueError(f"`rows` must hold images with the same columns, got {columns}")
+    found: set[int] = set()
+    lines = []
+    for number, row in enumerate(rows):
+        cells = []
+        for name, image in row.items():
+            array = np.asarray(image)
+            if array.ndim == 2:
+                found |= set(np.unique(array).tolist()) - {_VOID}
+                array = _PALETTE[array]
+            cells.append({**_photo("rows", array), "alt": f"image {number + 1}, {name}"})
+        lines.append({"name": "", "cells": cells})
+    classes = [
+        {
+            "name": names[label] if label < len(names) else str(label),
+            "colour": "rgb({}, {}, {})".format(*_PALETTE[label].tolist()),
+        }
+        for label in sorted(found)
+    ]
+    heads = [{"name": name, "words": name} for name in columns[0]]
+    return Figure(
+        image=markup("scenes", columns=heads, rows=lines, classes=classes),
+        alt=(
+            f"Images and label images: {', '.join(columns[0])}. Classes: "
+            f"{', '.join(str(each['name']) for each in classes)}."
+        ),
+        wide=True,
+    )
+
+
+_VOID = 255
+
+
+def _palette() -> np.ndarray:
+    """A colour for each label, far from those before it: hues a golden angle apart, in three lightnesses."""
+    colours = [
+        colorsys.hls_to_rgb((0.58 + 0.381966 * label) % 1, (0.45, 0.62, 0.33)[label % 3], 0.55)
+        for label in range(256)
+    ]
+    palette: np.ndarray = np.rint(255 * np.array(colours)).astype(np.uint8)
+    palette[_VOID] = 255
+    return palette
+
+
+_PALETTE = _palette()
 
 
 def maps_figure(rows: Mapping[str, Mapping[str, np.ndarray]], *, what: str = "Hamming distance") -> Figure:

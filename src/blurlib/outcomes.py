@@ -16,7 +16,14 @@ __all__ = ["Outcome", "OutcomeTable"]
 
 _KIND = "blurlib.OutcomeTable"
 # metric: factor and format of what is printed
-_STYLES = {"top5": (100.0, "{:.1f}"), "entropy": (1.0, "{:.3f}"), "cross_entropy": (1.0, "{:.3f}")}
+_STYLES = {
+    "top5": (100.0, "{:.1f}"),
+    "miou": (100.0, "{:.1f}"),
+    "boundary_miou": (100.0, "{:.1f}"),
+    "entropy": (1.0, "{:.3f}"),
+    "cross_entropy": (1.0, "{:.3f}"),
+}
+_UNSURE = ("entropy", "cross_entropy")  # the less the better
 _USUAL_SIDE = 256
 _HEADING_WIDTH = 12
 
@@ -31,7 +38,7 @@ class Outcome:
         network: "original", or mix and sides of the fine-tuning.
         sides: network sides that were averaged, as used here.
         blur: short name.
-        metric: "top5", "entropy" or "cross_entropy".
+        metric: "top5", "entropy", "cross_entropy", "miou" or "boundary_miou" (of the band).
         paper: what the paper found, a fraction or nats; None in a control's column.
         value: what we found, the mean over the seeds.
         interval: 95 % interval of it, by bootstrap over images.
@@ -120,11 +127,9 @@ class OutcomeTable:
     def caption(self) -> str:
         """What was measured on what, in a line or two."""
         known = self.settings
-        what = (
-            "top-5 in percent"
-            if all(cell.metric == "top5" for cell in self.outcomes)
-            else "entropies in nats"
-        )
+        metrics = {cell.metric for cell in self.outcomes}
+        what = "top-5 in percent" if metrics == {"top5"} else "entropies in nats"
+        what = "mean IoU in percent" if metrics <= {"miou", "boundary_miou"} else what
         parts = [
             what,
             f"{known['model']}" if "model" in known else "",
@@ -175,7 +180,7 @@ class OutcomeTable:
         most = max((abs(cell.change) for cell in self.outcomes if cell.change is not None), default=0.0)
 
         def shade(cell: Outcome) -> float | None:
-            sign = 1 if cell.metric == "top5" else -1
+            sign = -1 if cell.metric in _UNSURE else 1
             value = {"ours": cell.value, "paper": cell.paper, "change": cell.change}[content]
             if value is None:
                 return None
@@ -261,7 +266,7 @@ class OutcomeTable:
 
     def _tints(self) -> dict[str, str]:
         """What the colours mean."""
-        if all(cell.metric == "top5" for cell in self.outcomes):
+        if not any(cell.metric in _UNSURE for cell in self.outcomes):
             return {
                 "ours": "The deeper the blue the more accurate, on one scale with the paper's below.",
                 "change": "Blue: more accurate than without this training; orange: less.",

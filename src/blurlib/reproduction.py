@@ -8,8 +8,6 @@ where it was, and a second table takes what the first one made.
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
-import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
@@ -24,6 +22,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from . import bootstrap, paper
+from ._identity import check_identity, plain, weights_digest
 from .data import ImageRoot, class_balanced, open_root, pick_device
 from .evaluation import evaluate
 from .metrics import find
@@ -132,12 +131,7 @@ class Run:
     @cached_property
     def _weights(self) -> str:
         """SHA-256 of the original network's weights."""
-        digest = hashlib.sha256()
-        for name, tensor in self.model.state_dict().items():
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            plain = tensor.detach().cpu().contiguous()
-            digest.update(plain.view(-1).view(torch.uint8).numpy() if plain.numel() else b"")
-        return digest.hexdigest()
+        return weights_digest(self.model)
 
     # --- What is needed
 
@@ -429,17 +423,7 @@ class Run:
         if not (place / "report.json").exists():
             return None
         report = BlurReport.load(place)
-        wanted = self._identity(training, seed)
-        different = [
-            f"{name} (was {report.settings.get(name)!r}, now {value!r})"
-            for name, value in wanted.items()
-            if report.settings.get(name) != value
-        ]
-        if different:
-            raise ValueError(
-                f"`output` must hold records of the same network, images, settings and versions, got "
-                f"{str(place)!r} with another {'; '.join(different)}; name another `output`"
-            )
+        check_identity(report.settings, self._identity(training, seed), place)
         return report
 
     def _identity(self, training: Training, seed: int) -> dict[str, Any]:
@@ -466,8 +450,7 @@ class Run:
                 "images": self._training_images.digest(),
             }
             identity["training"] = tuned
-        copied: dict[str, Any] = json.loads(json.dumps(identity))
-        return copied
+        return plain(identity)
 
 
 def _check_item(item: str) -> None:

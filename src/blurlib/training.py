@@ -41,8 +41,8 @@ Task = Literal["classification", "segmentation"]
 
 # The paper's epochs and rates: sections 4 and 5.
 _RECIPES: dict[str, dict[str, Any]] = {
-    "classification": {"epochs": (2, 1), "lr": (1e-3, 1e-4)},
-    "segmentation": {"epochs": (6, 2), "lr": (1e-4, 1e-5)},
+    "classification": {"epochs": (2, 1), "lr": (1e-3, 1e-4), "batch_size": 128},
+    "segmentation": {"epochs": (6, 2), "lr": (1e-4, 1e-5), "batch_size": 8},  # no batch in the paper
 }
 
 _LOADER = 31  # purpose that keeps this key apart from those of other modules
@@ -82,7 +82,7 @@ def finetune(
     lr: float | Sequence[float] | None = None,
     momentum: float = 0.9,
     weight_decay: float = 0.0,
-    batch_size: int = 128,
+    batch_size: int | None = None,
     hflip: float = 0.0,
     network_side: int | tuple[int, ...] | None = None,
     network_size: tuple[int, int] | None = None,
@@ -128,7 +128,8 @@ def finetune(
             segmentation.
         momentum: of SGD, 0 to 1.
         weight_decay: of SGD, at least 0; many networks were trained with 5e-4 or 1e-4.
-        batch_size: images in a global batch; the last batch of an epoch may be smaller.
+        batch_size: images in a global batch, None for 128 (segmentation: 8); the last batch of an epoch may
+            be smaller.
         hflip: probability of a mirror image, 0 to 1.
         network_side: shorter side in px at which the network sees the image; several draw one for each image.
             None takes 256; for segmentation, where it is the geometric mean, the canonical side.
@@ -183,6 +184,7 @@ def finetune(
     if task not in get_args(Task):
         raise ValueError(f"`task` must be one of {', '.join(get_args(Task))}, got {task!r}")
     recipe = _RECIPES[task]
+    batch_size = recipe["batch_size"] if batch_size is None else batch_size
     picked = pick_device(device)
     check_integer("seed", seed, low=-(2**63), high=2**64 - 1)
     mix = blur if isinstance(blur, BlurMixSampler) else BlurMixSampler(blur, seed=seed)
