@@ -239,27 +239,62 @@ def test_the_recipe_is_the_papers(scenes, tmp_path):
     assert (tmp_path / "run" / "log.csv").read_text().startswith("epoch,lr,loss,pixel_accuracy")
 
 
+class StopError(Exception):
+    pass
+
+
+class Stopping(list):
+    """A dataset that fails at its eighth reading, in the second epoch of five images."""
+
+    def __init__(self, items, last):
+        super().__init__(items)
+        self.left = last
+
+    def __getitem__(self, index):
+        self.left -= 1
+        if self.left < 0:
+            raise StopError
+        return super().__getitem__(index)
+
+
 def test_a_stopped_run_goes_on_to_the_same_numbers(scenes, tmp_path):
-    options = {"task": "segmentation", "batch_size": 2, "crop": 24, "lr": (0.05, 0.01), **SHOWN}
-    whole = blurlib.finetune(pixels(), scenes, epochs=(1, 1), **options)
-
-    class StopError(Exception):
-        pass
-
-    class Stopping(list):
-        reads = 0
-
-        def __getitem__(self, index):
-            Stopping.reads += 1
-            if Stopping.reads > 7:
-                raise StopError
-            return super().__getitem__(index)
-
+    options = {
+        "task": "segmentation",
+        "epochs": (1, 1),
+        "batch_size": 2,
+        "crop": 24,
+        "lr": (0.05, 0.01),
+        **SHOWN,
+    }
+    whole = blurlib.finetune(pixels(), scenes, **options)
+    run = tmp_path / "run"
     with pytest.raises(StopError):
-        blurlib.finetune(pixels(), Stopping(scenes), epochs=(1, 1), output=tmp_path / "run", **options)
-    resumed = blurlib.finetune(pixels(), scenes, epochs=(1, 1), output=tmp_path / "other", **options)
+        blurlib.finetune(pixels(), Stopping(scenes, 7), output=run, **options)
+    assert len((run / "log.csv").read_text().splitlines()) == 2  # one epoch was kept
+    resumed = blurlib.finetune(pixels(), Stopping(scenes, 99), output=run, resume=True, **options)
+    assert len(resumed.history) == 2
+    counts = []
+    for result in (whole, resumed):
+        report = evaluate_segmentation(result.model, scenes, blurs="D4", **SHOWN)
+        counts.append(report["D4"].pixels.matrix.tolist())
+    assert counts[0] == counts[1]
     for name, tensor in whole.model.state_dict().items():
         assert torch.equal(tensor, resumed.model.state_dict()[name])
+
+
+def test_torchvision_networks_learn_and_are_measured(scenes):
+    torch.manual_seed(0)
+    network = torchvision.models.segmentation.lraspp_mobilenet_v3_large(
+        weights=None, weights_backbone=None, num_classes=CLASSES
+    )
+    tuned = blurlib.finetune(
+        network, scenes, task="segmentation", epochs=1, lr=0.01, batch_size=5, network_size=(64, 64), **SHOWN
+    )
+    report = blurlib.evaluate(
+        tuned.model, scenes, task="segmentation", blurs="D2", network_size=(64, 64), **SHOWN
+    )
+    assert 0 <= report["D2"].miou <= 1
+    assert report.settings["classes"] == CLASSES
 
 
 def test_images_without_labels_teach_nothing(scenes):
