@@ -25,7 +25,7 @@ INVENTORY = Path(__file__).parent / "data" / "public_names.txt"
 
 # Bottom first. A module imports from lower rows only: neither upwards nor from its own row.
 LAYERS = (
-    {"_twins", "_llvm", "paper", "_identity"},
+    {"_twins", "_llvm", "paper", "_identity", "_stored"},
     {"_compile", "_memory", "_vectors", "_images", "randomness", "tables"},
     {"_tiles", "_endings"},
     {"_boxes", "_integers", "_weighted"},

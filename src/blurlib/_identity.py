@@ -1,17 +1,33 @@
-"""What a kept record's numbers depend on, and whether a record may be used again."""
+"""Under what circumstances a record came about, what its numbers depend on, whether it may be used again."""
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import json
+import platform
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-__all__ = ["check_identity", "plain", "weights_digest"]
+__all__ = ["check_identity", "circumstances", "plain", "weights_digest"]
+
+
+def circumstances(model: nn.Module, device: torch.device) -> dict[str, Any]:
+    """Network, device, versions and date of an evaluation, for its settings."""
+    return {
+        "model": type(model).__name__,
+        "device": device.type,
+        "versions": {
+            **{name: version(name) for name in ("blurlib", "torch", "torchvision", "numpy", "pillow")},
+            "python": platform.python_version(),
+        },
+        "date": dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
+    }
 
 
 def weights_digest(model: nn.Module) -> str:

@@ -5,12 +5,9 @@ The protocol is in `protocol`, the loading and gathering of views in `_views`, t
 
 from __future__ import annotations
 
-import datetime as dt
 import os
-import platform
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, get_args, overload
 
@@ -19,6 +16,7 @@ from torch import nn
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from ._identity import circumstances
 from ._views import ImageViews, Owner, Plan, batches, loader
 from .blurs import Blur, parse_list
 from .data import ImageRoot, OnError, Skipped, open_root, pick_device, pick_workers
@@ -252,13 +250,7 @@ def evaluate(
         "limit": limit,
         "on_error": on_error,
         "root": f"{listing.name}/val" if isinstance(root, (str, os.PathLike)) else listing.name,
-        "model": type(model).__name__,
-        "device": place.type,
-        "versions": {
-            **{name: version(name) for name in ("blurlib", "torch", "torchvision", "numpy", "pillow")},
-            "python": platform.python_version(),
-        },
-        "date": dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
+        **circumstances(model, place),
     }
     networks, numbers = _networks(model, plan)
     with joined(place, together=distributed) as team:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import blurs
+from ._stored import json_path, read_arrays, read_plain, write_arrays
 from .comparison import Comparison, check_same_images, compare_records
 from .confidence import confidence_lines, risk_coverage
 from .metrics import ImageValues, Record, find
@@ -252,16 +252,11 @@ class BlurReport:
         Returns:
             The JSON file.
         """
-        target = _json_path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        target = json_path(path)
         images = [record.images for record in self.records if record.images is not None]
         if len(images) == len(self.records):
-            arrays: dict[str, Any] = {
-                name: np.stack([getattr(values, name) for values in images]) for name in _ARRAYS
-            }
-            aside = target.with_name(f".{target.stem}.{os.getpid()}.npz")
-            np.savez_compressed(aside, ids=images[0].ids, label=images[0].label, **arrays)
-            aside.replace(target.with_suffix(".npz"))
+            arrays = {name: np.stack([getattr(values, name) for values in images]) for name in _ARRAYS}
+            write_arrays(target, ids=images[0].ids, label=images[0].label, **arrays)
         self.to_json(target)
         return target
 
@@ -280,26 +275,16 @@ class BlurReport:
             FileNotFoundError: if there is no such file.
             ValueError: if it is not a report, or the .npz is of another one.
         """
-        source = _json_path(path)
-        if not source.is_file():
-            raise FileNotFoundError(f"`path` must be a report written by `save`, got {str(source)!r}")
-        try:
-            plain = json.loads(source.read_text(encoding="utf-8"))
-            if plain["kind"] != _KIND:
-                raise KeyError("kind")
-            records = [Record(**{**record, "sides": tuple(record["sides"])}) for record in plain["records"]]
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"`path` must be a report written by `save`, got {str(source)!r} ({error!r})"
-            ) from error
-        if source.with_suffix(".npz").is_file():
-            with np.load(source.with_suffix(".npz"), allow_pickle=False) as stored:
-                arrays = {name: stored[name] for name in ("ids", "label", *_ARRAYS)}
-            if arrays["correct"].shape != (len(records), records[0].count):
-                raise ValueError(
-                    f"`path` must have the values of its own images beside it, got {source.stem}.npz of "
-                    f"{arrays['correct'].shape} (conditions, images); move the files of one run together"
-                )
+        source = json_path(path)
+        plain, records = read_plain(
+            source,
+            _KIND,
+            lambda plain: [
+                Record(**{**record, "sides": tuple(record["sides"])}) for record in plain["records"]
+            ],
+        )
+        arrays = read_arrays(source, ("ids", "label", *_ARRAYS), (len(records), records[0].count))
+        if arrays is not None:
             records = [
                 replace(
                     record,
@@ -415,7 +400,3 @@ def _check_settings(role: str, first: BlurReport, other: BlurReport) -> None:
             f"`{role}` must be evaluated as the others, got {', '.join(different)}; "
             "evaluate both with the same settings"
         )
-
-
-def _json_path(path: str | Path) -> Path:
-    return Path(path) if Path(path).suffix == ".json" else Path(path) / "report.json"

@@ -6,12 +6,9 @@ size; logits are interpolated to the size of the label image, which is never tou
 
 from __future__ import annotations
 
-import datetime as dt
 import os
-import platform
 import time
 from collections.abc import Iterable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from ._identity import circumstances
 from .blurs import Blur, OwnShake, own_shake, parse_list
 from .confusion import boundary_band, boundary_counts, confusion_matrix
 from .data import OnError, Skipped, pick_device, pick_workers
@@ -154,13 +152,7 @@ def evaluate_segmentation(
         "on_error": on_error,
         "seed": seed,
         "root": f"{listing.name}/val" if isinstance(root, (str, os.PathLike)) else listing.name,
-        "model": type(model).__name__,
-        "device": place.type,
-        "versions": {
-            **{name: version(name) for name in ("blurlib", "torch", "torchvision", "numpy", "pillow")},
-            "python": platform.python_version(),
-        },
-        "date": dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
+        **circumstances(model, place),
     }
     with joined(place, together=distributed) as team:
         positions = range(team.rank, len(listing), team.world)

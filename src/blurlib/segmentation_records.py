@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ._stored import json_path, read_arrays, read_plain, write_arrays
 from .blurs import Blur
 from .metrics import find
 from .segmentation_comparison import SegmentationComparison, compare_counts
@@ -24,6 +24,7 @@ __all__ = [
 ]
 
 _KIND = "blurlib.SegmentationReport"
+_ARRAYS = ("matrix", "band", "rims")
 # What two evaluations must agree on before a difference between them is the networks' own.
 _PROTOCOL = ("canonical_side", "network_sides", "network_size", "resample", "border", "band", "rim", "seed")
 
@@ -238,17 +239,12 @@ class SegmentationReport:
         Returns:
             The JSON file.
         """
-        target = _json_path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        target = json_path(path)
         every = [record.pixels for record in self.records if record.pixels is not None]
         if len(every) == len(self.records):
-            arrays: dict[str, Any] = {
-                name: np.stack([getattr(pixels, name) for pixels in every]).astype(np.int32)
-                for name in ("matrix", "band", "rims")
-            }
-            aside = target.with_name(f".{target.stem}.{os.getpid()}.npz")
-            np.savez_compressed(aside, ids=every[0].ids, **arrays)
-            aside.replace(target.with_suffix(".npz"))
+            arrays = {name: np.stack([getattr(pixels, name) for pixels in every]) for name in _ARRAYS}
+            narrow = {name: array.astype(np.int32) for name, array in arrays.items()}
+            write_arrays(target, ids=every[0].ids, **narrow)
         self.to_json(target)
         return target
 
@@ -267,37 +263,24 @@ class SegmentationReport:
             FileNotFoundError: if there is no such file.
             ValueError: if it is not such a report, or the .npz is of another one.
         """
-        source = _json_path(path)
-        if not source.is_file():
-            raise FileNotFoundError(f"`path` must be a report written by `save`, got {str(source)!r}")
-        try:
-            plain = json.loads(source.read_text(encoding="utf-8"))
-            if plain["kind"] != _KIND:
-                raise KeyError("kind")
-            given = [
-                {**record, "sides": tuple(record["sides"]), "class_iou": tuple(record["class_iou"])}
-                for record in plain["records"]
-            ]
-            records = [SegmentationRecord(**record) for record in given]
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"`path` must be a report written by `save`, got {str(source)!r} ({error!r})"
-            ) from error
-        if source.with_suffix(".npz").is_file():
-            with np.load(source.with_suffix(".npz"), allow_pickle=False) as stored:
-                arrays = {name: stored[name] for name in ("ids", "matrix", "band", "rims")}
-            if arrays["matrix"].shape[:2] != (len(records), records[0].count):
-                raise ValueError(
-                    f"`path` must have the counts of its own images beside it, got {source.stem}.npz of "
-                    f"{arrays['matrix'].shape[:2]} (conditions, images); move the files of one run together"
+        source = json_path(path)
+        plain, records = read_plain(
+            source,
+            _KIND,
+            lambda plain: [
+                SegmentationRecord(
+                    **{**record, "sides": tuple(record["sides"]), "class_iou": tuple(record["class_iou"])}
                 )
+                for record in plain["records"]
+            ],
+        )
+        arrays = read_arrays(source, ("ids", *_ARRAYS), (len(records), records[0].count))
+        if arrays is not None:
             records = [
                 SegmentationRecord.of(
                     PixelCounts(
                         ids=arrays["ids"],
-                        **{
-                            name: arrays[name][number].astype(np.int64) for name in ("matrix", "band", "rims")
-                        },
+                        **{name: arrays[name][number].astype(np.int64) for name in _ARRAYS},
                     ),
                     blur=record.blur,
                     sides=record.sides,
@@ -339,14 +322,10 @@ def is_segmentation(path: str | Path) -> bool:
         False
     """
     try:
-        plain = json.loads(_json_path(path).read_text(encoding="utf-8"))
+        plain = json.loads(json_path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return isinstance(plain, dict) and plain.get("kind") == _KIND
-
-
-def _json_path(path: str | Path) -> Path:
-    return Path(path) if Path(path).suffix == ".json" else Path(path) / "report.json"
 
 
 def compare_segmentation(

@@ -1,0 +1,58 @@
+"""Reports on disk: JSON to read, and beside it the arrays of every image as .npz."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+__all__ = ["json_path", "read_arrays", "read_plain", "write_arrays"]
+
+_T = TypeVar("_T")
+
+
+def json_path(path: str | Path) -> Path:
+    """The file itself, or report.json in a folder."""
+    return Path(path) if Path(path).suffix == ".json" else Path(path) / "report.json"
+
+
+def write_arrays(target: Path, **arrays: np.ndarray) -> None:
+    """The arrays beside a report's JSON, written aside and then renamed."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f".{target.stem}.{os.getpid()}.npz")
+    np.savez_compressed(aside, **arrays)  # type: ignore[arg-type]  # not its option `allow_pickle`
+    aside.replace(target.with_suffix(".npz"))
+
+
+def read_plain(source: Path, kind: str, make: Callable[[dict[str, Any]], _T]) -> tuple[dict[str, Any], _T]:
+    """A report's JSON, and what `make` makes of it; anything else is refused."""
+    if not source.is_file():
+        raise FileNotFoundError(f"`path` must be a report written by `save`, got {str(source)!r}")
+    try:
+        plain = json.loads(source.read_text(encoding="utf-8"))
+        if plain["kind"] != kind:
+            raise KeyError("kind")
+        return plain, make(plain)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"`path` must be a report written by `save`, got {str(source)!r} ({error!r})"
+        ) from error
+
+
+def read_arrays(source: Path, names: Sequence[str], shape: tuple[int, int]) -> dict[str, np.ndarray] | None:
+    """The arrays beside a report's JSON, the last of (conditions, images); None where there are none."""
+    if not source.with_suffix(".npz").is_file():
+        return None
+    with np.load(source.with_suffix(".npz"), allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in names}
+    found = arrays[names[-1]].shape[:2]
+    if found != shape:
+        raise ValueError(
+            f"`path` must have the values of its own images beside it, got {source.stem}.npz of {found} "
+            "(conditions, images); move the files of one run together"
+        )
+    return arrays
