@@ -513,6 +513,18 @@ def test_comparison_resamples_whole_images(scenes):
         found["D8"]
 
 
+def test_a_resampling_without_boundaries_is_left_out(scenes):
+    flat = [(scenes[1][0], Image.new("L", scenes[1][0].size, label)) for label in (0, 1)]
+    before, after = reports([scenes[0], *flat], range(2))
+    assert np.isnan(before["D4"].pixels.samples()["miou_band"]).any()
+    change = compare_segmentation(after, before)["D4"]["miou_band"]
+    assert np.isfinite(change.difference_interval).all()
+    void = reports(flat, range(2))
+    change = compare_segmentation(void[1], void[0])["D4"]["miou_band"]
+    assert np.isnan(change.difference_interval).all()
+    assert "nan" not in str(compare_segmentation(void[1], void[0]))
+
+
 def test_what_does_not_compare(scenes, tmp_path):
     one, other = reports(scenes, [0]), reports(scenes[:4], [0])
     with pytest.raises(ValueError, match="of the same images"):

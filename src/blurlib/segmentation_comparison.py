@@ -16,7 +16,7 @@ from .metrics import find
 from .segmentation_counts import METRICS, SegmentationRecord
 from .tables import markdown_table, percent, plain_table, points, share, size_text, with_interval, written
 
-__all__ = ["SegmentationComparison", "compare_counts"]
+__all__ = ["SegmentationComparison", "compare_counts", "defined_interval"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,8 @@ class SegmentationComparison:
                 change = found[name]
                 values = [getattr(change, role) for role in roles]
                 line += ["-" if value is None or np.isnan(value) else percent(value) for value in values]
-                line.append(with_interval(change.difference, change.difference_interval, points))
+                known = None if np.isnan(change.difference) else change.difference
+                line.append(with_interval(known, change.difference_interval, points))
                 line.append(with_interval(change.recovered, change.recovered_interval, share))
             rows.append(line)
         return header, rows
@@ -176,15 +177,18 @@ def compare_counts(
             loss, losses = means[sharp] - means[other], drawn[sharp] - drawn[other]
             if loss > 0 and loss >= 2 * np.nanstd(losses):
                 gains = drawn[own] - drawn[other]
+                known = ~np.isnan(gains + losses)
                 recovered = (means[own] - means[other]) / loss
-                recovered_interval = bootstrap.interval(bootstrap.shares(gains, losses), level=level)
+                recovered_interval = bootstrap.interval(
+                    bootstrap.shares(gains[known], losses[known]), level=level
+                )
         return Change(
             before=means["before", key, name],
             control=means["control", key, name] if roles["control"] else None,
             after=means[own],
             sharp=means.get(sharp),
             difference=means[own] - means[other],
-            difference_interval=bootstrap.interval(drawn[own] - drawn[other], level=level),
+            difference_interval=defined_interval(drawn[own] - drawn[other], level=level),
             recovered=recovered,
             recovered_interval=recovered_interval,
         )
@@ -195,3 +199,21 @@ def compare_counts(
         level=level,
         count=after[0][0].count,
     )
+
+
+def defined_interval(samples: np.ndarray, *, level: float = 0.95) -> tuple[float, float]:
+    """The interval of those resamplings in which a metric is defined: one may draw no class boundary at all.
+
+    Args:
+        samples: (R,) statistics, NaN where they are not defined.
+        level: of the interval.
+
+    Returns:
+        (low, high); NaN where no resampling has a value.
+
+    Example:
+        >>> defined_interval(np.array([0.25, np.nan, 0.25]))
+        (0.25, 0.25)
+    """
+    known = samples[~np.isnan(samples)]
+    return bootstrap.interval(known, level=level) if known.size else (float("nan"), float("nan"))

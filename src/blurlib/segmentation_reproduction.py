@@ -17,7 +17,7 @@ import numpy as np
 from torch import nn
 from torch.utils.data import Dataset
 
-from . import bootstrap, paper
+from . import paper
 from ._identity import check_identity, plain, weights_digest
 from .data import OnError, pick_device
 from .evaluation import evaluate
@@ -27,7 +27,7 @@ from .processes import is_first, joined, launched
 from .protocol import normalisation
 from .reproduction_costs import Part, cost_table, seconds_a_view
 from .runs import BatchNorm
-from .segmentation_comparison import compare_counts
+from .segmentation_comparison import compare_counts, defined_interval
 from .segmentation_records import SegmentationReport
 from .training import finetune
 
@@ -347,7 +347,7 @@ class SegmentationRun:
                     metric=metric,
                     paper=published,
                     value=float(np.mean(each)),
-                    interval=bootstrap.interval(drawn),
+                    interval=defined_interval(drawn),
                     each=tuple(each),
                     base=base if change else "",
                     change=change.difference if change else None,
