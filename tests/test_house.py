@@ -41,7 +41,7 @@ LAYERS = (
     {"data", "protocol", "metrics", "samples", "confusion"},
     {"masks", "segmentation", "segmentation_counts"},
     {"_views", "runs", "models", "comparison", "confidence", "figures", "plots", "outcomes"},
-    {"reproduction_settings", "reproduction_costs", "deblurring"},
+    {"reproduction_settings", "reproduction_costs"},
     {"report"},
     {"records"},
     {"_classifying", "segmentation_comparison"},

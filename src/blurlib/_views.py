@@ -6,11 +6,10 @@ of their size, which bounds memory whatever the number of conditions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
@@ -19,8 +18,6 @@ from .data import ImageRoot, Skipped
 from .protocol import Average, Crops, Protocol, Resample, evaluation_views
 
 __all__ = ["ImageViews", "Owner", "Plan", "batches", "loader"]
-
-Restore = Callable[[np.ndarray], np.ndarray] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,10 +81,9 @@ class Plan:
 class _Views(Dataset[Any]):
     """Every view of one image, made in a loader process."""
 
-    def __init__(self, listing: ImageRoot, plan: Plan, restore: Restore) -> None:
+    def __init__(self, listing: ImageRoot, plan: Plan) -> None:
         self.listing = listing
         self.plan = plan
-        self.restore = restore
 
     def __len__(self) -> int:
         return len(self.listing)
@@ -106,7 +102,6 @@ class _Views(Dataset[Any]):
                 crops=plan.crops,
                 resample=plan.protocol.resample,
                 border=plan.protocol.border,
-                restore=self.restore,
             )
             return [torch.stack([made[number, side] for number in range(len(blurs))]) for side in plan.sides]
 
@@ -134,14 +129,12 @@ class Owner(NamedTuple):
     side: int
 
 
-def loader(
-    listing: ImageRoot, plan: Plan, workers: int, positions: range, restore: Restore = None
-) -> DataLoader[Any]:
+def loader(listing: ImageRoot, plan: Plan, workers: int, positions: range) -> DataLoader[Any]:
     crops = 5 if plan.crops == "five" else 1
     size = [2 * side**2 if plan.crops == "dense" else min(side, plan.crop) ** 2 for side in plan.sides]
     heavy = 3 * len(plan.blurs) * crops * sum(size) > 2**24
     return DataLoader(
-        _Views(listing, plan, restore),
+        _Views(listing, plan),
         batch_size=None,
         sampler=positions,
         num_workers=workers,
