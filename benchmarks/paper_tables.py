@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,26 @@ COLOURS: dict[str, Any] = {"mean": VIEW["mean"], "std": VIEW["std"]}
 SHARP = {"epochs": (3, 1), "lr": (1e-2, 1e-3), "batch_size": 32}
 TUNE = {"epochs": (3, 1), "lr": (3e-3, 3e-4), "batch_size": 32}
 SEEDS = (0, 1, 2)
+MIXES = ReproductionSettings(side=128, crops="center", seeds=SEEDS, control=True, **TUNE, **COLOURS)
+# Told the true blur, and disks one and two pixels too small and too large.
+DEBLUR = tuple(f"{method}{told}" for method in ("wiener", "richardson_lucy")
+               for told in ("", ":D6", ":D7", ":D9", ":D10"))  # fmt: skip
 SETTINGS = {
     "scales": ReproductionSettings(crops="center", limit=200, **COLOURS),
-    "mixes": ReproductionSettings(side=128, crops="center", seeds=SEEDS, control=True, **TUNE, **COLOURS),
+    "mixes": MIXES,
+    "deblurring": replace(MIXES, deblur=DEBLUR, deblur_limit=200),
+    "epll": replace(MIXES, deblur=("epll", "wiener", "richardson_lucy"), deblur_limit=20),
 }
-ITEMS = {"table1": "scales", "table3": "mixes", "table4": "mixes", "table2": "mixes", "figure4": "mixes"}
+FOLDERS = {"deblurring": "mixes", "epll": "mixes"}  # with whom networks and evaluations are shared
+ITEMS = {
+    "table1": ("table1", "scales"),
+    "table3": ("table3", "mixes"),
+    "table4": ("table4", "mixes"),
+    "table2": ("table2", "mixes"),
+    "table5": ("table5", "deblurring"),
+    "table5-epll": ("table5", "epll"),
+    "figure4": ("figure4", "mixes"),
+}
 
 
 def original(kind: str, root: Path, work: Path) -> Any:
@@ -67,18 +83,19 @@ def original(kind: str, root: Path, work: Path) -> Any:
 def run(root: Path, items: list[str], work: Path) -> None:
     """Measure tables, and copy the records."""
     runs: dict[str, Run] = {}
-    for item in items:
-        kind = ITEMS[item]
+    for name in items:
+        item, kind = ITEMS[name]
+        folder = FOLDERS.get(kind, kind)
         if kind not in runs:
-            network = original(kind, root, work)
-            runs[kind] = Run(network, root, settings=SETTINGS[kind], output=work / kind, workers=1)
+            network = original(folder, root, work)
+            runs[kind] = Run(network, root, settings=SETTINGS[kind], output=work / folder, workers=1)
         if item == "figure4":
             continue
         print(runs[kind].costs(item), flush=True)
         print(f"\n{item}: {runs[kind].table(item)}\n", flush=True)
         RECORDS.mkdir(parents=True, exist_ok=True)
-        shutil.copy(work / kind / f"{item}.json", RECORDS)
-        shutil.copytree(work / kind / "evaluations", RECORDS / kind, dirs_exist_ok=True)
+        shutil.copy(work / folder / f"{item}.json", RECORDS / f"{name}.json")
+        shutil.copytree(work / folder / "evaluations", RECORDS / folder, dirs_exist_ok=True)
     if "figure4" in items:
         paper_features.measure(runs["mixes"], RECORDS, seeds=SEEDS, colours=COLOURS)
         print("maps:", figure4(runs["mixes"], layers=paper_features.LAYERS))

@@ -13,6 +13,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import blurlib  # noqa: E402
 import cells  # noqa: E402  the benchmark is a folder of scripts
+import fit_patch_prior  # noqa: E402
 import goals  # noqa: E402
 import measure  # noqa: E402
 import speed_page  # noqa: E402
@@ -253,3 +254,17 @@ def test_page_is_that_of_the_records():
     if speed_page.newest("speed") is None:
         pytest.skip("no record yet; `make bench` makes one")
     assert speed_page.PAGE.read_text("utf-8") == speed_page.text(), "run `make tables`"
+
+
+# --- The patch prior of deblurring ---
+
+
+def test_patch_prior_is_fitted(tmp_path, capsys):
+    """Few patches and components: the likelihood rises with every step on the same patches."""
+    place = tmp_path / "prior.npz"
+    fit_patch_prior.main(f"--components 4 --patches 4000 --steps 6 --output {place}".split())
+    likelihoods = [float(line.split()[4].rstrip(",")) for line in capsys.readouterr().out.splitlines()]
+    assert likelihoods[1] < likelihoods[2] and likelihoods[3] < likelihoods[4] < likelihoods[5]
+    prior = blurlib.patch_prior.PatchPrior.load(place)
+    assert prior.side == 8 and len(prior.weights) == 4
+    assert (prior.weights.diff() <= 0).all()

@@ -26,7 +26,7 @@ INVENTORY = Path(__file__).parent / "data" / "public_names.txt"
 # Bottom first. A module imports from lower rows only: neither upwards nor from its own row.
 LAYERS = (
     {"_twins", "_llvm", "paper", "_identity", "_stored"},
-    {"_compile", "_memory", "_vectors", "_images", "randomness", "tables"},
+    {"_compile", "_memory", "_vectors", "_images", "randomness", "tables", "patch_prior"},
     {"_tiles", "_endings"},
     {"_boxes", "_integers", "_weighted"},
     {"_taps"},
@@ -34,14 +34,16 @@ LAYERS = (
     {"kernels", "_processor"},
     {"_operators"},
     {"convolution"},
-    {"blurs"},
+    {"blurs", "_inverse"},
     {"warming"},
     {"transforms"},
     {"mixes"},
     {"data", "protocol", "metrics", "samples", "confusion"},
     {"masks", "segmentation", "segmentation_counts"},
     {"_views", "runs", "models", "comparison", "confidence", "figures", "plots", "outcomes"},
+    {"deblurring"},
     {"reproduction_settings", "reproduction_costs"},
+    {"_cells"},
     {"report"},
     {"records"},
     {"_classifying", "segmentation_comparison"},
@@ -58,6 +60,7 @@ LAYER_OF = {name: height for height, names in enumerate(LAYERS) for name in name
 
 # Nobody pays for these who only blurs images: they are imported where they are used.
 HEAVY = (
+    "deepinv",
     "jinja2",
     "kornia",
     "matplotlib",

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from blurlib import exhibits, paper, reproduction
 from blurlib.cli import app
+from blurlib.deblurring import DeblurThenClassify
 from blurlib.evaluation import evaluate
 from blurlib.models import PerScale
 from blurlib.outcomes import OutcomeTable
@@ -256,17 +257,90 @@ def test_records_of_another_network_or_version_are_not_mixed(root, tmp_path):
         ({"seeds": (1, 1)}, "`seeds` must hold different seeds"),
         ({"crops": "six"}, "`crops` must be one of"),
         ({"side": 1}, "`side`"),
+        ({"deblur_limit": 13}, "`deblur_limit` must be at most the 12 val images"),
+        ({"deblur": ()}, "`deblur` must hold different methods"),
+        ({"deblur": "magic"}, "`deblur` must hold methods of wiener, richardson_lucy, epll"),
+        ({"deblur": "wiener:"}, "`deblur` must hold methods"),
+        ({"deblur": "wiener:D8x"}, "D8x"),
         ({"train_limit": 99}, "`train_limit` must be at most the 12 train images"),
     ],
 )
 def test_settings_that_cannot_be(root, tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
-        reproduce("table2", network(), root, settings=settings(**changes), output=tmp_path / "out", **QUIET)
+        reproduce(
+            "table5" if "deblur_limit" in changes else "table2",
+            network(),
+            root,
+            settings=settings(**changes),
+            output=tmp_path / "out",
+            **QUIET,
+        )
 
 
 def test_an_unknown_table_is_refused_before_anything_is_read():
     with pytest.raises(ValueError, match="`item` must be one of table1"):
         reproduce("table9", network(), "nowhere")
+
+
+# Table 5
+
+
+def test_deblurring_against_fine_tuning(root, tmp_path, monkeypatch):
+    chosen = settings(deblur=("wiener", "wiener:D6"), deblur_limit=6)
+    run = Run(network(), root, settings=chosen, output=tmp_path / "out", **QUIET)
+    parts = {part.what: part for part in run.parts("table5")}
+    assert parts["evaluating original-behind-wiener-D6-6"].restored == {"wiener": 6}
+    assert parts["evaluating original"].restored == {}
+    assert "original-behind-wiener-D8-6" in run.costs("table5")
+    table = run.table("table5")
+    assert table.rows == (
+        "Original on sharp",
+        "Original on blurred (D8)",
+        "Original on deblurred (Wiener)",
+        "Original on deblurred (Wiener, told D6)",
+        "FT-Mix on blurred (D8)",
+        "FT-D8 on blurred (D8)",
+    )
+    assert [cell.paper for cell in table.outcomes] == [0.906, 0.6157, None, None, 0.8715, 0.883]
+    assert table.settings["images"] == 6 and len(run.validation) == 12
+    # Each figure from its own evaluation, of the six images alone.
+    listing = run.deblurred
+    names = [listing.id(position) for position in range(6)]
+    assert [int(label) for label in listing.labels] == [0, 0, 1, 1, 2, 2]
+    shown = {"scales": (32,), "crop": 28, "canonical_side": 48}
+    networks = {
+        "Original on sharp": (network(), "sharp"),
+        "Original on deblurred (Wiener)": (DeblurThenClassify(network(), "wiener", "D8"), "D8"),
+        "Original on deblurred (Wiener, told D6)": (DeblurThenClassify(network(), "wiener", "D6"), "D8"),
+    }
+    for row, (model, blur) in networks.items():
+        report = evaluate(model, listing, blurs=blur, **shown, **QUIET)
+        assert report[blur].images.ids.tolist() == names
+        assert table[row, "Top-5 accuracy"].value == pytest.approx(report[blur].top5)
+    kept = BlurReport.load(tmp_path / "out" / "evaluations" / "original-behind-wiener-D6-6")
+    deblurring = evaluate(
+        networks["Original on deblurred (Wiener, told D6)"][0], listing, blurs="D8", **shown, **QUIET
+    )
+    np.testing.assert_allclose(kept["D8"].images.cross_entropy, deblurring["D8"].images.cross_entropy)
+    # Time and change stand beside.
+    for cell in table.outcomes:
+        assert cell.seconds > 0
+        behind = cell.row.startswith("Original on deblurred")
+        assert (cell.base == "original") == (behind or cell.row.startswith("FT"))
+    assert "Seconds an image" in str(table) and "## Seconds an image" in table.to_markdown()
+    monkeypatch.setattr(reproduction, "evaluate", None)
+    again = Run(network(), root, settings=chosen, output=tmp_path / "out", **QUIET).table("table5")
+    assert [cell.value for cell in again.outcomes] == [cell.value for cell in table.outcomes]
+    assert OutcomeTable.load(tmp_path / "out" / "table5.json").outcomes == again.outcomes
+    again.to_html(tmp_path / "table5.html")
+    assert "told D6" in (tmp_path / "table5.html").read_text()
+
+
+def test_table_5_takes_ten_images_a_class(tmp_path):
+    photos = [(Image.new("RGB", (40, 30)), label) for label in (0, 1) for _ in range(12 + label)]
+    run = Run(network(2), photos, settings=settings(), output=tmp_path / "out", **QUIET)
+    assert np.bincount(run.deblurred.labels).tolist() == [10, 10]
+    assert {part.what for part in run.parts("table5")} >= {"evaluating original-behind-epll-D8-20"}
 
 
 # Figures
@@ -381,6 +455,16 @@ def test_the_command_tells_the_cost_measures_and_says_where(root, weights, tmp_p
     assert (tmp_path / "out" / "tableA.md").exists()
     assert "done" in command(*words, "--plan").output
     shutil.rmtree(tmp_path / "out")
+
+
+def test_the_command_deblurs(root, weights, tmp_path):
+    words = ("table5", "--root", root, "--model", weights, "--side", 32, "--canonical-side", 48)
+    words += ("--deblur", "wiener,wiener:D9", "--deblur-limit", 3, "--output", tmp_path / "out")
+    planned = command(*words, "--plan", "--workers", 0, "--device", "cpu", "--no-progress")
+    assert planned.exit_code == 0, planned.output
+    assert "evaluating original-behind-wiener-D9-3" in planned.output
+    refused = command(*words, "--deblur", "magic")
+    assert refused.exit_code == 2 and "must hold methods of wiener" in refused.output
 
 
 def test_the_command_refuses_what_is_no_table(root):

@@ -40,6 +40,7 @@ from .reproduction_settings import ReproductionSettings
 from .segmentation_reproduction import SegmentationRun, SegmentationSettings
 
 SEGMENTATION = ("table6", "figure5")
+DEBLUR = ["epll"]
 
 
 def reproduce(
@@ -47,7 +48,7 @@ def reproduce(
         str,
         typer.Argument(
             metavar="ITEM",
-            help="table1 to table4, tableA, figure1 to figure4; or all of these: all. table6, figure5.",
+            help="table1 to table5, tableA, figure1 to figure4; or all of these: all. table6, figure5.",
         ),
     ],
     root: Annotated[
@@ -100,6 +101,16 @@ def reproduce(
     ] = None,
     hflip: Annotated[float, training("X", "For table6: probability of a mirror image.")] = 0.0,
     batch_norm: Annotated[str, training("train|eval", "eval keeps its statistics.")] = "train",
+    deblur: Annotated[
+        list[str],
+        option(
+            "METHODS",
+            "For table5: epll, wiener, richardson_lucy, told the true blur; wiener:D7 is told another.",
+        ),
+    ] = DEBLUR,
+    deblur_limit: Annotated[
+        int | None, option("N", "For table5: look at N images only. Default: ten a class, as the paper.")
+    ] = None,
     image: Annotated[
         Path | None, option("FILE", "For figure1 and figure4: a photograph. Default: a validation image.")
     ] = None,
@@ -172,7 +183,14 @@ def reproduce(
             plan=plan,
         )
         return
-    settings = ReproductionSettings(side=side, crops=crops, classes=classes, **shared)  # type: ignore[arg-type]
+    settings = ReproductionSettings(
+        side=side,
+        crops=crops,  # type: ignore[arg-type]  # checked there
+        classes=classes,
+        deblur=tuple(words(deblur)),
+        deblur_limit=deblur_limit,
+        **shared,
+    )
     if "figure2" in items and not plan:
         tell(f"figure2: {figure2(output)}")
     items = [name for name in items if name != "figure2"]

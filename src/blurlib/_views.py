@@ -6,10 +6,12 @@ of their size, which bounds memory whatever the number of conditions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
@@ -17,7 +19,7 @@ from .blurs import Blur, OwnShake, own_shake
 from .data import ImageRoot, Skipped
 from .protocol import Average, Crops, Protocol, Resample, evaluation_views
 
-__all__ = ["ImageViews", "Owner", "Plan", "batches", "loader"]
+__all__ = ["ImageViews", "Owner", "Plan", "Restore", "batches", "loader"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,12 +80,17 @@ class Plan:
         return torch.cat(means)
 
 
+Restore: TypeAlias = Callable[[np.ndarray, Blur], np.ndarray]
+"""What happens to a blurred image before the network sees it; see `protocol.evaluation_views`."""
+
+
 class _Views(Dataset[Any]):
     """Every view of one image, made in a loader process."""
 
-    def __init__(self, listing: ImageRoot, plan: Plan) -> None:
+    def __init__(self, listing: ImageRoot, plan: Plan, restore: Restore | None) -> None:
         self.listing = listing
         self.plan = plan
+        self.restore = restore
 
     def __len__(self) -> int:
         return len(self.listing)
@@ -91,6 +98,16 @@ class _Views(Dataset[Any]):
     def __getitem__(self, position: int) -> ImageViews | Skipped | Exception:
         plan, index = self.plan, int(self.listing.index[position])
         blurs = [own_shake(index, seed=plan.seed) if isinstance(b, OwnShake) else b for b in plan.blurs]
+
+        spent = 0.0
+
+        def timed(array: np.ndarray, blur: Blur) -> np.ndarray:
+            nonlocal spent
+            assert self.restore is not None
+            started = time.perf_counter()
+            array = self.restore(array, blur)
+            spent += time.perf_counter() - started
+            return array
 
         def views(image: Any) -> list[torch.Tensor]:
             made = evaluation_views(
@@ -102,6 +119,7 @@ class _Views(Dataset[Any]):
                 crops=plan.crops,
                 resample=plan.protocol.resample,
                 border=plan.protocol.border,
+                restore=timed if self.restore else None,
             )
             return [torch.stack([made[number, side] for number in range(len(blurs))]) for side in plan.sides]
 
@@ -110,7 +128,7 @@ class _Views(Dataset[Any]):
         except (FileNotFoundError, TypeError, ValueError) as error:
             # Handed over whole: raised in a worker it would arrive wrapped in the worker's own traceback.
             return error
-        return made if isinstance(made, Skipped) else ImageViews(position, made[1], made[0])
+        return made if isinstance(made, Skipped) else ImageViews(position, made[1], made[0], spent)
 
 
 class ImageViews(NamedTuple):
@@ -119,6 +137,7 @@ class ImageViews(NamedTuple):
     position: int
     label: int
     views: list[torch.Tensor]
+    seconds: float = 0.0  # that restoring took
 
 
 class Owner(NamedTuple):
@@ -129,12 +148,14 @@ class Owner(NamedTuple):
     side: int
 
 
-def loader(listing: ImageRoot, plan: Plan, workers: int, positions: range) -> DataLoader[Any]:
+def loader(
+    listing: ImageRoot, plan: Plan, workers: int, positions: range, restore: Restore | None = None
+) -> DataLoader[Any]:
     crops = 5 if plan.crops == "five" else 1
     size = [2 * side**2 if plan.crops == "dense" else min(side, plan.crop) ** 2 for side in plan.sides]
     heavy = 3 * len(plan.blurs) * crops * sum(size) > 2**24
     return DataLoader(
-        _Views(listing, plan),
+        _Views(listing, plan, restore),
         batch_size=None,
         sampler=positions,
         num_workers=workers,

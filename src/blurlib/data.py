@@ -32,6 +32,7 @@ __all__ = [
     "Split",
     "batches",
     "class_balanced",
+    "labelled",
     "open_root",
     "pick_device",
     "pick_workers",
@@ -303,13 +304,28 @@ def open_root(
     if limit is None:
         return listing
     check_integer("limit", limit, low=1, high=2**62)
-    if limit < len(listing) and listing.labels.min() < 0:
-        listing = _with_labels(listing)
+    if limit < len(listing):
+        listing = labelled(listing)
     return listing.subset(class_balanced(listing.labels, limit, seed=seed))
 
 
-def _with_labels(listing: ImageRoot) -> ImageRoot:
-    """The same listing with labels where only reading tells them; under "skip" without the broken images."""
+def labelled(listing: ImageRoot) -> ImageRoot:
+    """A listing that knows its labels.
+
+    Args:
+        listing: of a dataset, perhaps, whose labels only reading tells.
+
+    Returns:
+        The same, read through if it did not know them; under "skip" then without the broken images.
+
+    Example:
+        >>> listing = open_root([(Image.new("L", (4, 4)), 1)], split="val")
+        >>> listing.labels, labelled(listing).labels
+        (array([-1]), array([1]))
+    """
+    if listing.labels.min(initial=0) >= 0:
+        return listing
+    listing = listing.subset(np.arange(len(listing)))
     read = [listing.view(position, lambda image: image.size) for position in range(len(listing))]
     listing.labels = np.array([-1 if isinstance(item, Skipped) else item[1] for item in read], dtype=np.int64)
     return listing.subset(np.flatnonzero([not isinstance(item, Skipped) for item in read]))

@@ -20,6 +20,7 @@ from ._identity import circumstances
 from ._views import ImageViews, Owner, Plan, batches, loader
 from .blurs import Blur, parse_list
 from .data import ImageRoot, OnError, Skipped, open_root, pick_device, pick_workers
+from .deblurring import DeblurThenClassify
 from .kernels import check_integer
 from .masks import MaskRoot
 from .metrics import TOP_K, Accumulator
@@ -128,8 +129,9 @@ def evaluate(
     device included.
 
     Args:
-        model: any classifier from (B, 3, H, W) to (B, classes) logits or log-probabilities; for segmentation
-            to logits (B, classes, h, w), or to a mapping with these as "out".
+        model: any classifier from (B, 3, H, W) to (B, classes) logits or log-probabilities, or a
+            :class:`blurlib.deblurring.DeblurThenClassify` around one; for segmentation to logits (B, classes,
+            h, w), or to a mapping with these as "out".
         root: a folder with `val/<class>/*`, or a dataset of (PIL image, label); for segmentation a folder in
             Pascal VOC's layout, or a dataset of (PIL image, mask).
         task: "classification", or "segmentation" (the paper, section 5): mean IoU of all pixels and of those
@@ -227,6 +229,9 @@ def evaluate(
         if value is not None:
             raise ValueError(f"`{name}` must be left out for classification, got {value!r}; it is of masks")
     batch_size = 64 if batch_size is None else batch_size
+    behind = model if isinstance(model, DeblurThenClassify) else None
+    if behind is not None:
+        model = behind.model
     shown = _shown(model, {"scales": scales, "crops": crops, "crop": crop, "average": average})
     plan = Plan(
         blurs=parse_list(PAPER_BLURS if blurs is None else blurs),
@@ -240,7 +245,7 @@ def evaluate(
     )
     check_integer("batch_size", batch_size, low=1, high=2**31)
     place = pick_device(device)
-    colours = normalisation(model, mean, std)
+    colours = normalisation(model, mean, std) if behind is None else _own_colours(behind, mean, std)
     listing = open_root(root, split="val", limit=limit, seed=seed, on_error=on_error)
     folder = None if output is None else _folder(output)
     settings = {
@@ -252,6 +257,8 @@ def evaluate(
         "root": f"{listing.name}/val" if isinstance(root, (str, os.PathLike)) else listing.name,
         **circumstances(model, place),
     }
+    if behind is not None:
+        settings["deblurring"] = {"method": behind.name, "blur": str(behind.blur), "border": behind.border}
     networks, numbers = _networks(model, plan)
     with joined(place, together=distributed) as team:
         positions = range(team.rank, len(listing), team.world)
@@ -259,7 +266,7 @@ def evaluate(
         if processes:  # compiled here once, and not in each of them
             for blur in plan.blurs:
                 prepare(type(blur))
-        views = loader(listing, plan, processes, positions)
+        views = loader(listing, plan, processes, positions, None if behind is None else behind.restore)
         tally = _Tally(plan, listing)
         keeping = folder if team.rank == 0 else None
         saved = time.monotonic()
@@ -308,6 +315,18 @@ def _shown(model: nn.Module, given: dict[str, Any]) -> dict[str, Any]:
                 f"{own[name]!r}, got {value!r}; give it the network inside"
             )
     return own
+
+
+def _own_colours(
+    model: DeblurThenClassify, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    for name, value, own in zip(("mean", "std"), (mean, std), model.colours, strict=True):
+        if value is not None and tuple(value) != own:
+            raise ValueError(
+                f"`{name}` must be left out where `model` is a DeblurThenClassify, which has its own, {own}, "
+                f"got {value!r}; give it to that"
+            )
+    return model.colours
 
 
 def _networks(model: nn.Module, plan: Plan) -> tuple[nn.ModuleList, list[int]]:
@@ -412,6 +431,7 @@ class _Tally:
         self.accumulator = Accumulator(plan.conditions)
         self.skipped: list[Skipped] = []
         self.outputs = 0
+        self.seconds = 0.0  # of restoring
         self._open: dict[int, _Sums] = {}
 
     def opened(self, items: Iterable[ImageViews | Skipped | Exception]) -> Iterator[ImageViews]:
@@ -423,6 +443,7 @@ class _Tally:
                 self.skipped.append(item)
                 continue
             left = sum(views.shape[0] * views.shape[1] for views in item.views)
+            self.seconds += item.seconds
             self._open[item.position] = _Sums(item.label, left, len(self.plan.blurs), len(self.plan.sides))
             yield item
 
@@ -459,13 +480,14 @@ class _Tally:
         """Unite what the processes have seen."""
         if team.world == 1:
             return
-        every = team.gather((self.accumulator, self.skipped, self.outputs))
-        for accumulator, _, _ in every:
+        every = team.gather((self.accumulator, self.skipped, self.outputs, self.seconds))
+        for accumulator, _, _, _ in every:
             self.accumulator.merge(accumulator)
-        skipped = {item.name: item for _, items, _ in every for item in items}
+        skipped = {item.name: item for _, items, _, _ in every for item in items}
         names = (self.listing.id(position) for position in range(len(self.listing)) if skipped)
         self.skipped = [skipped[name] for name in names if name in skipped]
-        self.outputs = max(outputs for _, _, outputs in every)
+        self.outputs = max(outputs for _, _, outputs, _ in every)
+        self.seconds = sum(seconds for _, _, _, seconds in every)
 
     def report(self, settings: dict[str, Any], *, complete: bool) -> BlurReport:
         """The report of the images judged so far."""
@@ -482,4 +504,7 @@ class _Tally:
             "complete": complete,
         }
         records = self.accumulator.compute(skipped=len(self.skipped))
+        if "deblurring" in settings:  # a mean over images and blurs
+            restored = sum(record.count for record in records) // len(self.plan.scales)
+            known["deblurring"] = {**settings["deblurring"], "seconds": self.seconds / restored}
         return BlurReport(records=records, settings={**settings, **known})

@@ -47,6 +47,7 @@ class Outcome:
             empty in their own cells.
         change: value minus that of `base`, under the same blur at the same sides.
         change_interval: 95 % interval of that, paired: by bootstrap over the same images of both.
+        seconds: that an image took, of deblurring and network together; None where that was not measured.
 
     Example:
         >>> cell = Outcome(row="Sharp", column="256", network="original", sides=(256,), blur="sharp",
@@ -68,6 +69,7 @@ class Outcome:
     base: str = ""
     change: float | None = None
     change_interval: tuple[float, float] | None = None
+    seconds: float | None = None
 
     @property
     def difference(self) -> float | None:
@@ -143,7 +145,8 @@ class OutcomeTable:
 
     def _contents(self) -> tuple[str, ...]:
         changes = any(cell.change is not None for cell in self.outcomes)
-        return ("ours", "paper", "difference", *(["change"] if changes else []))
+        timed = any(cell.seconds is not None for cell in self.outcomes)
+        return ("ours", "paper", "difference", *(["change"] * changes), *(["seconds"] * timed))
 
     def _heading(self, content: str) -> str:
         if content != "change":
@@ -173,7 +176,7 @@ class OutcomeTable:
 
     def _shades(self, content: str) -> list[list[float | None]]:
         """Tints of the cells: how accurate, ours and the paper's on one scale; gains and losses."""
-        if content == "difference":
+        if content in ("difference", "seconds"):
             return []
         known = [value for cell in self.outcomes for value in (cell.value, cell.paper) if value is not None]
         low, high = min(known), max(known)
@@ -316,7 +319,12 @@ class OutcomeTable:
         return cls(item=plain["item"], title=plain["title"], outcomes=cells, settings=plain["settings"])
 
 
-_HEADINGS = {"ours": "Ours", "paper": "The paper", "difference": "Ours minus the paper's"}
+_HEADINGS = {
+    "ours": "Ours",
+    "paper": "The paper",
+    "difference": "Ours minus the paper's",
+    "seconds": "Seconds an image, deblurring and network",
+}
 
 
 def _shown(cell: Outcome, content: str) -> list[str]:
@@ -334,6 +342,8 @@ def _shown(cell: Outcome, content: str) -> list[str]:
 
     if content == "both":
         return written_as(style, cell.value, cell.paper)
+    if content == "seconds":
+        return ["-" if cell.seconds is None else f"{cell.seconds:.2g}"]
     if content == "ours":
         return bounded(style, cell.value, cell.interval)
     if content == "change":

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -493,6 +493,7 @@ def evaluation_views(
     crops: Crops = "center",
     resample: Resample = "bilinear",
     border: Border = "reflect",
+    restore: Callable[[np.ndarray, Blur], np.ndarray] | None = None,
 ) -> dict[tuple[int, int], torch.Tensor]:
     """What the network sees of one image under every blur at every side (section 3), decoded once.
 
@@ -505,6 +506,8 @@ def evaluation_views(
         crops: "center", "five" (see :func:`crop_boxes`) or "dense", the whole image.
         resample: the filter of both resizings.
         border: what the blurs take to lie outside the image, see :func:`blurlib.blur`.
+        restore: what happens to each blurred image, uint8 (H, W, 3), before it is resized; it is told the
+            blur. None: nothing.
 
     Returns:
         For each (position in `blurs`, side) a uint8 tensor of shape (crops, 3, c, c), for "dense" (1, 3, H,
@@ -524,6 +527,8 @@ def evaluation_views(
     views = {}
     for position, blur in enumerate(blurs):
         array = blurred(canonical, blur, border=border)
+        if restore is not None:
+            array = restore(array, blur)
         for side in sides:
             seen = to_network(array, network_side=side, canonical_side=canonical_side, resample=resample)
             if crops == "dense":

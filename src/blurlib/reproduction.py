@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -22,8 +22,10 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from . import bootstrap, paper
+from ._cells import ITEMS, cells, check_item, compared_with, grouped, singles
 from ._identity import check_identity, plain, weights_digest
-from .data import ImageRoot, class_balanced, open_root, pick_device
+from .data import ImageRoot, class_balanced, labelled, open_root, pick_device
+from .deblurring import METHODS, DeblurThenClassify
 from .evaluation import evaluate
 from .metrics import find
 from .models import PerScale, dense
@@ -32,16 +34,13 @@ from .paper import Cell, Training
 from .processes import is_first, joined, launched
 from .protocol import Crops, Protocol, normalisation
 from .records import BlurReport
-from .reproduction_costs import Part, cost_table, seconds_a_view
-from .reproduction_settings import USUAL_SIDE, ReproductionSettings
+from .reproduction_costs import Part, cost_table, seconds_a_restoring, seconds_a_view
+from .reproduction_settings import ReproductionSettings
 from .training import finetune
 
 __all__ = ["ITEMS", "Run", "reproduce"]
 
-ITEMS = ("table1", "table2", "table3", "table4", "tableA")
-"""What can be measured on a folder of labelled photographs."""
-
-_CONTROL = "Sharp only (control)"
+_EACH = 10  # images a class in table 5
 # The values of images that a metric is the mean of.
 _ARRAYS = {"top5": "correct5", "entropy": "entropy", "cross_entropy": "cross_entropy"}
 
@@ -104,6 +103,8 @@ class Run:
     def _listing(self, split: Literal["train", "val"], limit: int | None) -> ImageRoot:
         chosen = self.settings
         listing = open_root(self.root, split=split, on_error=chosen.on_error)
+        if chosen.classes is not None or limit is not None:
+            listing = labelled(listing)
         if chosen.classes is not None:
             known = len(listing.classes)
             if chosen.classes > known:
@@ -124,6 +125,19 @@ class Run:
         return listing.subset(class_balanced(listing.labels, limit))
 
     @cached_property
+    def deblurred(self) -> ImageRoot:
+        """The images of table 5."""
+        listing, limit = labelled(self.validation), self.settings.deblur_limit
+        if limit is None:
+            limit = min(len(listing), _EACH * len(np.unique(listing.labels)))
+        if limit > len(listing):
+            raise ValueError(
+                f"`deblur_limit` must be at most the {len(listing)} val images that are looked at, "
+                f"got {limit}"
+            )
+        return listing.subset(class_balanced(listing.labels, limit))
+
+    @cached_property
     def _training_images(self) -> ImageRoot:
         """The listing that fine-tunings take their images from."""
         return self._listing("train", self.settings.train_limit)
@@ -139,21 +153,15 @@ class Run:
         """The cells of a table, and what the paper found; with the control's.
 
         Args:
-            item: "table1", "table2", "table3", "table4" or "tableA".
+            item: one of `ITEMS`.
 
         Returns:
-            The cells; those of the control, which the paper does not have, with None.
+            The cells; those of the control and of deblurrings that the paper does not have with None.
 
         Raises:
             ValueError: if the item is unknown.
         """
-        _check_item(item)
-        cells: list[tuple[Cell, float | None]] = [(cell, cell.value) for cell in paper.TABLES[item].cells]
-        if item == "table3" and self.settings.control:
-            network = Training(mix="sharp", sides=(USUAL_SIDE,))
-            first = [cell for cell, _ in cells if cell.training == Training()]
-            cells += [(replace(cell, column=_CONTROL, training=network), None) for cell in first]
-        return cells
+        return cells(item, self.settings)
 
     def parts(self, *items: str) -> list[Part]:
         """The work that tables need, each piece once.
@@ -171,7 +179,7 @@ class Run:
         parts: dict[str, Part] = {}
         for training, conditions in needed.items():
             for seed in self._seeds(training):
-                for single in _singles(training):
+                for single in singles(training):
                     part = self._fine_tuning(single, seed)
                     parts[part.what] = part
                 part = self._evaluation(training, seed, list(conditions))
@@ -191,8 +199,12 @@ class Run:
             training: the network, with the paper's sides.
 
         Returns:
-            Such as "defocus-256-512", with the sides that are used here.
+            Such as "defocus-256-512", with the sides that are used here, or "original-behind-epll-D8-1000",
+            with the number of images.
         """
+        if training.deblurring:
+            behind = training.deblurring.replace(":", "-")
+            return f"{self.name(replace(training, deblurring=''))}-behind-{behind}-{len(self.deblurred)}"
         if training.mix is None:
             return "original"
         sides = [str(side) for side in self.settings.sides(training.sides)]
@@ -212,19 +224,34 @@ class Run:
     ) -> Part:
         missing = self._missing(self._kept(training, seed), conditions)
         views: dict[int, int] = {}
+        images = len(self._images(training))
         for side, _ in {(side, blur) for sides, blur in missing or conditions for side in sides}:
-            used = self.settings.sides((side,))[0]
-            seen = used if self.crops == "dense" else min(used, self.settings.crop)
-            views[seen] = views.get(seen, 0) + len(self.validation) * (5 if self.crops == "five" else 1)
+            seen = self._seen(self.settings.sides((side,))[0])
+            views[seen] = views.get(seen, 0) + images * (5 if self.crops == "five" else 1)
+        method = training.deblurring.partition(":")[0]
+        blurs = len({blur for _, blur in missing or conditions})
         seeded = f", seed {seed}" if training.mix else ""
         return Part(
-            what=f"evaluating {self.name(training)}{seeded}", views=views, training=False, done=not missing
+            what=f"evaluating {self.name(training)}{seeded}",
+            views=views,
+            training=False,
+            done=not missing,
+            restored={method: images * blurs} if method else {},
         )
+
+    def _seen(self, side: int) -> int:
+        """Side in px of what the network is shown at a side."""
+        return side if self.crops == "dense" else min(side, self.settings.crop)
+
+    def _images(self, training: Training) -> ImageRoot:
+        """What a network is evaluated on."""
+        return self.deblurred if training.deblurring else self.validation
 
     def costs(self, *items: str) -> str:
         """What tables cost, in views and in time, as a table of text.
 
-        The time is that of the network alone, from a few steps on images of noise.
+        The time is that of the network, from a few steps on images of noise, and of deblurring in one
+        process.
 
         Args:
             *items: such as "table1".
@@ -238,7 +265,11 @@ class Run:
             training: seconds_a_view(self.model, side=side, training=training, device=place)
             for training in {part.training for part in parts}
         }
-        return cost_table(parts, speeds, side=side)
+        restoring = {
+            method: seconds_a_restoring(METHODS[method], side=self.settings.canonical_side)
+            for method in {method for part in parts if not part.done for method in part.restored}
+        }
+        return cost_table(parts, speeds, side=side, restoring=restoring)
 
     # --- Doing it
 
@@ -246,7 +277,7 @@ class Run:
         """Measure a table, or what is missing of it.
 
         Args:
-            item: "table1", "table2", "table3", "table4" or "tableA".
+            item: one of `ITEMS`.
 
         Returns:
             The table; it is kept in the output folder too.
@@ -259,16 +290,18 @@ class Run:
             training: [self.report(training, seed, wanted) for seed in self._seeds(training)]
             for training, wanted in conditions.items()
         }
-        found = {cell: self._values(cell, reports[cell.training]) for cell, _ in cells}
+        only = self.deblurred if any(cell.training.deblurring for cell, _ in cells) else None
+        found = {cell: self._values(cell, reports[cell.training], only) for cell, _ in cells}
         samples = bootstrap.means(np.stack([values.mean(axis=0) for values in found.values()], axis=1))
         drawn = dict(zip(found, samples.T, strict=True))
         outcomes = []
         for cell, published in cells:
-            base = _base(cell, found)
+            base = compared_with(cell, found)
             outcomes.append(
                 Outcome(
-                    row=cell.row,
-                    column=cell.column,
+                    # The paper's table 5 is one row; with more methods it reads better as one column.
+                    row=cell.row if only is None else cell.column,
+                    column=cell.column if only is None else cell.row,
                     network=self.name(cell.training),
                     sides=self.settings.sides(cell.sides),
                     blur=cell.blur,
@@ -280,10 +313,14 @@ class Run:
                     base="" if base is None else self.name(base.training),
                     change=None if base is None else float(found[cell].mean() - found[base].mean()),
                     change_interval=None if base is None else bootstrap.interval(drawn[cell] - drawn[base]),
+                    seconds=None if only is None else self._seconds(cell, reports[cell.training][0]),
                 )
             )
         table = OutcomeTable(
-            item=item, title=paper.TABLES[item].title, outcomes=tuple(outcomes), settings=self._facts(item)
+            item=item,
+            title=paper.TABLES[item].title,
+            outcomes=tuple(outcomes),
+            settings=self._facts(item, only or self.validation),
         )
         if is_first():
             table.to_json(self.output / f"{item}.json")
@@ -296,21 +333,36 @@ class Run:
         with joined(pick_device(self.running["device"])) as team:
             team.wait()
 
-    def _values(self, cell: Cell, reports: Sequence[BlurReport]) -> np.ndarray:
-        """What a cell is the mean of: (seeds, images)."""
+    def _values(self, cell: Cell, reports: Sequence[BlurReport], only: ImageRoot | None) -> np.ndarray:
+        """What a cell is the mean of: (seeds, images), of some images only where these are given."""
         key = (cell.blur, self.settings.sides(cell.sides))
         name = _ARRAYS[cell.metric]
-        return np.stack(
-            [np.asarray(getattr(find(report.records, key).images, name), np.float64) for report in reports]
-        )
+        images: list[Any] = [find(report.records, key).images for report in reports]
+        values = [np.asarray(getattr(each, name), np.float64) for each in images]
+        if only is None:
+            return np.stack(values)
+        wanted = [only.id(position) for position in range(len(only))]
+        taken = [np.isin(each.ids, wanted) for each in images]
+        return np.stack([value[there] for value, there in zip(values, taken, strict=True)])
 
-    def _facts(self, item: str) -> dict[str, Any]:
+    def _seconds(self, cell: Cell, report: BlurReport) -> float:
+        """What an image takes: deblurring, as it was measured in the evaluation, and the network's views."""
+        views = 5 if self.crops == "five" else 1
+        sides = self.settings.sides(cell.sides)
+        place = pick_device(self.running["device"])
+        each = [
+            views * seconds_a_view(self.model, side=self._seen(side), training=False, device=place)
+            for side in sides
+        ]
+        return sum(each) + float(report.settings.get("deblurring", {}).get("seconds", 0.0))
+
+    def _facts(self, item: str, images: ImageRoot) -> dict[str, Any]:
         return {
             "model": type(self.model).__name__,
             "weights": self._weights[:16],
             "network of the paper": paper.TABLES[item].network,
             "root": f"{self.validation.name}/val",
-            "images": len(self.validation),
+            "images": len(images),
             "classes": len(self.validation.classes),
             "classes_used": self.settings.classes,
             **{
@@ -336,13 +388,17 @@ class Run:
         Returns:
             The network in evaluation mode; the original one itself.
         """
+        if training.deblurring:
+            method, told = training.deblurring.split(":")
+            behind = self.network(replace(training, deblurring=""), seed)
+            return DeblurThenClassify(behind, method, told, mean=self.colours[0], std=self.colours[1])
         if training.mix is None:
             return self.model
         if training.per_scale:
             return PerScale(
                 {
                     self.settings.sides(single.sides)[0]: self.network(single, seed)
-                    for single in _singles(training)
+                    for single in singles(training)
                 },
                 crops=self.crops,
                 crop=self.settings.crop,
@@ -385,14 +441,14 @@ class Run:
             assert report is not None
             return report
         network = self.network(training, seed)
-        for blurs, scales in _grouped(missing):
+        for blurs, scales in grouped(missing):
             shown: dict[str, Any] = {} if isinstance(network, PerScale) else {"crops": self.crops}
             if not isinstance(network, PerScale):
                 shown |= {"scales": [self.settings.sides(sides) for sides in scales]}
                 shown |= {"crop": self.settings.crop}
             found = evaluate(
                 network,
-                self.validation,
+                self._images(training),
                 blurs=", ".join(blurs),
                 canonical_side=self.settings.canonical_side,
                 mean=self.colours[0],
@@ -431,7 +487,7 @@ class Run:
         plan = Protocol(canonical_side=self.settings.canonical_side, crop=self.settings.crop)
         identity: dict[str, Any] = {
             "weights": self._weights,
-            "images": self.validation.digest(),
+            "images": self._images(training).digest(),
             "crops": self.crops,
             "crop": self.settings.crop,
             "canonical_side": self.settings.canonical_side,
@@ -441,6 +497,8 @@ class Run:
             "std": list(self.colours[1]),
             "versions of blurlib and torch": [version("blurlib"), version("torch")],
         }
+        if training.deblurring:
+            identity["deblurred as"] = training.deblurring
         if training.mix is not None:
             tuned = self.settings.training() | {
                 "mix": paper.MIXES.get(training.mix, training.mix),
@@ -453,52 +511,12 @@ class Run:
         return plain(identity)
 
 
-def _check_item(item: str) -> None:
-    if item not in ITEMS:
-        raise ValueError(f"`item` must be one of {', '.join(ITEMS)}, got {item!r}")
-
-
 def _usual_crops(model: nn.Module) -> Crops:
     try:
         dense(model)
     except ValueError:
         return "five"
     return "dense"
-
-
-def _singles(training: Training) -> list[Training]:
-    """The fine-tunings that a network consists of."""
-    if training.mix is None:
-        return []
-    if not training.per_scale:
-        return [training]
-    return [replace(training, sides=(side,), per_scale=False) for side in training.sides]
-
-
-def _base(cell: Cell, cells: Iterable[Cell]) -> Cell | None:
-    """What a cell is compared with: the control's, else the original's of the same condition."""
-    if cell.training.mix in (None, "sharp"):
-        return None
-    same = [
-        other
-        for other in cells
-        if other.training.mix in (None, "sharp")
-        and (other.sides, other.blur, other.metric) == (cell.sides, cell.blur, cell.metric)
-    ]
-    return max(same, key=lambda other: other.training.mix is not None, default=None)
-
-
-def _grouped(
-    conditions: Sequence[tuple[tuple[int, ...], str]],
-) -> list[tuple[tuple[str, ...], list[tuple[int, ...]]]]:
-    """Blurs with the scales that need just them: one evaluation each, in which an image is decoded once."""
-    blurs: dict[tuple[int, ...], list[str]] = {}
-    for sides, blur in conditions:
-        blurs.setdefault(sides, []).append(blur)
-    scales: dict[tuple[str, ...], list[tuple[int, ...]]] = {}
-    for sides, names in blurs.items():
-        scales.setdefault(tuple(names), []).append(sides)
-    return list(scales.items())
 
 
 def reproduce(
@@ -519,7 +537,7 @@ def reproduce(
     and Markdown. What is there already, from a run that was stopped or from another table, is not done again.
 
     Args:
-        item: "table1", "table2", "table3", "table4" or "tableA".
+        item: "table1" to "table5" or "tableA".
         model: the original network, trained on sharp images.
         root: a folder with `val/<class>/*` and, for the tables with fine-tuned networks, `train/<class>/*`.
         settings: what decides the numbers; the paper's if None.
@@ -540,9 +558,9 @@ def reproduce(
     Example:
         >>> reproduce("table7", nn.Identity(), "imagenet")
         Traceback (most recent call last):
-        ValueError: `item` must be one of table1, table2, table3, table4, tableA, got 'table7'
+        ValueError: `item` must be one of table1, table2, table3, table4, table5, tableA, got 'table7'
     """
-    _check_item(item)
+    check_item(item)
     run = Run(
         model, root, settings=settings, output=output, workers=workers, device=device, progress=progress
     )

@@ -6,14 +6,16 @@ import copy
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
+from .deblurring import Deblur
+from .kernels import disk
 from .tables import plain_table
 
-__all__ = ["Part", "cost_table", "seconds_a_view"]
+__all__ = ["Part", "cost_table", "seconds_a_restoring", "seconds_a_view"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +27,7 @@ class Part:
         views: how many views the network is trained on or shown, by the side of the view in px.
         training: whether it is trained on them.
         done: whether an earlier run has done it.
+        restored: how many images are deblurred first, by method.
 
     Example:
         >>> Part(what="fine-tuning D4-256", views={224: 3_843_501}, training=True, done=False).count
@@ -35,6 +38,7 @@ class Part:
     views: Mapping[int, int]
     training: bool
     done: bool
+    restored: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -77,13 +81,41 @@ def seconds_a_view(
     return best / count
 
 
-def cost_table(parts: Sequence[Part], speeds: Mapping[bool, float], *, side: int) -> str:
+def seconds_a_restoring(method: Deblur, *, side: int, part: int = 4) -> float:
+    """What deblurring one image takes, from a small one of noise.
+
+    Args:
+        method: (image, kernel) to image.
+        side: shorter side of the images in px; the longer one is taken as 4/3 of it.
+        part: the image that is timed has its sides divided by this.
+
+    Returns:
+        Seconds an image, the larger area reckoned in.
+
+    Example:
+        >>> seconds_a_restoring(lambda image, kernel: image, side=64) >= 0
+        True
+    """
+    image = torch.randint(0, 256, (3, max(8, side // part), max(8, side * 4 // 3 // part)), dtype=torch.uint8)
+    started = time.perf_counter()
+    method(image, disk(side / part / 48))
+    return (time.perf_counter() - started) * part**2
+
+
+def cost_table(
+    parts: Sequence[Part],
+    speeds: Mapping[bool, float],
+    *,
+    side: int,
+    restoring: Mapping[str, float] | None = None,
+) -> str:
     """Pieces of work with their views and times.
 
     Args:
         parts: the work.
         speeds: seconds a view of `side`, by whether the network is trained on it.
         side: of the views that were timed, in px; another side costs by its area.
+        restoring: seconds an image of the methods that deblur.
 
     Returns:
         A table of text: a line a piece, those that are done named as such, and the sum of the others.
@@ -101,6 +133,7 @@ def cost_table(parts: Sequence[Part], speeds: Mapping[bool, float], *, side: int
         seconds = sum(
             count * speeds[part.training] * (seen / side) ** 2 for seen, count in part.views.items()
         )
+        seconds += sum(count * (restoring or {}).get(method, 0.0) for method, count in part.restored.items())
         total += 0.0 if part.done else seconds
         rows.append([part.what, f"{part.count:,}", "done" if part.done else _duration(seconds)])
     rows.append(["together", f"{sum(part.count for part in parts if not part.done):,}", _duration(total)])

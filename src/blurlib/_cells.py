@@ -1,0 +1,93 @@
+"""Which cells a table of the paper has in a setting of one's own, and what each is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from . import paper
+from .blurs import parse
+from .paper import Cell, Training
+from .reproduction_settings import USUAL_SIDE, ReproductionSettings
+
+__all__ = ["ITEMS", "cells", "check_item", "compared_with", "grouped", "singles"]
+
+ITEMS = ("table1", "table2", "table3", "table4", "table5", "tableA")
+"""What can be measured on a folder of labelled photographs."""
+
+_CONTROL = "Sharp only (control)"
+_METHODS = {"wiener": "Wiener", "richardson_lucy": "Richardson-Lucy", "epll": "EPLL"}
+
+
+def cells(item: str, settings: ReproductionSettings) -> list[tuple[Cell, float | None]]:
+    """The cells of a table and what the paper found; with a control and deblurrings that it does not have."""
+    check_item(item)
+    found: list[tuple[Cell, float | None]] = [(cell, cell.value) for cell in paper.TABLES[item].cells]
+    if item == "table3" and settings.control:
+        network = Training(mix="sharp", sides=(USUAL_SIDE,))
+        first = [cell for cell, _ in found if cell.training == Training()]
+        found += [(replace(cell, column=_CONTROL, training=network), None) for cell in first]
+    return [every for pair in found for every in _deblurred(*pair, settings)]
+
+
+def _deblurred(
+    cell: Cell, published: float | None, settings: ReproductionSettings
+) -> list[tuple[Cell, float | None]]:
+    """A cell behind a deblurring once for each of the methods asked for; others as they are."""
+    if not cell.training.deblurring:
+        return [(cell, published)]
+    theirs, true = cell.training.deblurring.split(":")
+    found: list[tuple[Cell, float | None]] = []
+    for entry in settings.deblur:
+        method, _, told = entry.partition(":")
+        told = str(parse(told or true))
+        training = replace(cell.training, deblurring=f"{method}:{told}")
+        wrong = "" if told == true else f", told {told}"
+        column = f"{cell.column} ({_METHODS.get(method, method)}{wrong})"
+        same = method == theirs and not wrong
+        found.append((replace(cell, column=column, training=training), published if same else None))
+    return found
+
+
+def check_item(item: str) -> None:
+    if item not in ITEMS:
+        raise ValueError(f"`item` must be one of {', '.join(ITEMS)}, got {item!r}")
+
+
+def singles(training: Training) -> list[Training]:
+    """The fine-tunings that a network consists of."""
+    if training.mix is None:
+        return []
+    if not training.per_scale:
+        return [training]
+    return [replace(training, sides=(side,), per_scale=False) for side in training.sides]
+
+
+def compared_with(cell: Cell, cells: Iterable[Cell]) -> Cell | None:
+    """What a cell is compared with: the control's, else the original's of the same condition."""
+
+    def is_base(training: Training) -> bool:
+        return training.mix in (None, "sharp") and not training.deblurring
+
+    if is_base(cell.training):
+        return None
+    same = [
+        other
+        for other in cells
+        if is_base(other.training)
+        and (other.sides, other.blur, other.metric) == (cell.sides, cell.blur, cell.metric)
+    ]
+    return max(same, key=lambda other: other.training.mix is not None, default=None)
+
+
+def grouped(
+    conditions: Sequence[tuple[tuple[int, ...], str]],
+) -> list[tuple[tuple[str, ...], list[tuple[int, ...]]]]:
+    """Blurs with the scales that need just them: one evaluation each, in which an image is decoded once."""
+    blurs: dict[tuple[int, ...], list[str]] = {}
+    for sides, blur in conditions:
+        blurs.setdefault(sides, []).append(blur)
+    scales: dict[tuple[str, ...], list[tuple[int, ...]]] = {}
+    for sides, names in blurs.items():
+        scales.setdefault(tuple(names), []).append(sides)
+    return list(scales.items())
