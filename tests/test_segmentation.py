@@ -551,3 +551,39 @@ def test_pages(scenes, tmp_path):
     assert "Measured control" in text
     with pytest.raises(ValueError, match="`control` must come with `before`"):
         after.to_html(tmp_path / "page.html", control=control)
+
+
+# An evaluation that stops
+
+
+class Failing(nn.Module):
+    """Like another network, but for what it makes of the n-th image it sees."""
+
+    def __init__(self, network, calls):
+        super().__init__()
+        self.network, self.calls = network, calls
+
+    def forward(self, images):
+        self.calls -= 1
+        return self.network(images) * (torch.nan if self.calls < 0 else 1)
+
+
+def test_an_evaluation_that_stops_keeps_whole_images(scenes, tmp_path):
+    """Stopped between two sides of the third image: two are kept, and the error is its own."""
+    shown = {**SHOWN, "blurs": "sharp, D2", "scales": (32, 48)}
+    with pytest.raises(ValueError, match="`model` must give finite scores"):
+        evaluate_segmentation(Failing(pixels(), 5), scenes, output=tmp_path, **shown)
+    partial = SegmentationReport.load(tmp_path / "partial.json")
+    assert partial.settings["complete"] is False
+    whole = evaluate_segmentation(pixels(), scenes[:2], **shown)
+    assert len(partial.records) == 4
+    for record, expected in zip(partial.records, whole.records, strict=True):
+        assert np.array_equal(record.pixels.matrix, expected.pixels.matrix)
+    evaluate_segmentation(pixels(), scenes, output=tmp_path, **shown)
+    assert not (tmp_path / "partial.json").exists()
+
+
+@pytest.mark.parametrize("scales", [(), (32, 32)])
+def test_scales_are_different_sides(scenes, scales):
+    with pytest.raises(ValueError, match="`scales` must name different sides"):
+        evaluate_segmentation(pixels(), scenes, **SHOWN, scales=scales)

@@ -120,6 +120,8 @@ def evaluate_segmentation(
             f"`scales` must be network sides in px for segmentation, such as (256, 384), got {scales!r}; "
             "several scales are not averaged"
         )
+    if isinstance(scales, Sequence) and (not scales or len(set(scales)) < len(scales)):
+        raise ValueError(f"`scales` must name different sides, at least one, got {scales!r}")
     plan = SegmentationProtocol(
         canonical_side=canonical_side,
         network_side=tuple(scales) if isinstance(scales, Sequence) else scales,
@@ -181,11 +183,11 @@ def evaluate_segmentation(
                     if isinstance(item, Skipped):
                         tally.skipped.append(item)
                         continue
-                    for number, views in enumerate(item.views):
-                        shown = predicted(
-                            model, views, item.mask.shape, colours, there, batch_size=batch_size
-                        )
-                        tally.add(item, number, *shown)
+                    shown = [
+                        predicted(model, views, item.mask.shape, colours, there, batch_size=batch_size)
+                        for views in item.views
+                    ]
+                    tally.add(item, shown)  # at once: an image is counted whole or not at all
                     if keeping and time.monotonic() - saved > _SAVE_EVERY:
                         tally.report(settings, complete=False).save(keeping / "partial.json")
                         saved = time.monotonic()
@@ -310,9 +312,9 @@ class _Tally:
         """Whether there is anything to report."""
         return any(matrix.any() for matrix, _, _ in self._counts.values())
 
-    def add(self, scene: _Scene, side: int, labels: np.ndarray, classes: int) -> None:
-        """Judge one image at one network side: (blurs, H, W) predicted classes."""
-        truth = scene.mask.numpy()
+    def add(self, scene: _Scene, shown: Sequence[tuple[np.ndarray, int]]) -> None:
+        """Judge one image: for each network side (blurs, H, W) predicted classes, and how many there are."""
+        truth, classes = scene.mask.numpy(), shown[0][1]
         near = boundary_band(truth, width=self.band)
         try:
             counts = [
@@ -321,6 +323,7 @@ class _Tally:
                     confusion_matrix(truth, found, classes=classes, where=near),
                     boundary_counts(truth, found, classes=classes, ratio=RIM),
                 )
+                for labels, _ in shown
                 for found in labels
             ]
         except ValueError as error:
@@ -329,11 +332,7 @@ class _Tally:
                 f"`root` must have labels from 0 to {classes - 1}, one for each output of `model`, or 255 "
                 f"for void; the mask of {name!r} has others ({error})"
             ) from error
-        parts = tuple(np.stack(part) for part in zip(*counts, strict=True))
-        if side:  # after those of the sides before
-            before = self._counts[scene.position]
-            parts = tuple(np.concatenate(pair) for pair in zip(before, parts, strict=True))
-        self._counts[scene.position] = parts
+        self._counts[scene.position] = tuple(np.stack(part) for part in zip(*counts, strict=True))
 
     def merge(self, team: Team) -> None:
         """Unite what the processes have seen."""
