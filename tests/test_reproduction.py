@@ -304,7 +304,7 @@ def test_deblurring_against_fine_tuning(root, tmp_path, monkeypatch):
     assert [cell.paper for cell in table.outcomes] == [0.906, 0.6157, None, None, 0.8715, 0.883]
     assert table.settings["images"] == 6 and len(run.validation) == 12
     # Each figure from its own evaluation, of the six images alone.
-    listing = run.deblurred
+    listing = run._deblurred
     names = [listing.id(position) for position in range(6)]
     assert [int(label) for label in listing.labels] == [0, 0, 1, 1, 2, 2]
     shown = {"scales": (32,), "crop": 28, "canonical_side": 48}
@@ -339,7 +339,7 @@ def test_deblurring_against_fine_tuning(root, tmp_path, monkeypatch):
 def test_table_5_takes_ten_images_a_class(tmp_path):
     photos = [(Image.new("RGB", (40, 30)), label) for label in (0, 1) for _ in range(12 + label)]
     run = Run(network(2), photos, settings=settings(), output=tmp_path / "out", **QUIET)
-    assert np.bincount(run.deblurred.labels).tolist() == [10, 10]
+    assert np.bincount(run._deblurred.labels).tolist() == [10, 10]
     assert {part.what for part in run.parts("table5")} >= {"evaluating original-behind-epll-D8-20"}
 
 

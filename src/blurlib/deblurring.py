@@ -63,7 +63,7 @@ _LUMA = (0.299, 0.587, 0.114)
 def wiener(image: Tensor, kernel: Tensor, *, noise: float = ROUNDING, border: Border = "reflect") -> Tensor:
     """Undo a known blur by the Wiener filter, the best linear one for what has the spectrum of photographs.
 
-    The result x minimises |A x - y|² + λ |∇x|² for the blurred image y and the blur A, its border included.
+    The result x minimises ``|A x - y|² + λ |∇x|²`` for the blurred image y and the blur A with its border.
     λ follows from the noise and from the energy of the gradients of y, in each channel. Under "circular"
     borders, and under "reflect" and "symmetric" ones where the kernel is its own mirror image (disks, boxes,
     Gaussians), that is one product in the Fourier domain; elsewhere 100 steps of conjugate gradients.

@@ -125,7 +125,7 @@ class Run:
         return listing.subset(class_balanced(listing.labels, limit))
 
     @cached_property
-    def deblurred(self) -> ImageRoot:
+    def _deblurred(self) -> ImageRoot:
         """The images of table 5."""
         listing, limit = labelled(self.validation), self.settings.deblur_limit
         if limit is None:
@@ -204,7 +204,7 @@ class Run:
         """
         if training.deblurring:
             behind = training.deblurring.replace(":", "-")
-            return f"{self.name(replace(training, deblurring=''))}-behind-{behind}-{len(self.deblurred)}"
+            return f"{self.name(replace(training, deblurring=''))}-behind-{behind}-{len(self._deblurred)}"
         if training.mix is None:
             return "original"
         sides = [str(side) for side in self.settings.sides(training.sides)]
@@ -245,7 +245,7 @@ class Run:
 
     def _images(self, training: Training) -> ImageRoot:
         """What a network is evaluated on."""
-        return self.deblurred if training.deblurring else self.validation
+        return self._deblurred if training.deblurring else self.validation
 
     def costs(self, *items: str) -> str:
         """What tables cost, in views and in time, as a table of text.
@@ -290,7 +290,7 @@ class Run:
             training: [self.report(training, seed, wanted) for seed in self._seeds(training)]
             for training, wanted in conditions.items()
         }
-        only = self.deblurred if any(cell.training.deblurring for cell, _ in cells) else None
+        only = self._deblurred if any(cell.training.deblurring for cell, _ in cells) else None
         found = {cell: self._values(cell, reports[cell.training], only) for cell, _ in cells}
         samples = bootstrap.means(np.stack([values.mean(axis=0) for values in found.values()], axis=1))
         drawn = dict(zip(found, samples.T, strict=True))
