@@ -109,8 +109,8 @@ def test_every_parameter_of_the_function_is_an_option(name):
     options = {parameter.name: parameter for parameter in commands()[name].params}
     function = inspect.signature(getattr(blurlib, name)).parameters
     # --output is asked for where a network would be lost without it; --arch and --classes name the network;
-    # `distributed` is whether torchrun started the command.
-    extra = {"arch", "classes", "help", "distributed"}
+    # `distributed` is whether torchrun started the command; --deblur puts something before the network.
+    extra = {"arch", "classes", "help", "distributed", "deblur"}
     assert set(options) - extra == set(function) - extra
     for parameter in list(function.values())[2:]:
         if parameter.name in ("output", "distributed"):
@@ -311,6 +311,22 @@ def test_evaluate_prints_and_keeps_what_the_function_measures(place):
     kept = BlurReport.load("runs/a")
     assert [record.cross_entropy for record in kept.records] == [r.cross_entropy for r in expected.records]
     assert "blurlib report runs/a" in output
+
+
+def test_evaluate_behind_a_deblurring(place):
+    usual = ["--scales", "24", "--blurs", "D3", *SMALL, "--mean", "0.5,0.5,0.5"]
+    run("evaluate", "networks:tiny", "data", *usual, "--deblur", "wiener:D2", "--output", "a")
+    import networks
+
+    behind = blurlib.deblurring.DeblurThenClassify(networks.tiny(), "wiener", "D2", mean=(0.5, 0.5, 0.5))
+    expected = blurlib.evaluate(
+        behind, "data", blurs="D3", scales=24, crop=24, canonical_side=32, workers=0, progress=False
+    )
+    kept = BlurReport.load("a")
+    assert [record.cross_entropy for record in kept.records] == [r.cross_entropy for r in expected.records]
+    assert kept.settings["deblurring"]["blur"] == "D2"
+    refused = run("evaluate", "networks:tiny", "data", *usual, "--deblur", "wiener", code=2).output
+    assert "`--deblur` must be METHOD:BLUR" in refused
 
 
 def test_evaluate_reads_lists(place):

@@ -605,6 +605,11 @@ def test_classifier_behind_refuses():
             model.restore(np.zeros((9, 9, 3), np.uint8))
 
 
+def test_segmentation_is_not_behind():
+    with pytest.raises(TypeError, match="`model` must label pixels"):
+        blurlib.evaluate(DeblurThenClassify(classifier(), "wiener", "D4"), photographs(), task="segmentation")
+
+
 def test_names_of_methods():
     assert set(deblurring.METHODS) == {"wiener", "richardson_lucy", "epll"}
     assert "method='epll', blur='D8'" in repr(DeblurThenClassify(classifier(), "epll", "D8"))

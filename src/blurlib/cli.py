@@ -43,6 +43,7 @@ from ._reproduce import reproduce
 from .blurs import OwnShake, own_shake, parse
 from .confidence import confidence_table
 from .convolution import Border
+from .deblurring import DeblurThenClassify
 from .evaluation import evaluate as evaluate_network
 from .kernels import check_integer
 from .processes import is_first, launched
@@ -261,6 +262,10 @@ def evaluate(
     ] = None,
     crop: Annotated[int | None, shown("N", "Side of the crops in px. Default: 224.")] = None,
     average: Annotated[str | None, shown("crops|scales", "What is averaged first. Default: crops.")] = None,
+    deblur: Annotated[
+        str | None,
+        shown("METHOD:BLUR", "Deblur first: wiener, richardson_lucy or epll, told that blur: wiener:D8."),
+    ] = None,
     network_size: NetworkSize = None,
     band: Annotated[
         int | None, shown("N", "For segmentation: px around class boundaries. Default: 4.")
@@ -287,10 +292,20 @@ def evaluate(
         blurlib evaluate vgg16 imagenet --blurs "sharp, D4, D8, shake" \
             --crops dense --scales 128,256,256+512,512 --output runs/original
         blurlib evaluate runs/mix/model.pt imagenet --arch vgg16
+        blurlib evaluate vgg16 imagenet --blurs D8 --deblur wiener:D8
         blurlib evaluate zoomout:vgg16 voc --task segmentation
         torchrun --nproc-per-node 4 -m blurlib evaluate vgg16 imagenet
     """
     network = named_network(model, arch=arch, classes=classes, seed=seed, tell=say)
+    colours: dict[str, Any] = {
+        "mean": floats("--mean", mean) if mean else None,
+        "std": floats("--std", std) if std else None,
+    }
+    if deblur is not None:
+        method, _, told = deblur.partition(":")
+        if not told:
+            raise ValueError(f"`--deblur` must be METHOD:BLUR, such as wiener:D8, got {deblur!r}")
+        network, colours = DeblurThenClassify(network, method, told, **colours), {}
     settings: list[Any] | None = None
     if scales:
         settings = [integers("--scales", [entry.replace("+", ",")]) for entry in words(scales)]
@@ -307,8 +322,7 @@ def evaluate(
         "average": average,
         "canonical_side": canonical_side,
         "resample": resample,
-        "mean": floats("--mean", mean) if mean else None,
-        "std": floats("--std", std) if std else None,
+        **colours,
         "limit": limit,
         "on_error": on_error,
         "batch_size": batch_size,

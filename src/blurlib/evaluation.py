@@ -195,6 +195,8 @@ def evaluate(
     if not isinstance(model, nn.Module):
         raise TypeError(f"`model` must be a torch.nn.Module, got {type(model).__name__}")
     if task == "segmentation":
+        if isinstance(model, DeblurThenClassify):
+            raise TypeError("`model` must label pixels for segmentation, got a DeblurThenClassify")
         given = {"crops": crops, "crop": crop, "average": average}
         unfit = [name for name, value in given.items() if value is not None]
         if unfit:
