@@ -51,6 +51,7 @@ tables: $(VENV)/.dev  ## write the result tables of README and docs from the com
 	$(BIN)/python benchmarks/demo.py
 	$(BIN)/python benchmarks/paper_tables.py table
 	$(BIN)/python benchmarks/camvid.py table
+	$(BIN)/python benchmarks/deblurring.py table
 	$(BIN)/python benchmarks/engine.py --page
 	$(BIN)/python docs/tables.py
 

@@ -345,15 +345,19 @@ class Run:
         taken = [np.isin(each.ids, wanted) for each in images]
         return np.stack([value[there] for value, there in zip(values, taken, strict=True)])
 
+    @cached_property
+    def _view_seconds(self) -> dict[int, float]:
+        """What the network takes for a view, by its side in px: of table 5, timed once for all rows."""
+        sides = {
+            self._seen(side) for cell, _ in self.cells("table5") for side in self.settings.sides(cell.sides)
+        }
+        place = pick_device(self.running["device"])
+        return {side: seconds_a_view(self.model, side=side, training=False, device=place) for side in sides}
+
     def _seconds(self, cell: Cell, report: BlurReport) -> float:
         """What an image takes: deblurring, as it was measured in the evaluation, and the network's views."""
         views = 5 if self.crops == "five" else 1
-        sides = self.settings.sides(cell.sides)
-        place = pick_device(self.running["device"])
-        each = [
-            views * seconds_a_view(self.model, side=self._seen(side), training=False, device=place)
-            for side in sides
-        ]
+        each = [views * self._view_seconds[self._seen(side)] for side in self.settings.sides(cell.sides)]
         return sum(each) + float(report.settings.get("deblurring", {}).get("seconds", 0.0))
 
     def _facts(self, item: str, images: ImageRoot) -> dict[str, Any]:
