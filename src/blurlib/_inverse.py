@@ -20,7 +20,8 @@ class LinearBlur:
     def __init__(self, kernel: Tensor, border: Border, size: tuple[int, int]) -> None:
         self.kernel, self.border, self.size = kernel, border, size
         mirrored = border in ("reflect", "symmetric") and all(
-            torch.allclose(kernel, kernel.flip(dim), rtol=0, atol=1e-7) for dim in (-2, -1)
+            torch.allclose(kernel, kernel.flip(dim), rtol=0, atol=1e-6 * float(kernel.max()))
+            for dim in (-2, -1)
         )
         self.is_periodic = border == "circular" or mirrored
         """Whether A is a product in the Fourier domain, of the image or of it with its mirror images."""

@@ -4,16 +4,16 @@ Every method is told the kernel, and what :func:`blurlib.blur` took to lie outsi
 blurred image is a linear function of the sharp one up to its borders, and no ringing comes from them. Values
 are those of photographs: uint8, or floating in [0, 1]. A method is any callable ``(image, kernel) -> image``.
 
-======================== =============================================================== ===================
-Method                   Says of the sharp image                                         Time
-======================== =============================================================== ===================
-:func:`wiener`           its spectrum falls like that of photographs                     a tenth of a second
-:func:`richardson_lucy`  it is nowhere negative                                          seconds
-:func:`epll`             its patches look like those of photographs                      a minute
-:func:`deepinv_restorer` what a network has learned, with weights of one's own           the network's
-======================== =============================================================== ===================
+======================== ======================================================= ============================
+Method                   Says of the sharp image                                 Time
+======================== ======================================================= ============================
+:func:`wiener`           its spectrum falls like that of photographs             0.2 s; 2 s where borders ask
+:func:`richardson_lucy`  it is nowhere negative                                  2 s
+:func:`epll`             its patches look like those of photographs              half a minute
+:func:`deepinv_restorer` what a network has learned, with weights of one's own   the network's
+======================== ======================================================= ============================
 
-(For an image of 384 x 512 px on one core; docs/results has them measured.)
+(For an image of 384 x 576 px on one core, as the page of results has it measured.)
 """
 
 from __future__ import annotations

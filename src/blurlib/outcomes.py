@@ -272,11 +272,11 @@ class OutcomeTable:
         if not any(cell.metric in _UNSURE for cell in self.outcomes):
             return {
                 "ours": "The deeper the blue the more accurate, on one scale with the paper's below.",
-                "change": "Blue: more accurate than without this training; orange: less.",
+                "change": "Blue: more accurate than that; orange: less.",
             }
         return {
             "ours": "The deeper the orange the larger, on one scale with the paper's below.",
-            "change": "Blue: smaller than without this training; orange: larger.",
+            "change": "Blue: smaller than that; orange: larger.",
         }
 
     @classmethod

@@ -97,9 +97,12 @@ def seconds_a_restoring(method: Deblur, *, side: int, part: int = 4) -> float:
         True
     """
     image = torch.randint(0, 256, (3, max(8, side // part), max(8, side * 4 // 3 // part)), dtype=torch.uint8)
-    started = time.perf_counter()
-    method(image, disk(side / part / 48))
-    return (time.perf_counter() - started) * part**2
+    best = math.inf
+    for _ in range(2):  # the first call compiles, and loads what is needed
+        started = time.perf_counter()
+        method(image, disk(side / part / 48))
+        best = min(best, time.perf_counter() - started)
+    return best * part**2
 
 
 def cost_table(
