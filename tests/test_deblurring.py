@@ -209,13 +209,14 @@ def mixture(side: int, components: int = 3) -> PatchPrior:
     return PatchPrior(torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64), covariances)
 
 
-def test_denoising_patch_by_patch():
+@pytest.mark.parametrize("size", [(8, 7), (3, 5)])
+def test_denoising_patch_by_patch(size):
     """Each patch by the definition: the likeliest component by SciPy's density, then its Wiener filter."""
     prior, variance = mixture(3), 0.002
-    image = np.random.default_rng(2).uniform(0.2, 0.8, (8, 7))
+    image = np.random.default_rng(2).uniform(0.2, 0.8, size)
     total, count = np.zeros_like(image), np.zeros_like(image)
     eye = np.eye(9)
-    for top, left in itertools.product(range(6), range(5)):
+    for top, left in itertools.product(range(size[0] - 2), range(size[1] - 2)):
         patch = image[top : top + 3, left : left + 3].ravel()
         centred = patch - patch.mean()
         densities = [
@@ -230,7 +231,7 @@ def test_denoising_patch_by_patch():
     found = prior.denoise(torch.from_numpy(image)[None], variance=variance)[0].numpy()
     # Directions of which less than a hundredth survives are left out.
     np.testing.assert_allclose(found, total / count, atol=2e-3)
-    assert abs(found - image).max() > 0.05
+    assert abs(found - image).max() > 0.02
 
 
 def test_denoising_in_bands_is_seamless():
@@ -380,7 +381,7 @@ def test_dtypes_come_back(method, dtype):
 @each_border
 def test_an_image_does_not_depend_on_its_batch(method, border):
     images = torch.rand(2, 3, 3, 12, 14, dtype=torch.float64)  # two videos of three frames
-    two = torch.stack([kernels.disk(1.5), kernels.gaussian(0.5).new_ones(3, 3) / 9])
+    two = torch.stack([kernels.disk(1), LEANING[1:4] / LEANING[1:4].sum()])
     found = method(images, two, border=border)
     for video, frame in itertools.product(range(2), range(3)):
         alone = method(images[video, frame], two[video], border=border)

@@ -19,11 +19,12 @@ class LinearBlur:
 
     def __init__(self, kernel: Tensor, border: Border, size: tuple[int, int]) -> None:
         self.kernel, self.border, self.size = kernel, border, size
-        mirrored = border in ("reflect", "symmetric") and all(
-            torch.allclose(kernel, kernel.flip(dim), rtol=0, atol=1e-6 * float(kernel.max()))
-            for dim in (-2, -1)
-        )
-        self.is_periodic = border == "circular" or mirrored
+        mirrored = _mirrored(kernel)
+        # Where only some allow the closed form, each is solved by itself: no image may depend on others.
+        self._each: list[LinearBlur] = []
+        if kernel.ndim == 3 and border in ("reflect", "symmetric") and len(set(mirrored)) > 1:
+            self._each = [LinearBlur(one[None], border, size) for one in kernel]
+        self.is_periodic = border == "circular" or (border in ("reflect", "symmetric") and all(mirrored))
         """Whether A is a product in the Fourier domain, of the image or of it with its mirror images."""
         if self.is_periodic:
             self._rows, self._columns = (_period(length, border, kernel.device) for length in size)
@@ -41,6 +42,14 @@ class LinearBlur:
 
     def solve(self, observed: Tensor, *, weight: float | Tensor, towards: Tensor | None = None) -> Tensor:
         """The x of least |A x - y|² + weight times |∇x|², or |x - towards|² where that is given."""
+        if self._each:
+            parts = []
+            for number, one in enumerate(self._each):
+                here = slice(number, number + 1)
+                own = weight[here] if isinstance(weight, Tensor) else weight
+                goal = None if towards is None else towards[here]
+                parts.append(one.solve(observed[here], weight=own, towards=goal))
+            return torch.cat(parts)
         if self.is_periodic:
             return self._divided(observed, weight, towards)
         if towards is None:
@@ -98,6 +107,14 @@ class LinearBlur:
             4 * (torch.pi * rows).sin().square()[:, None] + 4 * (torch.pi * columns).sin().square()
         )
         return found
+
+
+def _mirrored(kernel: Tensor) -> list[bool]:
+    """Of each kernel, whether it is its own mirror image in both directions."""
+    several = kernel.reshape(-1, *kernel.shape[-2:])
+    bound = 1e-6 * several.amax(dim=(-2, -1))
+    off = [(several - several.flip(dim)).abs().amax(dim=(-2, -1)) for dim in (-2, -1)]
+    return [bool(same) for same in (torch.maximum(*off) <= bound).tolist()]
 
 
 def _period(length: int, border: str, device: torch.device) -> Tensor:
