@@ -416,13 +416,15 @@ class Failing(Dataset):
         return index
 
 
-def test_workers_end_at_once_when_one_fails():
+def test_workers_end_at_once_when_one_fails(monkeypatch):
+    # How long torch waits for a worker that was not told to end: far longer than a busy machine takes here.
+    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 100.0)
     started = time.perf_counter()
     with pytest.raises(ValueError, match="number three"):
         list(data.batches(DataLoader(Failing(), num_workers=2, persistent_workers=True)))
     gc.collect()
     assert not multiprocessing.active_children()
-    assert time.perf_counter() - started < 4  # one worker's time-out alone takes 5 s
+    assert time.perf_counter() - started < 60
 
 
 def test_a_failure_without_workers_keeps_its_place():
