@@ -23,6 +23,7 @@ from blurlib.reproduction import Run
 from blurlib.tables import markdown_table, percent, points, with_interval
 
 IMAGES, FEW = 200, 100  # ten a class; five a class for EPLL
+SIDE = 128
 TOLD = ("D6", "D7", "D8", "D9", "D10")
 # Beside the methods as they come, those that trust what they are told less.
 CAREFUL: dict[str, Callable[..., Tensor]] = {
@@ -76,7 +77,7 @@ def correct(found: Sequence[BlurReport], blur: str, ids: np.ndarray) -> np.ndarr
     """Whether each of the images was recognised, mean over the seeds."""
     values = []
     for report in found:
-        images = report[blur].images
+        images = report[blur, SIDE].images
         assert images is not None
         values.append(images.correct[np.isin(images.ids, ids)])
     return np.mean(values, axis=0)
