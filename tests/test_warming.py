@@ -179,7 +179,8 @@ for make in makers:
     )
     lines = python(code).splitlines()
     assert len(lines) == 10
-    assert all(line.endswith(" []") for line in lines), lines
+    late = [line for line in lines if not line.endswith(" []")]
+    assert not late, "\n".join(late)
 
 
 def test_a_transform_compiles_once_in_a_process(monkeypatch):
