@@ -13,8 +13,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 import blurlib
-from blurlib import kernels, warming
-from blurlib.blurs import Disk
+from blurlib import kernels, plans, warming
+from blurlib.blurs import Disk, Gaussian, Line
 
 fork_only = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 # Newer versions of Python warn of forking a process that has threads, which is what is tested here.
@@ -25,6 +25,7 @@ READY = """
 import itertools, os, sys
 import torch, blurlib
 from blurlib import kernels
+torch.manual_seed(0)
 
 def ready():
     modules = [m for name, m in sorted(sys.modules.items()) if name.startswith("blurlib.")]
@@ -367,3 +368,30 @@ for kernel in (disk(2), disk(1.5, antialias=True), gaussian(0.6), line(5, 40)):
 print("right")
 """
     assert python(code) == "right\n"
+
+
+def loops_of(every, dtype):
+    """The loops that blurs are carried out by, each with the kinds of its arguments, and a blur of each."""
+    found = {}
+    for blur in every:
+        planned = plans.plan(blur.kernel(), dtype)
+        kinds = [
+            (type(part).__name__, getattr(part, "dtype", None), getattr(part, "ndim", None))
+            for part in planned.arguments
+        ]
+        found.setdefault((planned.kind, *map(str, kinds)), blur)
+    return found
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32], ids=str)
+@pytest.mark.parametrize("kind", [Disk, Gaussian, Line], ids=lambda kind: kind.__name__)
+def test_the_examples_of_a_kind_need_all_its_loops(kind, dtype):
+    """Over the whole range that transforms draw from, closely where kernels are small."""
+    steps = [*np.arange(0, 4, 0.02), *np.arange(4, 40, 0.5)]
+    every = {
+        Disk: [Disk(float(radius), antialias=soft) for radius in steps for soft in (False, True)],
+        Gaussian: [Gaussian(float(sigma)) for sigma in [*steps[:200], 4.0, 7.0, 9.0, 0.125, 0.15]],
+        Line: [Line(float(n), float(angle)) for n in (*range(41), 0.3, 7.7) for angle in range(0, 180, 15)],
+    }[kind]
+    drawn, known = loops_of(every, dtype), loops_of(warming._EXAMPLES[kind], dtype)
+    assert not {loop: str(blur) for loop, blur in drawn.items() if loop not in known}

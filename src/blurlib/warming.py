@@ -18,16 +18,19 @@ from .convolution import blur
 __all__ = ["warmup"]
 
 # Of each kind, blurs of all sizes, none included: the engine takes other loops for small ones than for large
-# ones, and for flat ones than for soft ones.
-_RADII = (0.0, 0.6, 1.0, 1.5, 2.0, 4.0, 8.0, 10.0, 16.0, 32.0, 80.0)
+# ones, and for flat ones than for soft ones. A binary disk of radius 2.9 is a square, a Gaussian of sigma
+# 0.14 a cross, a line of odd length along the rows a box.
+_RADII = (0.0, 0.6, 1.0, 1.5, 2.0, 2.9, 4.0, 8.0, 10.0, 16.0, 32.0, 80.0)
 _EXAMPLES: dict[type[Blur], tuple[Blur, ...]] = {
     Sharp: (Sharp(),),
     Disk: tuple(Disk(radius, antialias=soft) for radius in _RADII for soft in (False, True)),
     Box: tuple(Box(length, vertical=vertical) for length in (1, 2, 8, 33, 300) for vertical in (False, True)),
     Line: tuple(
-        Line(length, angle) for length in (0.0, 1.5, 4.0, 16.0, 60.0, 200.0) for angle in (0.0, 30.0, 90.0)
+        Line(length, angle)
+        for length in (0.0, 1.5, 4.0, 16.0, 21.0, 35.0, 60.0, 200.0)
+        for angle in (0.0, 30.0, 90.0)
     ),
-    Gaussian: tuple(Gaussian(sigma) for sigma in (0.0, 0.3, 0.6, 1.0, 4.0, 20.0)),
+    Gaussian: tuple(Gaussian(sigma) for sigma in (0.0, 0.14, 0.3, 0.6, 1.0, 4.0, 20.0)),
     Shake: (Shake(0), Shake(0, "train")),
 }
 _EXAMPLES[OwnShake] = _EXAMPLES[Shake]
