@@ -30,6 +30,7 @@ from torch import Tensor
 import blurlib
 import measure
 from blurlib import blurs
+from blurlib.convolution import Border
 from blurlib.deblurring import ROUNDING, epll, richardson_lucy, wiener
 from blurlib.patch_prior import default_prior
 from blurlib.protocol import to_canonical
@@ -39,8 +40,13 @@ ROOT = Path(__file__).parents[1]
 RECORD = ROOT / "benchmarks" / "records" / "deblurring" / "quality.json"
 PICTURE = ROOT / "docs" / "results" / "deblurring.webp"
 PHOTOGRAPHS = ("coffee", "chelsea")
-CASES = (("D4", "reflect"), ("D8", "reflect"), ("S42", "reflect"), ("D8", "circular"))
-BORDERS = ("reflect", "symmetric", "replicate", "circular", "zeros")
+CASES: tuple[tuple[str, Border], ...] = (
+    ("D4", "reflect"),
+    ("D8", "reflect"),
+    ("S42", "reflect"),
+    ("D8", "circular"),
+)
+BORDERS: tuple[Border, ...] = ("reflect", "symmetric", "replicate", "circular", "zeros")
 WEIGHTS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 EDGE = 16  # px from the border that count as near it
 ROUNDS = 3
@@ -132,7 +138,7 @@ def compared() -> list[dict[str, Any]]:
         sharp = photograph(name)
         for blur, border in CASES:
             kernel = blurs.parse(blur).kernel()
-            image = blurlib.blur(sharp, kernel, border=border)  # type: ignore[arg-type]
+            image = blurlib.blur(sharp, kernel, border=border)
             quality: dict[str, float] = {}
             times: dict[str, list[float]] = {}
             for number in range(ROUNDS):
@@ -190,7 +196,7 @@ def at_borders() -> list[dict[str, Any]]:
             gains: dict[str, list[float]] = {}
             for name in PHOTOGRAPHS:
                 sharp = photograph(name)
-                image = blurlib.blur(sharp, kernel, border=border)  # type: ignore[arg-type]
+                image = blurlib.blur(sharp, kernel, border=border)
                 middle = torch.zeros(sharp.shape[1:], dtype=torch.bool)
                 middle[EDGE:-EDGE, EDGE:-EDGE] = True
                 for method, restore in (("wiener", wiener), ("richardson_lucy", richardson_lucy)):
@@ -232,7 +238,7 @@ def from_a_camera() -> None:
             inner = (..., slice(MARGIN, -MARGIN), slice(MARGIN, -MARGIN))
             whole = photograph(name)
             sharp, image = whole[inner], blurlib.blur(whole, kernel)[inner].contiguous()
-            quality = {border: psnr(wiener(image, kernel, border=border), sharp) for border in BORDERS}  # type: ignore[arg-type]
+            quality = {border: psnr(wiener(image, kernel, border=border), sharp) for border in BORDERS}
             rows.append({"photograph": name, "blur": blur, "blurred": psnr(image, sharp), "psnr": quality})
             print(rows[-1], flush=True)
     record = json.loads(RECORD.read_text(encoding="utf-8"))

@@ -92,7 +92,7 @@ def methods(records: Path) -> str:
         folder = records / "mixes"
         shown = [*behind, "wiener", "richardson_lucy"]
         reference = reports(folder, f"original-behind-wiener-D8-{count}")
-        ids = reference[0].records[0].images.ids  # type: ignore[union-attr]
+        ids = reference[0].records[0].images.ids
         rows = {
             "Original on sharp": ("original", "sharp"),
             "Original on blurred (D8)": ("original", "D8"),

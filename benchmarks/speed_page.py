@@ -58,7 +58,7 @@ def text(results: Path = RESULTS) -> str:
         raise SystemExit(f"there is no speed_*.json in {results}; run `make bench` first")
     files = ", ".join(f"`benchmarks/results/{entry[1]}`" for entry in found.values() if entry)
     speed = found["speed"][0]
-    memory, pipeline = (found[kind] and found[kind][0] for kind in ("memory", "pipeline"))  # type: ignore[index]
+    memory, pipeline = (found[kind] and found[kind][0] for kind in ("memory", "pipeline"))
     parts = (
         _head(speed, files),
         _asked(speed, memory, pipeline),

@@ -111,4 +111,4 @@ def one_by_one(make: Callable[[Task], Variant | None], task: Task) -> Variant | 
     runs = [make(Task("", trimmed(k), image)) for k, image in zip(task.kernel, task.image, strict=True)]
     if any(run is None for run in runs):
         return None
-    return lambda: torch.stack([run() for run in runs])  # type: ignore[misc]
+    return lambda: torch.stack([run() for run in runs])
