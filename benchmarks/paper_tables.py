@@ -98,7 +98,7 @@ def run(root: Path, items: list[str], work: Path) -> None:
         shutil.copy(work / folder / f"{item}.json", RECORDS / f"{name}.json")
         shutil.copytree(work / folder / "evaluations", RECORDS / folder, dirs_exist_ok=True)
         if name == "table5":
-            paper_deblurring.careful(runs[kind], RECORDS, colours=COLOURS)
+            paper_deblurring.further(runs[kind], RECORDS, seeds=SEEDS, colours=COLOURS)
     if "figure4" in items:
         paper_features.measure(runs["mixes"], RECORDS, seeds=SEEDS, colours=COLOURS)
         print("maps:", figure4(runs["mixes"], layers=paper_features.LAYERS))

@@ -160,6 +160,14 @@ def test_bootstrap_draws_every_image_as_often_and_does_not_depend_on_blocks(monk
     assert np.allclose(draws[:100], bootstrap.means(values, resamples=100), atol=1e-15)
 
 
+def test_bootstrap_means_do_not_depend_on_the_order_of_sums():
+    """Means over three seeds are thirds: sums differ in their last bits from one processor to another."""
+    values = np.random.default_rng(0).integers(0, 4, (400, 14)) / 3
+    together = bootstrap.means(values)
+    alone = np.concatenate([bootstrap.means(values[:, [column]]) for column in range(14)], axis=1)
+    assert np.array_equal(together, alone)
+
+
 def test_losses_that_reach_zero_leave_the_share_unbounded():
     shares = bootstrap.shares(np.array([1.0, -1, 0, 2]), np.array([0.0, -1, 0, 4]))
     assert shares.tolist() == [np.inf, -np.inf, 0, 0.5]
