@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 import blurlib
@@ -200,6 +202,19 @@ def test_a_transform_compiles_once_in_a_process(monkeypatch):
     assert len(calls) > count + sharp
 
 
+def test_fine_tuning_compiles_for_8_bit_images_alone(monkeypatch, tmp_path):
+    calls = []
+    monkeypatch.setattr(warming, "blur", lambda image, *_, **__: calls.append(image.dtype))
+    monkeypatch.setattr(warming, "_prepared", set())
+    images = [(Image.new("RGB", (40, 40)), number % 2) for number in range(4)]
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+    seen = {"network_side": 32, "crop": 32, "batch_size": 2, "epochs": (1,), "lr": (0.1,)}
+    blurlib.finetune(network, images, blur="sharp + D2", workers=0, progress=False, **seen)
+    assert set(calls) == {torch.uint8}
+    blurlib.BlurMixSampler("sharp + D2")
+    assert calls[-1] == torch.float32
+
+
 def test_making_a_transform_draws_nothing_and_stays_on_the_cpu(monkeypatch):
     monkeypatch.setattr(warming, "_prepared", set())
     state = torch.get_rng_state()
@@ -208,7 +223,7 @@ def test_making_a_transform_draws_nothing_and_stays_on_the_cpu(monkeypatch):
             make()
         blurlib.warmup()
     assert torch.equal(state, torch.get_rng_state())
-    assert {Disk} < warming._prepared
+    assert {(Disk, dtype) for dtype in (torch.uint8, torch.float32, torch.float64)} < warming._prepared
 
 
 # Processes and threads

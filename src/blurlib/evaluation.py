@@ -267,7 +267,9 @@ def evaluate(
         processes = pick_workers(workers, len(positions), world=neighbours() if distributed else 1)
         if processes:  # compiled here once, and not in each of them
             for blur in plan.blurs:
-                prepare(type(blur))
+                prepare(type(blur), dtypes=(torch.uint8,))
+            if behind is not None:
+                prepare(type(behind.blur), dtypes=(torch.float32,))
         views = loader(listing, plan, processes, positions, None if behind is None else behind.restore)
         tally = _Tally(plan, listing)
         keeping = folder if team.rank == 0 else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -135,6 +135,8 @@ class BlurMixSampler:
         (torch.Size([4, 3, 32, 32]), [0, 1, 2, 3])
     """
 
+    _dtypes: ClassVar[tuple[torch.dtype, ...]] = (torch.uint8, torch.float32)
+
     def __init__(
         self, mix: str | Blur | Mapping[Any, float], *, seed: int = 0, border: Border = "reflect"
     ) -> None:
@@ -142,8 +144,8 @@ class BlurMixSampler:
         self.seed = kernels.check_integer("seed", seed, low=-(2**63), high=2**64 - 1)
         self.border: Border = border
         self._edges = np.cumsum(list(self.shares.values()))
-        for each in self.shares:
-            prepare(type(each))  # here and not in every worker; transforms have done so themselves
+        for each in self.shares:  # compiled here and not in every worker; transforms have done so themselves
+            prepare(type(each), dtypes=self._dtypes)
 
     def __repr__(self) -> str:
         return f"BlurMixSampler({str(self)!r}, seed={self.seed}, border={self.border!r})"
@@ -217,6 +219,12 @@ class BlurMixSampler:
             return Shake(int(inner * kernels.BANK_SIZES["train"]), "train")
         drawn: Blur = choice if isinstance(choice, Blur) else choice.draw(generator())
         return drawn
+
+
+class ByteMixSampler(BlurMixSampler):
+    """A mix for 8-bit images alone, as fine-tuning has them: half as much to compile."""
+
+    _dtypes = (torch.uint8,)
 
 
 def _as_list(indices: Iterable[int]) -> Sequence[int]:

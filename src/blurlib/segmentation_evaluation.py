@@ -161,7 +161,7 @@ def evaluate_segmentation(
         processes = pick_workers(workers, len(positions), world=neighbours() if distributed else 1)
         if processes:  # compiled here once, and not in each of them
             for blur in chosen:
-                prepare(type(blur))
+                prepare(type(blur), dtypes=(torch.uint8,))
         tally = _Tally(listing, chosen, plan, band)
         loader: DataLoader[Any] = DataLoader(
             _Scenes(listing, chosen, plan, seed),

@@ -28,7 +28,7 @@ from .blurs import Blur
 from .data import ImageRoot, KeyedSampler, OnError, Skipped, batches, open_root, pick_device, pick_workers
 from .kernels import check_integer
 from .masks import MaskRoot, SegmentationProtocol, open_masks
-from .mixes import BlurMixSampler
+from .mixes import BlurMixSampler, ByteMixSampler
 from .processes import Team, joined, keyed_noise, neighbours
 from .protocol import Protocol, Resample, normalisation
 from .runs import BatchNorm, RunFolder, TrainingSettings
@@ -187,7 +187,7 @@ def finetune(
     batch_size = recipe["batch_size"] if batch_size is None else batch_size
     picked = pick_device(device)
     check_integer("seed", seed, low=-(2**63), high=2**64 - 1)
-    mix = blur if isinstance(blur, BlurMixSampler) else BlurMixSampler(blur, seed=seed)
+    mix = blur if isinstance(blur, BlurMixSampler) else ByteMixSampler(blur, seed=seed)
     means, stds = normalisation(model, mean, std)
     settings = TrainingSettings(
         blur=repr(mix),

@@ -35,7 +35,7 @@ _EXAMPLES: dict[type[Blur], tuple[Blur, ...]] = {
 }
 _EXAMPLES[OwnShake] = _EXAMPLES[Shake]
 
-_prepared: set[type[Blur]] = set()
+_prepared: set[tuple[type[Blur], torch.dtype]] = set()
 
 
 def warmup() -> float:
@@ -56,16 +56,18 @@ def warmup() -> float:
     """
     start = time.perf_counter()
     named = (example.kernel() for examples in _EXAMPLES.values() for example in examples)
-    _blur_all(itertools.chain(named, _measured()), (torch.uint8, torch.float32, torch.float64))
-    _prepared.update(_EXAMPLES)
+    dtypes = (torch.uint8, torch.float32, torch.float64)
+    _blur_all(itertools.chain(named, _measured()), dtypes)
+    _prepared.update(itertools.product(_EXAMPLES, dtypes))
     return time.perf_counter() - start
 
 
-def prepare(kind: type[Blur]) -> None:
-    """Compile what blurs of one kind need for images of bytes and of 32-bit floats; once in a process."""
-    if kind in _EXAMPLES and kind not in _prepared:
-        _blur_all((example.kernel() for example in _EXAMPLES[kind]), (torch.uint8, torch.float32))
-        _prepared.add(kind)
+def prepare(kind: type[Blur], *, dtypes: Sequence[torch.dtype] = (torch.uint8, torch.float32)) -> None:
+    """Compile what blurs of one kind need for images of these types; once in a process."""
+    left = [dtype for dtype in dtypes if (kind, dtype) not in _prepared]
+    if kind in _EXAMPLES and left:
+        _blur_all((example.kernel() for example in _EXAMPLES[kind]), left)
+        _prepared.update((kind, dtype) for dtype in left)
 
 
 def kept_in() -> list[Path]:
