@@ -120,12 +120,12 @@ def methods(records: Path) -> str:
             ),
             (MIX, "defocus-128", "D8"),
             ("FT-D8 on blurred (D8)", "only-D8-128", "D8"),
+            ("Sharp only (control) on blurred (D8)", "sharp-128", "D8"),
         ):
             rows[row] = (records / "mixes" / network, blur, row)
         if count == IMAGES:
             filtered = "Original on deblurred (Wiener)"
-            rows["Control on blurred (D8)"] = (records / "mixes" / "sharp-128", "D8", MIX)
-            for name, mix in (("Control", "sharp"), ("FT-Mix", "defocus")):
+            for name, mix in (("Sharp only (control)", "sharp"), ("FT-Mix", "defocus")):
                 place = records / "deblurring" / f"{mix}-behind-wiener-D8"
                 rows[f"{name} on deblurred (Wiener)"] = (place, "D8", filtered)
         (reference,) = reports(records / "mixes" / f"original-behind-wiener-D8-{count}")

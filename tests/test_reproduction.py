@@ -336,6 +336,36 @@ def test_deblurring_against_fine_tuning(root, tmp_path, monkeypatch):
     assert "told D6" in (tmp_path / "table5.html").read_text()
 
 
+def test_deblurring_with_a_control(root, tmp_path):
+    chosen = settings(deblur=("wiener",), deblur_limit=6, control=True)
+    table = reproduce("table5", network(), root, settings=chosen, output=tmp_path / "out", **QUIET)
+    bases = {cell.row: cell.base for cell in table.outcomes}
+    assert bases == {
+        "Original on sharp": "",
+        "Original on blurred (D8)": "",
+        "Original on deblurred (Wiener)": "original",
+        "FT-Mix on blurred (D8)": "sharp-32",
+        "FT-D8 on blurred (D8)": "sharp-32",
+        "Sharp only (control) on sharp": "",
+        "Sharp only (control) on blurred (D8)": "",
+    }
+    values = {cell.row: cell.value for cell in table.outcomes}
+    assert {cell.row: cell.change for cell in table.outcomes if cell.base} == {
+        row: pytest.approx(
+            values[row]
+            - values[
+                "Original on blurred (D8)" if base == "original" else "Sharp only (control) on blurred (D8)"
+            ]
+        )
+        for row, base in bases.items()
+        if base
+    }
+    changes = table.to_markdown().split("## Ours: change")[1].split("## Seconds")[0]
+    assert "from the network that is named" in changes
+    (mixed,) = [line for line in changes.splitlines() if line.startswith("| FT-Mix")]
+    assert mixed.endswith("from sharp-32 |")
+
+
 def test_table_5_takes_ten_images_a_class(tmp_path):
     photos = [(Image.new("RGB", (40, 30)), label) for label in (0, 1) for _ in range(12 + label)]
     run = Run(network(2), photos, settings=settings(), output=tmp_path / "out", **QUIET)

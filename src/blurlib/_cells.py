@@ -15,6 +15,7 @@ __all__ = ["ITEMS", "cells", "check_item", "compared_with", "grouped", "singles"
 ITEMS = ("table1", "table2", "table3", "table4", "table5", "tableA")
 """What can be measured on a folder of labelled photographs."""
 
+_CONTROLLED = ("table3", "table5")
 _CONTROL = "Sharp only (control)"
 _METHODS = {"wiener": "Wiener", "richardson_lucy": "Richardson-Lucy", "epll": "EPLL"}
 
@@ -23,10 +24,11 @@ def cells(item: str, settings: ReproductionSettings) -> list[tuple[Cell, float |
     """The cells of a table and what the paper found; with a control and deblurrings that it does not have."""
     check_item(item)
     found: list[tuple[Cell, float | None]] = [(cell, cell.value) for cell in paper.TABLES[item].cells]
-    if item == "table3" and settings.control:
+    if item in _CONTROLLED and settings.control:
         network = Training(mix="sharp", sides=(USUAL_SIDE,))
-        first = [cell for cell, _ in found if cell.training == Training()]
-        found += [(replace(cell, column=_CONTROL, training=network), None) for cell in first]
+        for cell in [cell for cell, _ in found if cell.training == Training()]:
+            column = cell.column.replace("Original", _CONTROL)
+            found.append((replace(cell, column=column, training=network), None))
     return [every for pair in found for every in _deblurred(*pair, settings)]
 
 
@@ -64,17 +66,19 @@ def singles(training: Training) -> list[Training]:
 
 
 def compared_with(cell: Cell, cells: Iterable[Cell]) -> Cell | None:
-    """What a cell is compared with: the control's, else the original's of the same condition."""
+    """What a cell is compared with, in the same condition.
 
-    def is_base(training: Training) -> bool:
-        return training.mix in (None, "sharp") and not training.deblurring
-
-    if is_base(cell.training):
+    The original network behind a deblurring with itself; a fine-tuned network with the control, or with the
+    original where there is no control.
+    """
+    if not cell.training.deblurring and cell.training.mix in (None, "sharp"):
         return None
+    bases = (None,) if cell.training.mix is None else (None, "sharp")
     same = [
         other
         for other in cells
-        if is_base(other.training)
+        if not other.training.deblurring
+        and other.training.mix in bases
         and (other.sides, other.blur, other.metric) == (cell.sides, cell.blur, cell.metric)
     ]
     return max(same, key=lambda other: other.training.mix is not None, default=None)

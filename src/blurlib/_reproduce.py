@@ -88,7 +88,8 @@ def reproduce(
     std: Std = None,
     seeds: Annotated[list[str], training("N,N", "Of the fine-tunings; the tables show means.")] = SEEDS,
     control: Annotated[
-        bool, training(None, "Add to table3 a network fine-tuned on sharp images alone.", "--control")
+        bool,
+        training(None, "Add to tables 3, 5 and 6 a network fine-tuned on sharp images alone.", "--control"),
     ] = False,
     epochs: Annotated[list[str] | None, training("N,N", "Of each phase. Default: the paper's.")] = None,
     lr: Annotated[

@@ -43,8 +43,8 @@ class Outcome:
         value: what we found, the mean over the seeds.
         interval: 95 % interval of it, by bootstrap over images.
         each: the value of each seed.
-        base: the network that it is compared with: the control's, or "original" where there is no control;
-            empty in their own cells.
+        base: the network that it is compared with: the control, or "original" where there is no control and
+            for the original behind a deblurring; empty in their own cells.
         change: value minus that of `base`, under the same blur at the same sides.
         change_interval: 95 % interval of that, paired: by bootstrap over the same images of both.
         seconds: that an image took, of deblurring and network together; None where that was not measured.
@@ -151,8 +151,13 @@ class OutcomeTable:
     def _heading(self, content: str) -> str:
         if content != "change":
             return _HEADINGS[content]
-        bases = dict.fromkeys(cell.base for cell in self.outcomes if cell.base)
-        return f"Ours: change from {' or '.join(bases)}, with paired 95 % intervals"
+        bases = self._bases()
+        whom = bases[0] if len(bases) == 1 else "the network that is named"
+        return f"Ours: change from {whom}, with paired 95 % intervals"
+
+    def _bases(self) -> list[str]:
+        """The networks that others are compared with."""
+        return list(dict.fromkeys(cell.base for cell in self.outcomes if cell.base))
 
     def _grid(self, content: str) -> list[list[Outcome]]:
         """The cells by rows; of changes only rows and columns that have one."""
@@ -170,9 +175,14 @@ class OutcomeTable:
         header = [""]
         for cell in grid[0]:
             header += [f"{cell.column}\nours", "paper"] if content == "both" else [cell.column]
-        return header, [
-            [line[0].row, *(text for cell in line for text in _shown(cell, content))] for line in grid
-        ]
+        rows = [[line[0].row, *(text for cell in line for text in _shown(cell, content))] for line in grid]
+        if content == "change" and len(self._bases()) > 1:
+            for row, line in zip(rows, grid, strict=True):
+                row[1:] = [
+                    f"{text} from {cell.base}" if cell.base else text
+                    for text, cell in zip(row[1:], line, strict=True)
+                ]
+        return header, rows
 
     def _shades(self, content: str) -> list[list[float | None]]:
         """Tints of the cells: how accurate, ours and the paper's on one scale; gains and losses."""

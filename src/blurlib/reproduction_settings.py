@@ -36,8 +36,8 @@ class ReproductionSettings:
         classes: take the images of this many classes only, evenly from the sorted ones. The network keeps its
             outputs.
         seeds: of the fine-tunings; every number is the mean over them.
-        control: add a network that is fine-tuned for as long on sharp images (table 3), which the paper does
-            not have.
+        control: add a network that is fine-tuned for as long on sharp images (tables 3 and 5); the paper
+            does not have it.
         epochs: of each phase of fine-tuning.
         lr: learning rate of each phase.
         momentum: of SGD.
