@@ -147,6 +147,9 @@ def test_even_box_leans_as_documented():
 @example(length=12.0, angle=30.0)
 @example(length=15.0, angle=45.0)
 @example(length=4.0, angle=1e-9)
+@example(length=4.0, angle=1e-6)  # edges that rise by less than a ten-millionth of a pixel
+@example(length=4.0, angle=5.7e-6)
+@example(length=40.0, angle=90 - 1e-6)
 @example(length=4.0, angle=360.0)
 @example(length=6.0, angle=-135.0)
 def test_line_is_the_area_of_a_rectangle(length, angle):
@@ -198,6 +201,7 @@ def test_thirty_degrees_point_to_the_upper_right():
 
 @few
 @given(length=st.floats(0.1, 40), angle=st.floats(0, 360))
+@example(length=1.0, angle=1e-5)
 def test_line_has_no_direction_and_whole_turns_are_none(length, angle):
     found = kernels.line(length, angle).numpy()
     assert_same(found, kernels.line(length, angle + 180).numpy(), 1e-9)
