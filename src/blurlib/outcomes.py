@@ -175,14 +175,11 @@ class OutcomeTable:
         header = [""]
         for cell in grid[0]:
             header += [f"{cell.column}\nours", "paper"] if content == "both" else [cell.column]
-        rows = [[line[0].row, *(text for cell in line for text in _shown(cell, content))] for line in grid]
-        if content == "change" and len(self._bases()) > 1:
-            for row, line in zip(rows, grid, strict=True):
-                row[1:] = [
-                    f"{text} from {cell.base}" if cell.base else text
-                    for text, cell in zip(row[1:], line, strict=True)
-                ]
-        return header, rows
+        several = len(self._bases()) > 1
+        return header, [
+            [line[0].row, *(text for cell in line for text in _shown(cell, content, named=several))]
+            for line in grid
+        ]
 
     def _shades(self, content: str) -> list[list[float | None]]:
         """Tints of the cells: how accurate, ours and the paper's on one scale; gains and losses."""
@@ -337,7 +334,8 @@ _HEADINGS = {
 }
 
 
-def _shown(cell: Outcome, content: str) -> list[str]:
+def _shown(cell: Outcome, content: str, *, named: bool) -> list[str]:
+    """What a table has of a cell; with the network that it is compared with where these differ."""
     factor, style = _STYLES[cell.metric]
     signed = f"{{:+{style[2:]}"
 
@@ -357,7 +355,8 @@ def _shown(cell: Outcome, content: str) -> list[str]:
     if content == "ours":
         return bounded(style, cell.value, cell.interval)
     if content == "change":
-        return bounded(signed, cell.change, cell.change_interval)
+        (text,) = bounded(signed, cell.change, cell.change_interval)
+        return [f"{text} from {cell.base}" if named and cell.base else text]
     if content == "paper":
         return written_as(style.replace(".1f", ".2f"), cell.paper)
     return written_as(signed, cell.difference)
