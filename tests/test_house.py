@@ -40,6 +40,7 @@ LAYERS = (
     {"mixes"},
     {"data", "protocol", "metrics", "samples", "confusion"},
     {"masks", "segmentation", "segmentation_counts"},
+    {"segmentation_protocol"},
     {"_views", "runs", "models", "comparison", "confidence", "figures", "plots", "outcomes"},
     {"deblurring"},
     {"reproduction_settings", "reproduction_costs"},

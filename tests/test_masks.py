@@ -8,14 +8,8 @@ from torchvision.datasets import VOCSegmentation
 
 from blurlib.blurs import Disk, Sharp
 from blurlib.data import Skipped
-from blurlib.masks import (
-    MaskRoot,
-    SegmentationProtocol,
-    mask_array,
-    open_masks,
-    segmentation_view,
-    training_pair,
-)
+from blurlib.masks import MaskRoot, mask_array, open_masks
+from blurlib.segmentation_protocol import SegmentationProtocol, segmentation_view, training_pair
 
 SIZES = [(40, 30), (31, 50), (64, 24)]
 

@@ -22,12 +22,13 @@ import blurlib
 from blurlib import randomness
 from blurlib.blurs import parse
 from blurlib.confusion import VOID, boundary_band
-from blurlib.masks import SegmentationProtocol, open_masks, segmentation_view, training_pair
+from blurlib.masks import open_masks
 from blurlib.mixes import BlurMixSampler
 from blurlib.protocol import normalised
 from blurlib.segmentation import ZoomOut, pixel_logits, zoom_out_layers
 from blurlib.segmentation_comparison import compare_counts
 from blurlib.segmentation_evaluation import evaluate_segmentation
+from blurlib.segmentation_protocol import SegmentationProtocol, segmentation_view, training_pair
 from blurlib.segmentation_records import SegmentationReport, compare_segmentation
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

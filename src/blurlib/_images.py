@@ -29,6 +29,11 @@ def empty_like(image: Tensor) -> Tensor:
     return image.new_empty(image.shape)
 
 
+def planes(array: np.ndarray) -> Tensor:
+    """An array (H, W, C) as a contiguous tensor (C, H, W)."""
+    return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
+
+
 def border_index(size: int, pad: int, border: str, device: torch.device | str = "cpu") -> Tensor:
     """The source index of each of `pad` + `size` + `pad` positions; -1 stands for zero."""
     position = torch.arange(-pad, size + pad, device=device)

@@ -15,12 +15,13 @@ from torch.utils.data import Dataset
 from ._classifying import nothing_learnt
 from .confusion import VOID
 from .data import Skipped
-from .masks import MaskRoot, SegmentationProtocol, training_pair
+from .masks import MaskRoot
 from .mixes import BlurMixSampler
 from .processes import Team
 from .protocol import normalised
 from .runs import TrainingSettings
 from .segmentation import pixel_logits
+from .segmentation_protocol import SegmentationProtocol, training_pair
 
 __all__ = ["Segmenting"]
 

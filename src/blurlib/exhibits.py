@@ -25,7 +25,6 @@ from .figures import (
     predictions_figure,
     scenes_figure,
 )
-from .masks import SegmentationProtocol, segmentation_view
 from .metrics import find
 from .models import evaluating
 from .page import Section, Table, write_page
@@ -34,6 +33,7 @@ from .protocol import blurred, evaluation_views, normalised, resized, to_canonic
 from .reproduction import Run
 from .reproduction_settings import USUAL_SIDE
 from .segmentation_evaluation import predicted
+from .segmentation_protocol import SegmentationProtocol, segmentation_view
 from .segmentation_reproduction import SegmentationRun
 
 __all__ = ["FIGURES", "NEEDS", "figure1", "figure2", "figure3", "figure4", "figure5"]

@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 
 from . import convolution, randomness
+from ._images import planes
 from .blurs import Blur, Sharp, kept_kernel
 from .convolution import Border
 from .kernels import check_integer
@@ -480,7 +481,7 @@ def training_view(
     array = array[top : top + size, left : left + size]
     if flip < hflip:
         array = array[:, ::-1]
-    return _planes(array)
+    return planes(array)
 
 
 def evaluation_views(
@@ -532,16 +533,12 @@ def evaluation_views(
         for side in sides:
             seen = to_network(array, network_side=side, canonical_side=canonical_side, resample=resample)
             if crops == "dense":
-                views[position, side] = _planes(seen)[None]
+                views[position, side] = planes(seen)[None]
             else:
                 boxes = crop_boxes(seen.shape[0], seen.shape[1], crop, mode=crops)
-                cut = [_planes(seen[top : top + size, left : left + size]) for top, left, size in boxes]
+                cut = [planes(seen[top : top + size, left : left + size]) for top, left, size in boxes]
                 views[position, side] = torch.stack(cut)
     return views
-
-
-def _planes(array: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
 
 
 def normalisation(

@@ -15,8 +15,8 @@ import torch
 
 from .data import OnError
 from .kernels import check_integer
-from .masks import SegmentationProtocol
 from .protocol import IMAGENET_MEAN, IMAGENET_STD, Protocol
+from .segmentation_protocol import SegmentationProtocol
 
 __all__ = ["BatchNorm", "RunFolder", "TrainingSettings"]
 

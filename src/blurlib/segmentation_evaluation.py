@@ -24,12 +24,13 @@ from .blurs import Blur, OwnShake, own_shake, parse_list
 from .confusion import boundary_band, boundary_counts, confusion_matrix
 from .data import OnError, Skipped, pick_device, pick_workers
 from .kernels import check_integer
-from .masks import MaskRoot, SegmentationProtocol, open_masks, segmentation_view
+from .masks import MaskRoot, open_masks
 from .models import evaluating
 from .processes import Team, joined, neighbours
 from .protocol import Resample, normalisation, normalised
 from .segmentation import pixel_logits
 from .segmentation_counts import PixelCounts, SegmentationRecord
+from .segmentation_protocol import SegmentationProtocol, segmentation_view
 from .segmentation_records import SegmentationReport
 from .warming import prepare
 

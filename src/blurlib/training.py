@@ -27,11 +27,12 @@ from ._segmenting import Segmenting
 from .blurs import Blur
 from .data import ImageRoot, KeyedSampler, OnError, Skipped, batches, open_root, pick_device, pick_workers
 from .kernels import check_integer
-from .masks import MaskRoot, SegmentationProtocol, open_masks
+from .masks import MaskRoot, open_masks
 from .mixes import BlurMixSampler, ByteMixSampler
 from .processes import Team, joined, keyed_noise, neighbours
 from .protocol import Protocol, Resample, normalisation
 from .runs import BatchNorm, RunFolder, TrainingSettings
+from .segmentation_protocol import SegmentationProtocol
 
 __all__ = ["FinetuneResult", "finetune"]
 
