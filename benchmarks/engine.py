@@ -62,7 +62,7 @@ def run(sizes: tuple[str, ...], blurs: tuple[str, ...] | None, options: argparse
 
     torch.set_grad_enabled(False)
     # The same function is compiled for several kernels, each of them a recompilation to torch.
-    torch._dynamo.config.recompile_limit = 64  # noqa: SLF001
+    torch._dynamo.config.recompile_limit = 64  # noqa: SLF001  it has no public name
     chosen = sizes or (QUICK_SIZES if options.quick else SIZES)
     record = measure.environment()
     missing = [rival.name for rival in RIVALS if not rival.installed]

@@ -31,14 +31,14 @@ def forced(kernel: torch.Tensor, arithmetic: str, favourite: str) -> plans.Plan:
     prices = {name: 1e9 for names in CHEAP.values() for name in names} | dict.fromkeys(CHEAP[favourite], 1e-3)
     prices["_BOX"] = (prices["_BOX"],) * 2  # for bytes and floats
     with mock.patch.multiple(plans, **prices):
-        return plans._plan_of(kernel.numpy().tobytes(), *kernel.shape, arithmetic)  # noqa: SLF001
+        return plans._plan_of(kernel.numpy().tobytes(), *kernel.shape, arithmetic)  # noqa: SLF001  not a kept one
 
 
 def picoseconds(chosen: plans.Plan, image: torch.Tensor) -> float:
-    layout = _processor._layout(image.shape, image.stride())  # noqa: SLF001
+    layout = _processor._layout(image.shape, image.stride())  # noqa: SLF001  one loop of a blur is measured
     assert layout is not None
     result = torch.empty_like(image)
-    job = _processor._job(chosen, image, result, layout, range(3), "reflect")  # noqa: SLF001
+    job = _processor._job(chosen, image, result, layout, range(3), "reflect")  # noqa: SLF001  likewise
     units = 3 if chosen.kind == "fft" else 3 * -(-image.shape[1] // _processor.STRIP)
     times = []
     for _ in range(RUNS + 1):

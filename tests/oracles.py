@@ -264,7 +264,7 @@ def source_index(position: int, size: int, border: str) -> int | None:
 def pad(plane: np.ndarray, kernel_shape: tuple[int, int], border: str) -> np.ndarray:
     """An H x W plane with half a kernel around it, by numpy.pad's rule."""
     h, w = kernel_shape
-    return np.pad(plane, ((h // 2,) * 2, (w // 2,) * 2), mode=NUMPY_PAD[border])  # type: ignore[call-overload]
+    return np.pad(plane, ((h // 2,) * 2, (w // 2,) * 2), mode=NUMPY_PAD[border])
 
 
 def per_plane(

@@ -1,24 +1,22 @@
 """The benchmark's own arithmetic: the grid, the figures asked for, the fits, the tables; nothing is timed."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks"))
+import blurlib
+import cells
+import fit_patch_prior
+import goals
+import measure
+import speed_page
+import speed_tables
+import torch_ideas
 
-import blurlib  # noqa: E402
-import cells  # noqa: E402  the benchmark is a folder of scripts
-import fit_patch_prior  # noqa: E402
-import goals  # noqa: E402
-import measure  # noqa: E402
-import speed_page  # noqa: E402
-import speed_tables  # noqa: E402
-import torch_ideas  # noqa: E402
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def times(**milliseconds):

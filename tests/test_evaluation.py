@@ -272,10 +272,10 @@ def test_mode_is_restored_after_an_error(root):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_random_numbers_of_the_user_are_left_alone(root, workers):
     model = Net()
-    states = random.getstate(), torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    states = random.getstate(), torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002  the global one is meant
     evaluate(model, root, **{**SMALL, "workers": workers}, blurs="sharp, shake", limit=6)
     assert random.getstate() == states[0] and torch.equal(torch.get_rng_state(), states[1])
-    assert np.array_equal(np.random.get_state()[1], states[2])  # noqa: NPY002
+    assert np.array_equal(np.random.get_state()[1], states[2])  # noqa: NPY002  the global one is meant
 
 
 class Photos(Dataset):

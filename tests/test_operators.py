@@ -227,7 +227,10 @@ def test_export(strict):
 def looped(function: Callable, dims: tuple[int | None, ...], *inputs: torch.Tensor) -> torch.Tensor:
     """What vmap is defined to be."""
     count = next(t.shape[dim] for t, dim in zip(inputs, dims, strict=True) if dim is not None)
-    pick = lambda t, dim, i: t if dim is None else t.select(dim, i)  # noqa: E731
+
+    def pick(t, dim, i):
+        return t if dim is None else t.select(dim, i)
+
     return torch.stack(
         [function(*(pick(t, dim, i) for t, dim in zip(inputs, dims, strict=True))) for i in range(count)]
     )
@@ -304,7 +307,7 @@ def test_derivatives_of_torch_func():
     """Against autograd, which test_gradcheck checks."""
     image, tangent = pixels((1, 5, 4), torch.float64, 1), pixels((1, 5, 4), torch.float64, 2)
     kernel = kernels.line(4, 20)
-    linear = lambda i: blur(i, kernel, border="symmetric")  # noqa: E731
+    linear = functools.partial(blur, kernel=kernel, border="symmetric")
     leaf = image.clone().requires_grad_()
     (slope,) = torch.autograd.grad(energy(leaf, kernel), leaf)
     matrix = torch.stack([linear(basis.reshape(1, 5, 4)).flatten() for basis in torch.eye(20).double()], 1)
@@ -355,7 +358,10 @@ def test_forward_mode():
 
 def test_no_derivative_of_the_kernel_is_silently_zero():
     image, kernel = pixels((1, 9, 8), torch.float64), kernels.disk(2)
-    by_kernel = lambda k: blur(image, k).sum()  # noqa: E731
+
+    def by_kernel(k):
+        return blur(image, k).sum()
+
     for attempt in (
         lambda: grad(by_kernel)(kernel),
         lambda: grad(energy, argnums=(0, 1))(image, kernel),
@@ -374,7 +380,7 @@ def test_no_derivative_of_the_kernel_is_silently_zero():
 def test_compiled_transforms():
     """vmap is compiled; derivatives of torch.func are refused, or done uncompiled where a break may be."""
     images = pixels((3, 2, 9, 8), torch.float64)
-    linear = lambda i: blur(i, SHAKE)  # noqa: E731
+    linear = functools.partial(blur, kernel=SHAKE)
     whole = functools.partial(torch.compile, fullgraph=True, backend="aot_eager")
     assert torch.equal(whole(vmap(linear))(images), vmap(linear)(images))
     for function in (vmap(grad(lambda i: energy(i, SHAKE))), lambda i: jvp(linear, (i,), (i,))[1]):

@@ -285,7 +285,7 @@ def test_amp_is_bfloat16_in_the_forward_pass_only(root):
 
 def test_a_models_own_normalisation_is_used(root):
     class Configured(nn.Sequential):
-        pretrained_cfg = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}  # noqa: RUF012
+        pretrained_cfg = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}  # noqa: RUF012  as models of timm have it
 
     own = finetune(Configured(*network()), root, **SMALL).model
     given = finetune(network(), root, mean=(0.5,) * 3, std=(0.25,) * 3, **SMALL).model

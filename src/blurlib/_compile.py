@@ -28,7 +28,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import llvmlite  # type: ignore[import-untyped,unused-ignore]
+import llvmlite
 import numba
 import numpy as np
 from numba.core.caching import NullCache
@@ -44,7 +44,7 @@ config: Any = numba.config  # its attributes come from the environment, which no
 # Typed as Any: numba has types for some of its modules only.
 _dumps: Callable[[Any], bytes] = dumps
 _normalize: Callable[[Any], Any] = normalize_signature
-_rebuild: Callable[..., Any] = CompileResult._rebuild  # noqa: SLF001
+_rebuild: Callable[..., Any] = CompileResult._rebuild  # noqa: SLF001  as numba's own cache does
 
 _log = logging.getLogger("blurlib")
 
@@ -60,8 +60,7 @@ def loop(function: Function) -> Function:
     """
     compiled: Any = numba.njit(nogil=True)(function)
     if compiled is not function and function.__closure__ is None:  # it is where NUMBA_DISABLE_JIT=1
-        # numba's own decorator sets its cache like this; there is no public way.
-        compiled._cache = _MachineCode(function)  # noqa: SLF001
+        compiled._cache = _MachineCode(function)  # noqa: SLF001  as numba's own decorator does
     return cast("Function", compiled)
 
 
@@ -106,7 +105,7 @@ class _MachineCode(NullCache):
             _log.debug("machine code of %s cannot be kept: it holds addresses", self._name)
             return
         try:
-            payload = _dumps(data._reduce())  # noqa: SLF001
+            payload = _dumps(data._reduce())  # noqa: SLF001  as numba's own cache does
             name = self._file_name(sig, data.codegen)
         except Exception as error:
             _log.debug("machine code of %s cannot be kept: %r", self._name, error)

@@ -7,6 +7,7 @@ import importlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
@@ -108,8 +109,7 @@ def _torchvision(
     weights = models.get_model_weights(name).DEFAULT
     try:
         if classes is None or classes == len(weights.meta["categories"]):
-            network = models.get_model(name, weights=weights)
-            return network  # noqa: RET504  models.get_model has no type
+            return cast("nn.Module", models.get_model(name, weights=weights))
         state = weights.get_state_dict(progress=True)
     except OSError as error:
         raise OSError(

@@ -13,7 +13,9 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch._C._functorch import TransformType
+from torch._C import _get_tracing_state, _is_torch_function_mode_enabled, _len_torch_dispatch_stack
+from torch._C._functorch import TransformType, get_interpreter_stack, peek_interpreter_stack
+from torch._ops import _len_torch_dispatch_stack_pre_dispatch
 from torch.autograd import Function, forward_ad, profiler
 
 from ._devices import blur_torch
@@ -28,7 +30,8 @@ def apply(image: Tensor, kernel: Tensor, border: str) -> Tensor:
     if _is_differentiated():
         if torch.compiler.is_compiling():
             # It would look through the Function and take the operator after all.
-            torch._dynamo.graph_break(msg="blur() is not compiled inside derivatives of torch.func")  # noqa: SLF001
+            reason = "blur() is not compiled inside derivatives of torch.func"
+            torch._dynamo.graph_break(msg=reason)  # noqa: SLF001  it has no public name
         return cast("Tensor", _Blur.apply(image, kernel, border))
     return cast("Tensor", torch.ops.blurlib.blur(image, kernel, border))
 
@@ -39,9 +42,8 @@ def _is_plain(image: Tensor, kernel: Tensor) -> bool:
     The dispatcher goes by the keys of the tensors and of the thread: subclasses, fake tensors, modes,
     tracers, lazy negation and torch.func each have one, and are asked about here one by one: with cold caches
     that takes half the time of asking for the keys. Torch function modes and profilers
-    have none.
+    have none. For most of them there is no public way to ask.
     """
-    core = torch._C  # noqa: SLF001  there are no public ways to ask
     return bool(
         type(image) is Tensor
         and type(kernel) is Tensor
@@ -51,30 +53,31 @@ def _is_plain(image: Tensor, kernel: Tensor) -> bool:
         and image.layout is torch.strided
         and kernel.layout is torch.strided
         and not (image.is_neg() or kernel.is_neg())
-        and forward_ad._current_level < 0  # noqa: SLF001
-        and not core._len_torch_dispatch_stack()  # noqa: SLF001
+        and forward_ad._current_level < 0  # noqa: SLF001  no public way to ask
+        and not _len_torch_dispatch_stack()
         and not _pre_dispatch_modes()
-        and not core._is_torch_function_mode_enabled()  # noqa: SLF001
-        and core._functorch.peek_interpreter_stack() is None  # noqa: SLF001
-        and core._get_tracing_state() is None  # noqa: SLF001
-        and not profiler._is_profiler_enabled  # noqa: SLF001
+        and not _is_torch_function_mode_enabled()
+        and peek_interpreter_stack() is None
+        and _get_tracing_state() is None
+        and not profiler._is_profiler_enabled  # noqa: SLF001  no public way to ask
         and image.data_ptr()  # none: a tensor of C++ that stands for another, or for zeros
         and kernel.data_ptr()
     )
 
 
-_pre_dispatch_modes: Callable[[], int] = torch._ops._len_torch_dispatch_stack_pre_dispatch  # noqa: SLF001
+_pre_dispatch_modes: Callable[[], int] = _len_torch_dispatch_stack_pre_dispatch  # torch has no type for it
 
 
 def _is_differentiated() -> bool:
     """Whether the call stands inside a derivative of torch.func or of forward mode."""
-    levels = torch._C._functorch.get_interpreter_stack()  # noqa: SLF001  no public way to ask
-    return forward_ad._current_level >= 0 or any(level.key() in _DERIVATIVES for level in levels or ())  # noqa: SLF001
+    if forward_ad._current_level >= 0:  # noqa: SLF001  no public way to ask
+        return True
+    return any(level.key() in _DERIVATIVES for level in get_interpreter_stack() or ())
 
 
 _DERIVATIVES = (TransformType.Grad, TransformType.Jvp)
 # A compiler may ask once while it traces: what it compiles is for the same levels only.
-torch.compiler.assume_constant_result(_is_differentiated)  # type: ignore[no-untyped-call]
+torch.compiler.assume_constant_result(_is_differentiated)  # type: ignore[no-untyped-call]  # torch's
 
 
 # --- The operators ---

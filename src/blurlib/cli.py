@@ -437,7 +437,7 @@ def finetune(
             batch_norm=batch_norm,  # type: ignore[arg-type]  # checked there, like the other choices
             amp=amp,
             limit=limit,
-            on_error=on_error,  # type: ignore[arg-type]
+            on_error=on_error,  # type: ignore[arg-type]  # likewise
             workers=workers,
             device=device,
             seed=seed,

@@ -381,7 +381,7 @@ def _subfolders(folder: Path) -> tuple[str, ...]:
 def _images(root: str, folder: str) -> Iterator[str]:
     """Paths below `root` of the images in a folder: sorted folders, and in each its files sorted by name."""
     # Strings instead of Path objects: with a million files the objects alone take half a minute.
-    for place, _, names in sorted(os.walk(os.path.join(root, folder), followlinks=True)):  # noqa: PTH118
+    for place, _, names in sorted(os.walk(os.path.join(root, folder), followlinks=True)):  # noqa: PTH118  as told above
         below = place[len(root) :].lstrip(os.sep)
         if f"{os.sep}." in below[len(folder) :]:
             continue

@@ -347,7 +347,7 @@ def _examples(trained: Trained, check: Crops, count: int = 3) -> tuple[bool, lis
 
     strong = "D8" if "D8" in trained.reports["mix"].blurs else trained.reports["mix"].blurs[-1]
     right = {
-        (name, blur): trained.reports[name][blur].images.correct.astype(bool)  # type: ignore[union-attr]
+        (name, blur): trained.reports[name][blur].images.correct.astype(bool)  # type: ignore[union-attr]  # evaluate() keeps them
         for name in ("original", "mix")
         for blur in ("sharp", strong)
     }

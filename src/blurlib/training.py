@@ -193,7 +193,7 @@ def finetune(
     settings = TrainingSettings(
         blur=repr(mix),
         epochs=recipe["epochs"] if epochs is None else epochs,  # type: ignore[arg-type]  # made tuples there
-        lr=recipe["lr"] if lr is None else lr,  # type: ignore[arg-type]
+        lr=recipe["lr"] if lr is None else lr,  # type: ignore[arg-type]  # likewise
         momentum=momentum,
         weight_decay=weight_decay,
         batch_size=batch_size,
@@ -225,7 +225,7 @@ def finetune(
     if task == "classification":
         work = Classifying(open_root(root, **usual), mix, settings)  # type: ignore[arg-type]  # checked there
     else:
-        work = Segmenting(open_masks(root, **usual), mix, settings)  # type: ignore[arg-type]
+        work = Segmenting(open_masks(root, **usual), mix, settings)  # type: ignore[arg-type]  # likewise
     listing = work.listing
 
     with joined(picked) as team:
