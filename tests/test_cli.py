@@ -1,7 +1,9 @@
 """The command line: every option of the functions, what is written, and one clean line for every mistake."""
 
 import inspect
+import os
 import re
+import shlex
 import subprocess
 import sys
 from importlib.metadata import version
@@ -110,10 +112,11 @@ def test_every_parameter_of_the_function_is_an_option(name):
     function = inspect.signature(getattr(blurlib, name)).parameters
     # --output is asked for where a network would be lost without it; --arch and --classes name the network;
     # `distributed` is whether torchrun started the command; --deblur puts something before the network.
-    extra = {"arch", "classes", "help", "distributed", "deblur"}
+    # `metadata` is what the command knows of the network.
+    extra = {"arch", "classes", "help", "distributed", "deblur", "metadata"}
     assert set(options) - extra == set(function) - extra
     for parameter in list(function.values())[2:]:
-        if parameter.name in ("output", "distributed"):
+        if parameter.name in ("output", "distributed", "metadata"):
             continue
         given = options[parameter.name].default
         if isinstance(given, (list, tuple)):
@@ -370,6 +373,65 @@ def test_finetune_trains_as_the_function_and_its_weights_come_back(place):
     assert "blurlib evaluate runs/b/model.pt data --arch networks:tiny" in result.stdout
 
 
+def test_the_command_that_finetune_suggests_shows_images_as_in_training(place):
+    """It left out all but --arch: other colours, sides and crops than those trained with."""
+    shown = ["--mean", "0.5,0.5,0.5", "--std", "0.2,0.2,0.25", "--resample", "box"]
+    output = run("finetune", "networks:tiny", "data", *TRAINED, *shown, "--output", "my runs").stdout
+    (line,) = re.findall(r"To evaluate: (blurlib evaluate .*)", output)
+    words = shlex.split(line)
+    assert words[:4] == ["blurlib", "evaluate", "my runs/model.pt", "data"]
+    run(*words[1:], "--blurs", "D2", "--no-progress", "--workers", "0", "--output", "kept")
+    kept = BlurReport.load("kept").settings
+    assert (kept["mean"], kept["std"], kept["normalisation"]) == ([0.5] * 3, [0.2, 0.2, 0.25], "given")
+    assert (kept["scales"], kept["crop"], kept["canonical_side"]) == ([[24]], 24, 32)
+    assert (kept["resample"], kept["name"], kept["file"]) == ("box", "networks:tiny", "my runs/model.pt")
+    plain = run("finetune", "networks:tiny", "data", *TRAINED, "--output", "b").stdout
+    assert "--mean" not in plain and "--resample" not in plain
+
+
+def test_evaluate_keeps_the_report_of_another_evaluation(place):
+    run("evaluate", "networks:tiny", "data", *SEEN, "--output", "a")
+    before = Path("a/report.json").read_bytes()
+    again = ["evaluate", "networks:tiny", "data", "--output", "a"]
+    text = run(*again, *SEEN[:2], "--blurs", "D2", *SMALL, code=2).stderr
+    assert "blurs (was ['sharp', 'D2'], now ['D2'])" in text and "or pass --force" in text
+    assert Path("a/report.json").read_bytes() == before
+    run(*again, *SEEN)  # the same once more
+    run(*again, *SEEN[:2], "--blurs", "D2", *SMALL, "--force")
+    report = BlurReport.load("a")
+    assert report.blurs == ("D2",) and report.caption.startswith("networks:tiny, 8 images of data/val")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file systems elsewhere refuse names that are no text")
+def test_names_that_are_no_text_survive(place):
+    """Commands of their own: this process's streams take everything."""
+    name = os.fsdecode(b"caf\xe9")
+    (place / "data").rename(place / name)
+    (place / name / "val" / "cat" / f"{name}.png").write_bytes(b"no picture")
+    out = f"out-{name}"
+    usual = ["--on-error", "skip", *SEEN, "--output", out]
+    environment = os.environ | {"PYTHONIOENCODING": "utf-8:strict", "OMP_NUM_THREADS": "1"}
+    for words in (
+        ["evaluate", "networks:tiny", name, *usual],
+        ["report", out, "--html", f"{out}/page.html", "--markdown", f"{out}/page.md"],
+        ["finetune", "networks:tiny", name, *TRAINED, "--output", f"run-{name}"],
+        ["blur", name, "--blur", "D2", "--out", f"soft-{name}"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "blurlib", *words], env=environment, capture_output=True, check=False
+        )
+        assert b"Traceback" not in done.stderr and done.returncode == (words[0] == "blur"), done.stderr
+        assert b"caf\\udce9" in done.stdout
+    assert BlurReport.load(out).settings["skipped"] == [f"val/cat/{name}.png"]
+    assert "caf\\udce9" in Path(out, "page.html").read_text(encoding="utf-8")
+
+
+def test_warnings_of_the_library_are_for_users():
+    own = cli._warning("64 % are void", UserWarning, f"{Path(cli.__file__).parent}/masks.py", 3)
+    assert own == "warning: 64 % are void\n"
+    assert cli._warning("old", FutureWarning, "/torch/x.py", 3) == "/torch/x.py:3: FutureWarning: old\n"
+
+
 def test_finetune_resumes(place):
     run("finetune", "networks:tiny", "data", *TRAINED, "--output", "b")
     text = run("finetune", "networks:tiny", "data", *TRAINED, "--output", "b", code=2).stderr
@@ -462,7 +524,8 @@ def test_report_shows_compares_and_writes(place):
         (("report", "networks.json"), "networks.json"),
     ],
 )
-def test_mistakes_are_told_in_one_line(place, arguments, words):
+def test_mistakes_are_told_in_one_line(place, monkeypatch, arguments, words):
+    monkeypatch.setitem(sys.modules, "timm", None)  # as where it is not installed
     Path("broken.pt").write_bytes(b"no weights")
     torch.save({"0.weight": torch.zeros(1)}, "weights.pt")
     Path("networks.json").write_text("{}", encoding="utf-8")

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from torch.utils.data import Dataset
 from torchvision.models.vgg import VGG, make_layers
 
 from blurlib import data, evaluation, models
+from blurlib._identity import weights_digest
 from blurlib.blurs import OwnShake, own_shake, parse_list
 from blurlib.evaluation import evaluate
 from blurlib.models import MultiScale, PerScale, dense
@@ -359,6 +361,99 @@ def test_output_holds_the_whole_report(root, tmp_path):
     assert (tmp_path / "runs" / "a" / "report.csv").read_text(encoding="utf-8") == report.to_csv()
 
 
+def test_the_record_says_which_network_it_was(root):
+    """It said "ResNet", or "DataParallel"."""
+    model = Net()
+    report = evaluate(nn.DataParallel(model), root, **SMALL, blurs="sharp", metadata={"file": "mix.pt"})
+    known = report.settings
+    assert (known["model"], known["file"], known["normalisation"]) == ("Net", "mix.pt", "assumed")
+    assert known["weights_sha256"] == weights_digest(model) == weights_digest(torch.compile(model))
+    assert "name" not in known and "config_not_applied" not in known
+    model.pretrained_cfg = {"architecture": "net", "interpolation": "bicubic", "crop_pct": 1.0}
+    known = evaluate(model, root, **SMALL, blurs="sharp").settings
+    assert (known["name"], known["config_not_applied"]["interpolation"]) == ("net", "bicubic")
+    report = evaluate(model, root, **SMALL, blurs="sharp", metadata={"name": "net, seed 3"})
+    assert report.caption.startswith("net, seed 3, 12 images")
+    with pytest.raises(TypeError, match="`metadata`"):
+        evaluate(model, root, **SMALL, metadata={"net": model})
+
+
+def test_weights_of_every_kind_have_a_digest():
+    quantised = torch.ao.quantization.quantize_dynamic if hasattr(torch, "ao") else None
+    model = nn.Sequential(nn.Linear(3, 2))
+    first = weights_digest(model)
+    model.register_buffer("table", torch.eye(3).to_sparse())
+    second = weights_digest(model)
+    model.table = (2 * torch.eye(3)).to_sparse()
+    assert len({first, second, weights_digest(model)}) == 3
+    assert quantised is None or len(weights_digest(nn.Sequential(nn.Linear(3, 2)).half())) == 64
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"blurs": "sharp, D4"}, r"blurs \(was \['sharp', 'D8'\], now \['sharp', 'D4'\]\)"),
+        ({"scales": (48,)}, r"scales \(was \[\[32\]\], now \[\[48\]\]\)"),
+        ({"limit": 6}, r"limit \(was None, now 6\)"),
+        ({"crop": 20}, r"crop \(was"),
+        (
+            {"mean": (0.5,) * 3},
+            r"mean \(was .*; normalisation \(was 'assumed', now 'mean given, std assumed'\)",
+        ),
+        ({"seed": 1}, r"seed \(was 0, now 1\)"),
+        ({"metadata": {"name": "b"}}, r"name \(was None, now 'b'\)"),
+        ({"model": Net(CLASSES).double()}, r"weights_sha256 \(was '[0-9a-f]{64}', now '[0-9a-f]{64}'\)"),
+    ],
+)
+def test_a_report_of_another_evaluation_is_not_written_over(root, tmp_path, changes, told):
+    settings = {"model": Net(), **SMALL, "blurs": "sharp, D8", "output": tmp_path / "a"}
+    evaluate(root=root, **settings)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()}
+    with pytest.raises(
+        ValueError, match=f"`output` must hold no report of another .* report.json of .*{told}"
+    ):
+        evaluate(root=root, **settings | changes)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()} == before
+    evaluate(root=root, **settings)  # the same once more may
+    evaluate(root=root, **settings | changes, overwrite=True)
+
+
+def test_a_partial_report_of_another_evaluation_is_kept(root, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(
+            Stops(1, KeyboardInterrupt()), root, **SMALL, blurs="D8", batch_size=4, output=tmp_path / "a"
+        )
+    with pytest.raises(ValueError, match=r"with partial.json of another model \(was 'Stops', now 'Net'\)"):
+        evaluate(Net(), root, **SMALL, blurs="D8", output=tmp_path / "a")
+    # The same network goes on where it stopped: it measures all of it anew.
+    evaluate(Stops(100, KeyboardInterrupt()), root, **SMALL, blurs="D8", batch_size=4, output=tmp_path / "a")
+
+
+@pytest.mark.parametrize("name", ["report.json", "report.md", "report.csv", "partial.npz"])
+def test_files_of_others_are_not_written_over(root, tmp_path, name):
+    (tmp_path / name).write_text("[1]")
+    with pytest.raises(ValueError, match=f"`output` must hold no files of others, .* with {name}"):
+        evaluate(Net(), root, **SMALL, blurs="sharp", output=tmp_path)
+    assert (tmp_path / name).read_text() == "[1]"
+
+
+def test_wrapped_networks_of_several_scales_are_shown_their_own(root):
+    """Behind DataParallel they got the default view, which they then resized themselves."""
+    inside = MultiScale(Net(), (24, 32), crops="center", crop=20)
+    settings = {name: value for name, value in SMALL.items() if name not in ("crop", "scales")}
+    expected = evaluate(inside, root, **settings, blurs="D4")
+    for wrapped in (nn.DataParallel(inside), torch.compile(inside)):
+        report = evaluate(wrapped, root, **settings, blurs="D4")
+        assert report["D4"] == expected["D4"] and report.settings["scales"] == [[24, 32]]
+
+
+def test_captions_tell_the_crops_that_were_seen(root):
+    """They told the crop asked for, 224, where the network saw 64."""
+    for scales, told in (((32,), "32"), ((48,), "40"), ((24, 32, 64), "24 and 32 and 40")):
+        report = evaluate(Net(), root, **{**SMALL, "crop": 40, "scales": scales}, blurs="sharp")
+        assert f"crops: center of {told} px" in report.caption
+
+
 class Stops(Net):
     def __init__(self, calls, error):
         super().__init__()
@@ -382,7 +477,7 @@ def test_a_stop_keeps_what_was_measured(root, tmp_path, error):
     assert partial["D8"].count == 6 and partial.settings["complete"] is False
     assert "stopped before" in partial.caption
     assert np.array_equal(partial["D8"].images.cross_entropy, whole["D8"].images.cross_entropy[:6])
-    evaluate(Net(), root, **settings, output=tmp_path / "a")
+    evaluate(Net(), root, **settings, output=tmp_path / "a", overwrite=True)
     assert sorted(path.suffix for path in (tmp_path / "a").iterdir()) == [".csv", ".json", ".md", ".npz"]
 
 
@@ -533,7 +628,7 @@ def test_progress_goes_to_stderr_only_when_asked(root, capsys):
     assert capsys.readouterr() == ("", "")
     evaluate(Net(), root, **{**SMALL, "progress": True}, blurs="sharp")
     captured = capsys.readouterr()
-    assert captured.out == "" and "12/12" in captured.err
+    assert captured.out == "" and re.fullmatch(r"evaluate: 12 images, \d+\.\d s\n", captured.err)
 
 
 @pytest.mark.cuda

@@ -25,8 +25,8 @@ INVENTORY = Path(__file__).parent / "data" / "public_names.txt"
 
 # Bottom first. A module imports from lower rows only: neither upwards nor from its own row.
 LAYERS = (
-    {"_twins", "_llvm", "paper", "_identity", "_stored"},
-    {"_compile", "_memory", "_vectors", "_images", "randomness", "tables", "patch_prior"},
+    {"_twins", "_llvm", "paper", "_model_config", "_progress", "_stored"},
+    {"_compile", "_identity", "_memory", "_vectors", "_images", "randomness", "tables", "patch_prior"},
     {"_tiles", "_endings"},
     {"_boxes", "_integers", "_weighted"},
     {"_taps"},

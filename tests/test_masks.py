@@ -1,5 +1,7 @@
 """Images with masks: listings, what is refused, and that image and mask stay aligned through every step."""
 
+import io
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from torchvision.datasets import VOCSegmentation
 
 from blurlib.blurs import Disk, Sharp
 from blurlib.data import Skipped
-from blurlib.masks import MaskRoot, mask_array, open_masks
+from blurlib.masks import MaskRoot, check_masks, mask_array, open_masks
 from blurlib.segmentation_protocol import SegmentationProtocol, segmentation_view, training_pair
 
 SIZES = [(40, 30), (31, 50), (64, 24)]
@@ -263,3 +265,123 @@ def test_missing_files_are_named(root):
     (place / "ImageSets" / "Segmentation" / "val.txt").unlink()
     with pytest.raises(FileNotFoundError, match="a list of its val images"):
         open_masks(root, split="val")
+
+
+# Photographs that are stored turned
+
+
+def turned(image, orientation):
+    """As a camera stores it that was held so: turned by its EXIF orientation, it is the image again."""
+    undo = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    return image.transpose(undo[orientation]) if orientation in undo else image
+
+
+def opened(image, form, **options):
+    stream = io.BytesIO()
+    image.save(stream, form, **options)
+    return Image.open(io.BytesIO(stream.getvalue()))
+
+
+def exif_of(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+# Where sizes do not tell (1 to 4), a mask counts as upright; Pillow turns TIFF files as it opens them.
+TURNED = [
+    *(("upright", form, orientation) for form in ("JPEG", "PNG", "TIFF") for orientation in range(1, 9)),
+    *(("as the photograph", form, orientation) for form in ("JPEG", "PNG") for orientation in range(5, 9)),
+    *(("with an orientation of its own", "JPEG", orientation) for orientation in range(1, 9)),
+]
+
+
+@pytest.mark.parametrize(("stored", "form", "orientation"), TURNED)
+def test_turned_photographs_meet_their_masks(stored, form, orientation):
+    """Painted coordinates: image and mask say the same of each pixel, in evaluation and in training."""
+    picture, cells = painted(120, 90)
+    options = {"quality": 100, "subsampling": 0} if form == "JPEG" else {}
+    photograph = opened(turned(picture, orientation), form, exif=exif_of(orientation), **options)
+    mask = Image.fromarray(cells)
+    if stored != "upright":
+        exif = exif_of(orientation) if "own" in stored else None
+        mask = opened(turned(mask, orientation), "PNG", **({"exif": exif} if exif else {}))
+    image, labels = open_masks([(photograph, mask)], split="val").load(0)
+    assert image.size == (120, 90)
+    np.testing.assert_array_equal(labels, cells)
+    protocol = SegmentationProtocol(canonical_side=96, crop=64)
+    for array, found in (
+        (segmentation_view(image, Sharp(), protocol=protocol), None),
+        training_pair(image, labels, Sharp(), protocol=protocol, hflip=0.5),
+    ):
+        if found is None:  # evaluation never touches the mask: brought to its size, the picture must agree
+            array = torch.nn.functional.interpolate(array[None].float(), cells.shape, mode="bilinear")[0]
+            found = torch.tensor(labels)
+        for one, other in zip(*told(array, found.numpy()), strict=True):
+            assert np.abs(one - other).max() < 0.5 / 15 + 0.04
+
+
+def test_a_turned_mask_of_another_size_is_named():
+    photograph = opened(Image.new("RGB", (40, 30)), "JPEG", exif=exif_of(6))
+    with pytest.raises(ValueError, match="got 30 x 41 px for an image of 30 x 40 px"):
+        open_masks([(photograph, Image.new("L", (30, 41)))], split="val").load(0)
+
+
+# Masks of 0 and 255
+
+
+def masks_of(*values, size=(6, 4)):
+    """Images with masks, each with its values in its first pixels."""
+    pairs = []
+    for each in values:
+        mask = np.zeros(size[::-1], np.uint8)
+        mask.flat[: len(each)] = each
+        pairs.append((Image.new("RGB", size), Image.fromarray(mask)))
+    return pairs
+
+
+@pytest.mark.parametrize("count", [1, 15, 16, 17, 100])
+def test_masks_of_0_and_255_are_refused(count):
+    with pytest.raises(ValueError, match=r"`root`.* nothing but 0 and 255 .*== 255\)\.astype\(np\.uint8\)\)"):
+        check_masks(open_masks(masks_of(*[[0, 255]] * count), split="val"))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [[0, 1]] * 3,
+        [[0]] * 20,  # no object, and no void
+        [[255] * 24] * 20,  # void alone: another error's matter
+        [[0, 255]] * 15 + [[0, 1]],
+        [[0, 255]] * 16 + [[0, 1]],  # looked at beyond the sixteen, since these hold nothing else
+        [[0, 255]] * 60 + [[0, 1, 255]] * 40,
+    ],
+)
+def test_masks_with_classes_pass(values):
+    check_masks(open_masks(masks_of(*values), split="val"))
+
+
+def test_few_masks_are_looked_at():
+    class Counting(list):
+        read = 0
+
+        def __getitem__(self, index):
+            Counting.read += 1
+            return super().__getitem__(index)
+
+    check_masks(open_masks(Counting(masks_of(*[[0]] * 100)), split="val"))
+    assert Counting.read == 16
+
+
+def test_broken_masks_are_passed_over_where_asked():
+    pairs = [(Image.new("RGB", (6, 4)), Image.new("RGB", (6, 4))), *masks_of([0, 255])]
+    with pytest.raises(ValueError, match="nothing but 0 and 255"):
+        check_masks(open_masks(pairs, split="val", on_error="skip"))

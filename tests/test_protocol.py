@@ -1,20 +1,28 @@
 """The protocol against hand-computed numbers, torchvision, Pillow and a slow reference blur."""
 
+import copy
 import io
 
 import numpy as np
 import pytest
 import scipy.ndimage
 import torch
+import torchvision
 import torchvision.transforms.v2.functional as tvf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
+from torchvision.models.vgg import VGG, make_layers
 
 from blurlib import protocol, randomness
+from blurlib._model_config import ignored_config
 from blurlib.blurs import Box, Disk, OwnShake, Shake, Sharp
+from blurlib.deblurring import DeblurThenClassify
+from blurlib.models import MultiScale, PerScale, dense
 from blurlib.protocol import Protocol
+from blurlib.segmentation import ZoomOut
 
 GEOMETRY = 11  # the purpose in the keys of training_view's draws
 
@@ -196,6 +204,25 @@ def test_orientation_that_a_loader_kept_is_applied_and_one_that_it_applied_is_no
     image = stored(photo(13, 7), "PNG", exif=exif)
     assert protocol.to_rgb(image.convert("RGB")).size == (7, 13)
     assert protocol.to_rgb(ImageOps.exif_transpose(image)).size == (7, 13)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_an_image_is_turned_once(orientation, form):
+    """What is upright stays so, however often it is converted."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    once = protocol.to_rgb(stored(photo(13, 7), form, exif=exif))
+    assert np.array_equal(np.array(protocol.to_rgb(once)), np.array(once))
+    assert np.array_equal(np.array(ImageOps.exif_transpose(once)), np.array(once))
+
+
+def test_an_image_turned_by_xmp_is_turned_once():
+    """Pillow reads an orientation there too, where EXIF has none."""
+    xmp = b'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
+    image = stored(photo(13, 7), "JPEG", xmp=xmp)
+    once = protocol.to_rgb(image)
+    assert once.size == (7, 13) and protocol.to_rgb(once).size == (7, 13)
 
 
 @pytest.mark.parametrize("exif", [b"", b"Exif\0\0garbage", b"Exif\0\0MM\0*\0\0\0\x08\0\x09\x01\x12"])
@@ -527,11 +554,118 @@ def test_normalisation_is_the_models_then_imagenets():
         ({"mean": (0.5, 0.5, float("nan"))}, ValueError),
         ({"std": (0.5, 0.5, 0.0)}, ValueError),
         ({"std": (0.5, 0.5, -1.0)}, ValueError),
+        ({"mean": (123.7, 116.3, 103.5)}, ValueError),  # of 0 to 255
+        ({"std": (58.4, 57.1, 57.4)}, ValueError),
+        ({"mean": (-0.1, 0.5, 0.5)}, ValueError),
     ],
 )
 def test_wrong_normalisation_is_named(setting, error):
     with pytest.raises(error, match=f"`{next(iter(setting))}`"):
         own_normalisation(nn.Identity(), **setting)
+
+
+OWN = {"mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6), "interpolation": "bicubic", "crop_pct": 0.9}
+
+
+def configured(config=OWN):
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    network.pretrained_cfg = config
+    return network
+
+
+class Around(nn.Module):
+    def __init__(self, backbone):
+        super().__init__()
+        self.backbone, self.head = backbone, nn.Linear(2, 3)
+
+
+def vgg():
+    network = VGG(make_layers([4, "M"], batch_norm=False), num_classes=2)
+    network.pretrained_cfg = OWN
+    return network
+
+
+WRAPPED = {
+    "DataParallel": lambda: nn.DataParallel(configured()),
+    "Sequential": lambda: nn.Sequential(configured(), nn.Softmax(1)),
+    "AveragedModel": lambda: AveragedModel(configured()),
+    "compile": lambda: torch.compile(configured()),
+    "compile of DataParallel": lambda: torch.compile(nn.DataParallel(configured())),
+    "a module of one's own": lambda: Around(nn.DataParallel(configured())),
+    "MultiScale": lambda: MultiScale(configured(), (32, 48), crops="center", crop=24),
+    "PerScale": lambda: PerScale({32: configured(), 48: configured()}, crops="center", crop=24),
+    "DataParallel of PerScale": lambda: nn.DataParallel(WRAPPED["PerScale"]()),
+    "dense": lambda: dense(vgg()),
+    "dense MultiScale": lambda: MultiScale(vgg(), (32,)),
+    "dense of DataParallel": lambda: dense(nn.DataParallel(vgg())),
+    "ZoomOut": lambda: ZoomOut(vgg(), 3, hidden=4),
+    "copy": lambda: copy.deepcopy(nn.DataParallel(configured())),
+}
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_normalisation_is_found_in_wrappers(name):
+    """It was ImageNet's, without a word, in every wrapper but torch.compile's."""
+    model = WRAPPED[name]()
+    assert own_normalisation(model) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert protocol.normalisation_source(model, None, None) == "model"
+    assert protocol.normalisation_source(model, (0.5,) * 3, None) == "mean given, std model"
+    behind = DeblurThenClassify(model, "wiener", "D8")
+    assert (behind.colours, behind.colours_source) == (((0.1, 0.2, 0.3), (0.4, 0.5, 0.6)), "model")
+
+
+def test_where_normalisation_comes_from():
+    assert protocol.normalisation_source(nn.Identity(), None, None) == "assumed"
+    assert protocol.normalisation_source(nn.Identity(), (0, 0, 0), (1, 1, 1)) == "given"
+    outer = Around(configured())
+    outer.pretrained_cfg = {"mean": (0.5,) * 3, "std": (0.25,) * 3}  # a network hides its parts
+    assert own_normalisation(outer) == ((0.5,) * 3, (0.25,) * 3)
+
+
+def test_networks_with_different_normalisation_are_refused():
+    both = PerScale({32: configured(), 48: configured({**OWN, "mean": [0.5] * 3})}, crops="center", crop=24)
+    with pytest.raises(ValueError, match=r"`mean` must be given where the networks .*0\.1.* and \(0\.5"):
+        own_normalisation(both)
+    assert own_normalisation(both, mean=(0.5,) * 3) == ((0.5,) * 3, OWN["std"])
+
+
+def test_a_configuration_of_0_to_255_is_refused():
+    with pytest.raises(ValueError, match=r"`mean` .* divide values of 0 to 255 by 255"):
+        own_normalisation(configured({"mean": (123.7, 116.3, 103.5), "std": (1, 1, 1)}))
+
+
+@pytest.mark.parametrize("layer", [torchvision.transforms.Normalize, torchvision.transforms.v2.Normalize])
+def test_a_network_that_normalises_by_itself_must_say_so(layer):
+    network = nn.Sequential(layer([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]), nn.Conv2d(3, 2, 1))
+    with pytest.raises(ValueError, match=r"`mean` must be given where `model` has a layer Normalize"):
+        own_normalisation(network)
+    assert own_normalisation(network, (0, 0, 0), (1, 1, 1)) == ((0, 0, 0), (1, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("shown", "ignored"),
+    [
+        ({"resample": "bicubic", "sides": (249,), "crop": 224}, {}),  # 224 / 0.9, as timm resizes
+        ({"resample": "bicubic", "sides": (256,), "crop": 224}, {"crop_pct": 0.9}),
+        ({"resample": "bilinear", "sides": (248, 249), "crop": 224}, {"interpolation": "bicubic"}),
+        ({"resample": "bicubic", "sides": (249, 512), "crop": 224}, {"crop_pct": 0.9}),
+        ({"resample": "bilinear", "sides": (256,)}, {"interpolation": "bicubic", "crop_pct": 0.9}),
+    ],
+)
+def test_what_a_configuration_says_otherwise(shown, ignored):
+    found = ignored_config(nn.DataParallel(configured()), **shown)
+    assert found == ({"config_not_applied": ignored} if ignored else {})
+    assert ignored_config(nn.Identity(), **shown) == {}
+
+
+def test_a_vit_of_timm_in_wrappers():
+    timm = pytest.importorskip("timm")
+    network = timm.create_model("vit_tiny_patch16_224", pretrained=False)
+    for model in (network, nn.DataParallel(network), nn.Sequential(network)):
+        assert own_normalisation(model) == ((0.5,) * 3, (0.5,) * 3)
+        assert ignored_config(model, resample="bilinear", sides=(256,), crop=224) == {
+            "config_not_applied": {"interpolation": "bicubic", "crop_pct": 0.9}
+        }
 
 
 def test_normalised_is_torchvisions():

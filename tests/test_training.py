@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -18,6 +19,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from blurlib import randomness
+from blurlib._identity import weights_digest
 from blurlib.blurs import Disk
 from blurlib.data import open_root
 from blurlib.mixes import BlurMixSampler
@@ -242,6 +244,52 @@ def test_batch_norm_policies(root):
     assert after[1].num_batches_tracked == 3
 
 
+def pooled():
+    """Batch norm over 1 x 1: one value a channel for each image."""
+    torch.manual_seed(1)
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3, stride=2),
+        nn.BatchNorm2d(6),
+        nn.AdaptiveAvgPool2d(1),
+        nn.BatchNorm2d(6),
+        nn.Flatten(),
+        nn.Linear(6, 5),
+        nn.BatchNorm1d(5),
+        nn.ReLU(),
+        nn.Linear(5, 2),
+    )
+
+
+def test_a_batch_of_one_uses_running_statistics(root):
+    """As batch_norm="eval" throughout. torch refused: "Expected more than 1 value per channel"."""
+    ones, kept = (
+        finetune(pooled(), root, batch_norm=policy, **SMALL | {"batch_size": 1})
+        for policy in ("train", "eval")
+    )
+    assert same(weights(ones.model), weights(kept.model))
+    assert ones.history[0]["single_image_batches"] == 21 and kept.history[0]["single_image_batches"] == 0
+    last = finetune(pooled(), root, **SMALL | {"batch_size": 10, "epochs": 2})  # 10, 10 and 1
+    assert [row["single_image_batches"] for row in last.history] == [1, 1]
+    assert {int(last.model[place].num_batches_tracked) for place in (1, 3, 6)} == {4}
+    assert all(row["images"] == 21 for row in last.history)
+
+
+def test_a_batch_of_one_of_two_sizes(root):
+    """An image whose size no other of the batch has is one by itself too."""
+    options = SMALL | {"batch_size": 3, "network_side": (10, 16)}
+    result = finetune(pooled(), root, **options)
+    assert 0 < result.history[0]["single_image_batches"] <= 7
+    compiled = finetune(torch.compile(pooled(), backend="eager"), root, **options)
+    assert [same(weights(result.model), weights(compiled.model._orig_mod))] == [True]
+
+
+def test_batch_norm_over_maps_takes_one_image(root):
+    """Where torch can normalise a single image, it does: nothing changes there."""
+    result = finetune(network(nn.BatchNorm2d(6)), root, **SMALL | {"batch_size": 20})
+    assert result.history[0]["single_image_batches"] == 0
+    assert result.model[1].num_batches_tracked == 2
+
+
 @pytest.mark.parametrize(
     ("trainable", "expected"),
     [
@@ -300,6 +348,18 @@ def test_progress_is_shown_only_where_asked(root, capfd):
     assert out == "" and "epoch 1/1" in err and "loss=" in err
 
 
+def test_a_log_gets_a_line_an_epoch(root, capfd):
+    """stderr is no terminal here; it had a redraw a batch before."""
+    finetune(network(), root, **SMALL | {"progress": True, "epochs": 3, "batch_size": 1})
+    err = capfd.readouterr().err
+    lines = err.splitlines()
+    assert "\r" not in err and len(lines) == 3
+    for number, line in enumerate(lines, start=1):
+        assert re.fullmatch(
+            rf"epoch {number}/3: 21 batches, loss=\d\.\d{{3}}, top1=[01]\.\d{{3}}, \d+\.\d s", line
+        )
+
+
 # --- output and resume -----------------------------------------------------------------------------------
 
 
@@ -337,7 +397,8 @@ def test_the_output_folder_holds_the_run(root, tmp_path):
     with (output / "log.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [{k: float(v) for k, v in row.items()} for row in rows] == result.history
-    assert list(rows[0]) == ["epoch", "lr", "loss", "top1", "images", "skipped", "seconds"]
+    numbers = ["epoch", "lr", "loss", "top1", "images", "skipped", "single_image_batches", "seconds"]
+    assert list(rows[0]) == numbers
     settings = json.loads((output / "settings.json").read_text())["settings"]
     assert settings["epochs"] == [1, 1] and settings["protocol"]["canonical_side"] == 24
     assert settings["root"] == root.name and str(root) not in (output / "settings.json").read_text()
@@ -599,6 +660,8 @@ def runs(root, broken, out):
     results = {name: finetune(network(), place, **options) for name, (place, options) in settings.items()}
     # Statistics of batches differ with the processes: the weights must agree among these only.
     results["norm"] = finetune(network(nn.BatchNorm2d(6)), root, **many | {"network_side": (10, 16)})
+    for size in (19, 20):  # the last batch: one image for each process, or for the first one alone
+        results[f"norm, last {21 - size}"] = finetune(pooled(), root, **many | {"batch_size": size})
     return {
         name: (weights(result.model), result.history, [item.name for item in result.skipped])
         for name, result in results.items()
@@ -634,7 +697,7 @@ def test_two_processes_compute_what_one_does(root, broken_root, tmp_path):
     for name, (model, history, skipped) in one.items():
         assert same(two[name][0], other[name][0]) and two[name][2] == other[name][2] == skipped
         assert without_seconds(two[name][1]) == without_seconds(other[name][1])
-        if name == "norm":
+        if name.startswith("norm"):
             continue
         for key, tensor in model.items():
             torch.testing.assert_close(two[name][0][key], tensor, rtol=1e-4, atol=1e-6)
@@ -643,6 +706,12 @@ def test_two_processes_compute_what_one_does(root, broken_root, tmp_path):
                 before[key] for key in ("images", "skipped", "top1", "lr")
             ]
             assert after["loss"] == pytest.approx(before["loss"], rel=1e-4)
+    singles = {
+        (name, count): [row["single_image_batches"] for row in found[f"norm, last {name}"][1]]
+        for name in (1, 2)
+        for count, found in ((1, one), (2, two))
+    }
+    assert singles == {(1, 1): [1, 1], (1, 2): [1, 1], (2, 1): [0, 0], (2, 2): [2, 2]}
 
 
 def test_a_run_that_stopped_before_its_first_checkpoint_does_not_block_its_folder(root, tmp_path):
@@ -651,3 +720,46 @@ def test_a_run_that_stopped_before_its_first_checkpoint_does_not_block_its_folde
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"settings.json"}
     again = finetune(network(), root, output=tmp_path / "run", **SMALL)
     assert again.checkpoint.exists()
+
+
+def test_the_record_says_which_network_it_was(root, tmp_path):
+    model = network()
+    model.pretrained_cfg = {
+        "architecture": "tiny",
+        "tag": "in1k",
+        "interpolation": "bicubic",
+        "crop_pct": 0.9,
+    }
+    known = {"file": "weights.pt"}
+    finetune(nn.DataParallel(model), root, output=tmp_path, metadata=known, **SMALL)
+    written = json.loads((tmp_path / "settings.json").read_text())
+    assert written["settings"]["model"] == "Sequential"
+    assert written["about"] == {
+        "model": "Sequential",
+        "name": "tiny.in1k",
+        "weights_sha256": weights_digest(model),
+        "file": "weights.pt",
+        "normalisation": "assumed",
+        "config_not_applied": {"interpolation": "bicubic", "crop_pct": 0.9},
+    }
+    # What a run is about does not keep it from going on.
+    finetune(nn.DataParallel(model), root, output=tmp_path, resume=True, **SMALL)
+    with pytest.raises(TypeError, match="`metadata` must be a mapping from names to values that JSON"):
+        finetune(model, root, metadata={"file": Path("weights.pt")}, **SMALL)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file systems elsewhere refuse names that are no text")
+def test_names_that_are_no_text_survive(root, tmp_path):
+    """A UnicodeEncodeError lost the run after its work was done."""
+    place = tmp_path / os.fsdecode(b"data-\xe9")
+    shutil.copytree(root, place)
+    name = os.fsdecode(b"caf\xe9.png")
+    (place / "train" / "along" / name).write_bytes(b"no picture")
+    result = finetune(network(), place, on_error="skip", output=tmp_path / "run", **SMALL)
+    assert [item.name for item in result.skipped] == [f"train/along/{name}"]
+    table = (tmp_path / "run" / "skipped.csv").read_text(encoding="utf-8")
+    assert "train/along/caf\\udce9.png" in table
+    again = finetune(network(), place, on_error="skip", output=tmp_path / "run", resume=True, **SMALL)
+    assert [item.name for item in again.skipped] == [f"train/along/{name}"]
+    settings = json.loads((tmp_path / "run" / "settings.json").read_text(encoding="utf-8"))["settings"]
+    assert settings["root"] == "data-\\udce9"

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from ._model_config import unwrapped
 from .data import ImageRoot, Skipped
 from .mixes import BlurMixSampler
 from .processes import Team
@@ -28,6 +32,16 @@ class _Batch(NamedTuple):
     def size(self) -> int:
         return len(self.labels)
 
+    @property
+    def void(self) -> int:
+        """Every image counts."""
+        return 0
+
+    @property
+    def single(self) -> bool:
+        """Whether the network sees an image by itself."""
+        return any(len(group) == 1 for group in self.images)
+
 
 class Classifying(Dataset[Any]):
     """Training views and labels by (epoch, position), and what a network makes of them."""
@@ -38,6 +52,7 @@ class Classifying(Dataset[Any]):
         assert isinstance(settings.protocol, Protocol)
         self.listing, self.mix, self.settings, self.protocol = listing, mix, settings, settings.protocol
         self.outputs = 0
+        self.needs_several = False
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -56,6 +71,7 @@ class Classifying(Dataset[Any]):
                     f"{str(error).splitlines()[0]!r}; choose `network_side` and `crop` to fit it"
                 ) from error
             self.outputs = _logits(result).shape[1]
+            self.needs_several |= needs_several(network, (side, side), device)
         known = len(self.listing.classes) or int(self.listing.labels.max()) + 1
         if self.outputs != known if self.listing.classes else self.outputs < known:
             raise ValueError(
@@ -115,6 +131,50 @@ class Classifying(Dataset[Any]):
             ).float()
         loss = F.cross_entropy(logits, labels, reduction="sum")
         return loss, (logits.argmax(1) == labels).sum(), len(labels)
+
+
+def batch_norms(network: nn.Module) -> list[nn.Module]:
+    """The layers that normalise by the statistics of a process's own batch."""
+    kinds: tuple[type[nn.Module], ...] = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+    if not (dist.is_available() and dist.is_initialized()):
+        kinds += (nn.SyncBatchNorm,)  # alone it has only its own
+    return [module for module in network.modules() if isinstance(module, kinds)]
+
+
+def needs_several(network: nn.Module, size: tuple[int, int], device: torch.device) -> bool:
+    """Whether batch norm would have one value a channel in a batch of one image, which torch refuses."""
+    network = unwrapped(network)  # hooks in a compiled network would stay in it
+    found = []
+
+    def look(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        found.append(inputs[0].numel() == inputs[0].shape[1])
+
+    hooks = [module.register_forward_pre_hook(look) for module in batch_norms(network)]
+    try:
+        if hooks:
+            with torch.no_grad():
+                network(torch.zeros(1, 3, *size, device=device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return any(found)
+
+
+@contextmanager
+def running_statistics(network: nn.Module, *, when: bool) -> Iterator[bool]:
+    """Batch norm by its running statistics, which stay as they are: for a batch that has none of its own.
+
+    Yields:
+        Whether a layer was switched.
+    """
+    switched = [module for module in batch_norms(network) if module.training] if when else []
+    for module in switched:
+        module.training = False
+    try:
+        yield bool(switched)
+    finally:
+        for module in switched:
+            module.training = True
 
 
 def nothing_learnt(parallel: nn.Module, size: tuple[int, int], team: Team) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import io
 import json
 import platform
 from collections.abc import Mapping
@@ -14,13 +15,46 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["check_identity", "circumstances", "plain", "weights_digest"]
+from ._model_config import config_value, unwrapped
+
+__all__ = [
+    "check_identity",
+    "check_replaceable",
+    "circumstances",
+    "flattened",
+    "model_facts",
+    "plain",
+    "weights_digest",
+]
+
+_REPORT_FILES = ("report.json", "report.npz", "report.csv", "report.md", "partial.json", "partial.npz")
+# What an evaluation finds out, or what changes from day to day: no sign of another evaluation.
+_FOUND = ("classes", "complete", "date", "deblurring.seconds", "skipped", "top_k", "void_share")
 
 
-def circumstances(model: nn.Module, device: torch.device) -> dict[str, Any]:
+def model_facts(model: nn.Module, metadata: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Which network it is, for records: class, name where known, weights, and what the caller adds."""
+    facts: dict[str, Any] = {"model": type(unwrapped(model)).__name__}
+    parts = [config_value(model, name) for name in ("architecture", "tag")]
+    if parts[0]:
+        facts["name"] = ".".join(str(part) for part in parts if part)
+    facts["weights_sha256"] = weights_digest(model)
+    if metadata is None:
+        return facts
+    try:
+        return facts | plain(dict(metadata))
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"`metadata` must be a mapping from names to values that JSON can hold, got {metadata!r}"
+        ) from error
+
+
+def circumstances(
+    model: nn.Module, device: torch.device, metadata: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Network, device, versions and date of an evaluation, for its settings."""
     return {
-        "model": type(model).__name__,
+        **model_facts(model, metadata),
         "device": device.type,
         "versions": {
             **{name: version(name) for name in ("blurlib", "torch", "torchvision", "numpy", "pillow")},
@@ -31,12 +65,18 @@ def circumstances(model: nn.Module, device: torch.device) -> dict[str, Any]:
 
 
 def weights_digest(model: nn.Module) -> str:
-    """SHA-256 of a network's weights."""
+    """SHA-256 of a network's weights, the same in any wrapper of torch's."""
     digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        values = tensor.detach().cpu().contiguous()
-        digest.update(values.view(-1).view(torch.uint8).numpy() if values.numel() else b"")
+    entry: Any  # quantised networks hold more than tensors
+    for name, entry in unwrapped(model).state_dict().items():
+        if type(entry) is torch.Tensor and entry.layout == torch.strided and not entry.is_quantized:
+            digest.update(f"{name} {entry.dtype} {tuple(entry.shape)}".encode())
+            values = entry.detach().cpu().contiguous()
+            digest.update(values.view(-1).view(torch.uint8).numpy().data if values.numel() else b"")
+        else:
+            stored = io.BytesIO()
+            torch.save(entry, stored)
+            digest.update(name.encode() + stored.getvalue())
     return digest.hexdigest()
 
 
@@ -57,4 +97,51 @@ def check_identity(known: Mapping[str, Any], wanted: Mapping[str, Any], place: P
         raise ValueError(
             f"`output` must hold records of the same network, images, settings and versions, got "
             f"{str(place)!r} with another {'; '.join(different)}; name another `output`"
+        )
+
+
+def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= flattened(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def check_replaceable(folder: Path, settings: Mapping[str, Any], *, overwrite: bool) -> None:
+    """Refuse to write over the report of another evaluation, naming what differs.
+
+    Args:
+        folder: where a report will be written.
+        settings: of the evaluation, as far as they are known before it.
+        overwrite: let it pass.
+    """
+    there = [name for name in _REPORT_FILES if (folder / name).exists()]
+    if overwrite or not there:
+        return
+    wanted = flattened(plain(settings))
+    stored = [name for name in there if name.endswith(".json")]
+    for name in stored:
+        try:
+            known = flattened(json.loads((folder / name).read_text(encoding="utf-8"))["settings"])
+        except (AttributeError, KeyError, TypeError, ValueError):
+            stored = []  # some other program's
+            break
+        different = [
+            f"{key} (was {known.get(key)!r:.80}, now {wanted.get(key)!r:.80})"
+            for key in dict.fromkeys([*wanted, *known])
+            if known.get(key) != wanted.get(key) and key not in _FOUND
+        ]
+        if different:
+            raise ValueError(
+                f"`output` must hold no report of another evaluation, got {str(folder)!r} with {name} of "
+                f"another {'; '.join(different)}; name another `output`, or pass overwrite=True"
+            )
+    if not stored:
+        raise ValueError(
+            f"`output` must hold no files of others, got {str(folder)!r} with {', '.join(there)}, which "
+            "would be overwritten; name another `output`, or pass overwrite=True"
         )

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from ._classifying import nothing_learnt
+from ._classifying import needs_several, nothing_learnt
 from .confusion import VOID
 from .data import Skipped
 from .masks import MaskRoot
@@ -36,6 +36,16 @@ class _Batch(NamedTuple):
     def size(self) -> int:
         return sum(len(masks) for _, masks in self.pairs)
 
+    @property
+    def void(self) -> int:
+        """Pixels that do not count."""
+        return sum(int((masks == VOID).sum()) for _, masks in self.pairs)
+
+    @property
+    def single(self) -> bool:
+        """Whether the network sees an image by itself."""
+        return any(len(masks) == 1 for _, masks in self.pairs)
+
 
 class Segmenting(Dataset[Any]):
     """Training images and masks by (epoch, position), and what a network makes of them."""
@@ -46,6 +56,7 @@ class Segmenting(Dataset[Any]):
         assert isinstance(settings.protocol, SegmentationProtocol)
         self.listing, self.mix, self.settings, self.protocol = listing, mix, settings, settings.protocol
         self.outputs = 0
+        self.needs_several = False
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -73,6 +84,7 @@ class Segmenting(Dataset[Any]):
                 f"{str(error).splitlines()[0]!r}; choose `network_side` and `crop` to fit it"
             ) from error
         self.outputs = pixel_logits(result).shape[1]
+        self.needs_several = needs_several(network, size, device)
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor] | Skipped:
         epoch, position = key
@@ -131,5 +143,5 @@ class Segmenting(Dataset[Any]):
                 second = pixel_logits(result["aux"], labels.shape[-2:])
                 loss = loss + _AUXILIARY * F.cross_entropy(second, labels, ignore_index=VOID, reduction="sum")
             correct += (logits.argmax(1) == labels).sum()
-        counted = sum(int((masks != VOID).sum()) for _, masks in batch.pairs)
+        counted = sum(masks.numel() for _, masks in batch.pairs) - batch.void
         return loss, correct, counted

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-__all__ = ["json_path", "read_arrays", "read_plain", "write_arrays"]
+__all__ = ["json_path", "output_folder", "read_arrays", "read_plain", "write_arrays"]
 
 _T = TypeVar("_T")
 
@@ -18,6 +18,15 @@ _T = TypeVar("_T")
 def json_path(path: str | Path) -> Path:
     """The file itself, or report.json in a folder."""
     return Path(path) if Path(path).suffix == ".json" else Path(path) / "report.json"
+
+
+def output_folder(output: str | os.PathLike[str]) -> Path:
+    """The folder for a report, made before hours of work and not after."""
+    folder = Path(output)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"`output` must be a folder, got the file {str(folder)!r}")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def write_arrays(target: Path, **arrays: np.ndarray) -> None:

@@ -17,9 +17,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from . import bootstrap
+from ._progress import progress_bar
 from .blurs import Blur, OwnShake, Sharp, own_shake, parse
 from .data import ImageRoot, OnError, Skipped, open_root, pick_device
 from .models import scores
@@ -347,30 +347,31 @@ def invariance(
     ids, hamming, cosine = [], [], []
     try:
         model.to(place)
-        for position in tqdm(range(len(listing)), desc="invariance", unit="image", disable=not progress):
-            index = int(listing.index[position])
-            own = own_shake(index, seed=seed) if isinstance(value, OwnShake) else value
+        with progress_bar(range(len(listing)), title="invariance", unit="image", show=progress) as positions:
+            for position in positions:
+                index = int(listing.index[position])
+                own = own_shake(index, seed=seed) if isinstance(value, OwnShake) else value
 
-            def views(image: Image.Image, own: Blur = own) -> Tensor:
-                made = evaluation_views(
-                    image,
-                    [Sharp(), own],
-                    sides=(side,),
-                    canonical_side=canonical_side,
-                    crop=crop,
-                    crops=crops,
-                    resample=resample,
-                )
-                return torch.cat([made[0, side], made[1, side]])
+                def views(image: Image.Image, own: Blur = own) -> Tensor:
+                    made = evaluation_views(
+                        image,
+                        [Sharp(), own],
+                        sides=(side,),
+                        canonical_side=canonical_side,
+                        crop=crop,
+                        crops=crops,
+                        resample=resample,
+                    )
+                    return torch.cat([made[0, side], made[1, side]])
 
-            item = listing.view(position, views)
-            if isinstance(item, Skipped):
-                continue
-            both = normalised(item[0].to(place), *colours)
-            maps = disparity(model, both[:1], both[1:], layers=names)
-            ids.append(listing.id(position))
-            hamming.append([float(maps[name].hamming.mean()) for name in names])
-            cosine.append([float(maps[name].cosine.mean()) for name in names])
+                item = listing.view(position, views)
+                if isinstance(item, Skipped):
+                    continue
+                both = normalised(item[0].to(place), *colours)
+                maps = disparity(model, both[:1], both[1:], layers=names)
+                ids.append(listing.id(position))
+                hamming.append([float(maps[name].hamming.mean()) for name in names])
+                cosine.append([float(maps[name].cosine.mean()) for name in names])
     finally:
         model.to(home)
     if not ids:

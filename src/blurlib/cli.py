@@ -5,6 +5,10 @@ Errors are one line on stderr and exit code 2, a stop by Ctrl-C is exit code 130
 
 from __future__ import annotations
 
+import io
+import shlex
+import sys
+import warnings
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, cast, get_args
@@ -78,7 +82,12 @@ class _Commands(TyperGroup):
 
 
 # Remedies that the library words for Python.
-_OPTIONS = {"resume=True": "--resume", 'on_error="skip"': "--on-error skip", 'crops="five"': "--crops five"}
+_OPTIONS = {
+    "resume=True": "--resume",
+    "overwrite=True": "--force",
+    'on_error="skip"': "--on-error skip",
+    'crops="five"': "--crops five",
+}
 
 app = typer.Typer(
     cls=_Commands,
@@ -92,7 +101,20 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line: what `blurlib` and `python -m blurlib` call."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that is no text must not end a run that is done
+        sys.stdout.reconfigure(errors="backslashreplace")
+    warnings.formatwarning = _warning
     app(prog_name="blurlib")
+
+
+def _warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """The library's warnings are for the user, and say all; those of others keep their place."""
+    del line
+    if Path(filename).parent == Path(__file__).parent:
+        return f"warning: {message}\n"
+    return f"{filename}:{lineno}: {category.__name__}: {message}\n"
 
 
 def _line(error: Exception) -> str:
@@ -252,6 +274,9 @@ def evaluate(
         str | None, option("NAMES", "Blurs, with commas. Default: the paper's, twelve or five.")
     ] = None,
     output: Annotated[Path | None, option("FOLDER", "Keep the report there.", "--output", "-o")] = None,
+    overwrite: Annotated[
+        bool, option(None, "Write over the report of another evaluation in --output.", "--force", "-f")
+    ] = False,
     arch: Arch = None,
     classes: Annotated[int | None, option("N", "Outputs that --arch has.")] = None,
     scales: Annotated[
@@ -330,6 +355,8 @@ def evaluate(
         "device": device,
         "seed": seed,
         "output": output,
+        "overwrite": overwrite,
+        "metadata": _network_metadata(model, arch),
         "distributed": launched(),
         "progress": progress,
     }
@@ -339,7 +366,13 @@ def evaluate(
         return
     typer.echo(report)
     if output is not None:
-        typer.echo(f"\nKept in {output}. As a page: blurlib report {output} --html {output / 'report.html'}")
+        page = shlex.join(["blurlib", "report", str(output), "--html", str(output / "report.html")])
+        typer.echo(f"\nKept in {output}. As a page: {page}")
+
+
+def _network_metadata(model: str, arch: str | None) -> dict[str, str]:
+    """What the record calls the network: its name, and the file that its weights are from."""
+    return {"name": model} if arch is None else {"name": arch, "file": model}
 
 
 @app.command()
@@ -442,6 +475,7 @@ def finetune(
             device=device,
             seed=seed,
             output=output,
+            metadata=_network_metadata(model, arch),
             resume=resume,
             progress=progress,
         )
@@ -453,10 +487,29 @@ def finetune(
             f"epoch {row['epoch']}: lr {row['lr']:g}, loss {row['loss']:.3f}, "
             f"{score} {100 * row[score]:.1f} %, {row['images']} images"
             + (f", {row['skipped']} skipped" if row["skipped"] else "")
+            + (
+                f", {row['single_image_batches']} batches of one image by batch norm's running statistics"
+                if row["single_image_batches"]
+                else ""
+            )
         )
-    hint = f"--arch {arch or model}" + (f" --classes {classes}" if classes else "")
-    hint += " --task segmentation" if task == "segmentation" else ""
-    typer.echo(f"\nKept in {output}. To evaluate: blurlib evaluate {output / 'model.pt'} {root} {hint}")
+    same = {  # the network is to see images as it did in training
+        "--arch": arch or model,
+        "--classes": classes,
+        "--task": None if task == "classification" else task,
+        "--scales": network_side,
+        "--network-size": network_size,
+        "--crop": None if task == "segmentation" else crop,
+        "--canonical-side": None if canonical_side == 384 else canonical_side,
+        "--resample": None if resample == "bilinear" else resample,
+        "--mean": mean,
+        "--std": std,
+    }
+    command = ["blurlib", "evaluate", str(output / "model.pt"), str(root)]
+    for name, value in same.items():
+        if value:
+            command += [name, ",".join(words(value)) if isinstance(value, list) else str(value)]
+    typer.echo(f"\nKept in {output}. To evaluate: {shlex.join(command)}")
 
 
 # --- reproduce

@@ -66,6 +66,11 @@ class Skipped:
     reason: str
 
 
+def folder_name(folder: str | os.PathLike[str]) -> str:
+    """A folder's own name, for texts: bytes that are no text are escaped."""
+    return Path(folder).resolve().name.encode(errors="backslashreplace").decode()
+
+
 class ImageRoot:
     """An indexable listing of labelled images; made by :func:`open_root`.
 
@@ -112,7 +117,7 @@ class ImageRoot:
     @property
     def name(self) -> str:
         """The folder's own name (not where it lies), or the dataset's type."""
-        return type(self.root).__name__ if self._files is None else Path(self.root).resolve().name
+        return type(self.root).__name__ if self._files is None else folder_name(self.root)
 
     @property
     def samples(self) -> list[tuple[Path | int, int]]:

@@ -32,7 +32,7 @@ from .convolution import Border
 from .kernels import check_integer, check_number
 from .models import MultiScale, Scales
 from .patch_prior import PatchPrior, default_prior
-from .protocol import normalisation, normalised
+from .protocol import normalisation, normalisation_source, normalised
 
 __all__ = [
     "METHODS",
@@ -318,6 +318,7 @@ class DeblurThenClassify(nn.Module):
         if not isinstance(method, str) and not callable(method):
             raise TypeError(f"`method` must be a name or a callable, got {type(method).__name__}")
         self.colours = normalisation(model, mean, std)
+        self.colours_source = normalisation_source(model, mean, std)
         self.model = model
         self.blur = parse(blur)
         self.method = method

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, overload
 
 import torch
 from torch import nn
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
-from ._identity import circumstances
+from ._identity import check_replaceable, circumstances
+from ._model_config import ignored_config, unwrapped
+from ._progress import progress_bar
+from ._stored import output_folder
 from ._views import ImageViews, Owner, Plan, batches, loader
 from .blurs import Blur, parse_list
 from .data import ImageRoot, OnError, Skipped, open_root, pick_device, pick_workers
@@ -26,7 +28,7 @@ from .masks import MaskRoot
 from .metrics import TOP_K, Accumulator
 from .models import Dense, Scales, dense, evaluating, scores
 from .processes import Team, joined, neighbours
-from .protocol import Average, Crops, Resample, normalisation, normalised
+from .protocol import Average, Crops, Resample, normalisation, normalisation_source, normalised
 from .records import BlurReport
 from .segmentation_evaluation import PAPER_BLURS as SEGMENTATION_BLURS
 from .segmentation_evaluation import evaluate_segmentation
@@ -63,6 +65,8 @@ def evaluate(
     device: str | torch.device | None = ...,
     seed: int = ...,
     output: str | os.PathLike[str] | None = ...,
+    overwrite: bool = ...,
+    metadata: Mapping[str, Any] | None = ...,
     distributed: bool = ...,
     progress: bool = ...,
 ) -> BlurReport: ...
@@ -89,6 +93,8 @@ def evaluate(
     device: str | torch.device | None = ...,
     seed: int = ...,
     output: str | os.PathLike[str] | None = ...,
+    overwrite: bool = ...,
+    metadata: Mapping[str, Any] | None = ...,
     distributed: bool = ...,
     progress: bool = ...,
 ) -> SegmentationReport: ...
@@ -117,6 +123,8 @@ def evaluate(
     device: str | torch.device | None = None,
     seed: int = 0,
     output: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    metadata: Mapping[str, Any] | None = None,
     distributed: bool = False,
     progress: bool = True,
 ) -> BlurReport | SegmentationReport:
@@ -155,7 +163,8 @@ def evaluate(
         canonical_side: shorter side in px at which blurs are defined.
         resample: filter of both resizings, antialiased: "bilinear", "bicubic", "box" or "lanczos". The paper
             names none; bilinear is what torchvision's pipelines use.
-        mean: of the colours, three values in [0, 1]; None takes the model's own (timm), else ImageNet's.
+        mean: of the colours, three values in [0, 1]; None takes the model's own (timm, in any wrapper), else
+            ImageNet's: the settings then say "assumed".
         std: of the colours, likewise.
         limit: take an even, seeded, class-balanced subset of this many images.
         on_error: "raise" at a broken image, or "skip" it, count it in the records and list it in the
@@ -166,7 +175,11 @@ def evaluate(
         device: where the network runs; None takes an accelerator if there is one.
         seed: of `limit` and of the images' own shakes.
         output: a folder for report.json, .npz, .csv and .md. An evaluation that stops early leaves what it
-            has measured there as partial.json and partial.npz.
+            has measured there as partial.json and partial.npz. A report of another evaluation is not written
+            over: other weights, images, settings or versions are an error that names what differs.
+        overwrite: write over whatever report is there.
+        metadata: plain values for the report's settings, such as {"name": "resnet18", "file": "runs/mix.pt"};
+            "name" is what captions and pages call the network.
         distributed: share the images out over the processes that torchrun started. All of them must call
             this, and all get the whole report; the first one writes and shows progress. Numbers change by the
             rounding of the network's batches only.
@@ -195,7 +208,7 @@ def evaluate(
     if not isinstance(model, nn.Module):
         raise TypeError(f"`model` must be a torch.nn.Module, got {type(model).__name__}")
     if task == "segmentation":
-        if isinstance(model, DeblurThenClassify):
+        if isinstance(unwrapped(model), DeblurThenClassify):
             raise TypeError("`model` must label pixels for segmentation, got a DeblurThenClassify")
         given = {"crops": crops, "crop": crop, "average": average}
         unfit = [name for name, value in given.items() if value is not None]
@@ -222,6 +235,8 @@ def evaluate(
             device=device,
             seed=seed,
             output=output,
+            overwrite=overwrite,
+            metadata=metadata,
             distributed=distributed,
             progress=progress,
         )
@@ -231,9 +246,12 @@ def evaluate(
         if value is not None:
             raise ValueError(f"`{name}` must be left out for classification, got {value!r}; it is of masks")
     batch_size = 64 if batch_size is None else batch_size
-    behind = model if isinstance(model, DeblurThenClassify) else None
+    inside = unwrapped(model)
+    behind = inside if isinstance(inside, DeblurThenClassify) else None
     if behind is not None:
-        model = behind.model
+        model, inside = behind.model, unwrapped(behind.model)
+    if isinstance(inside, Scales):  # which say themselves how they see an image, in a wrapper too
+        model = inside
     shown = _shown(model, {"scales": scales, "crops": crops, "crop": crop, "average": average})
     plan = Plan(
         blurs=parse_list(PAPER_BLURS if blurs is None else blurs),
@@ -249,20 +267,27 @@ def evaluate(
     place = pick_device(device)
     colours = normalisation(model, mean, std) if behind is None else _own_colours(behind, mean, std)
     listing = open_root(root, split="val", limit=limit, seed=seed, on_error=on_error)
-    folder = None if output is None else _folder(output)
+    folder = None if output is None else output_folder(output)
     settings = {
         **plan.settings(),
         "mean": list(colours[0]),
         "std": list(colours[1]),
+        "normalisation": behind.colours_source if behind else normalisation_source(model, mean, std),
+        **ignored_config(
+            model, resample=resample, sides=plan.sides, crop=None if plan.crops == "dense" else plan.crop
+        ),
         "limit": limit,
         "on_error": on_error,
         "root": f"{listing.name}/val" if isinstance(root, (str, os.PathLike)) else listing.name,
-        **circumstances(model, place),
+        **circumstances(model, place, metadata),
     }
     if behind is not None:
         settings["deblurring"] = {"method": behind.name, "blur": str(behind.blur), "border": behind.border}
     networks, numbers = _networks(model, plan)
+    if folder is not None:
+        check_replaceable(folder, settings, overwrite=overwrite)
     with joined(place, together=distributed) as team:
+        team.wait()  # nobody writes before everybody has looked
         positions = range(team.rank, len(listing), team.world)
         processes = pick_workers(workers, len(positions), world=neighbours() if distributed else 1)
         if processes:  # compiled here once, and not in each of them
@@ -277,7 +302,9 @@ def evaluate(
         try:
             with (
                 evaluating(networks, place) as there,
-                tqdm(views, desc="evaluate", unit="image", disable=not progress or team.rank > 0) as items,
+                progress_bar(
+                    views, title="evaluate", unit="image", show=progress and team.rank == 0
+                ) as items,
             ):
                 for batch, owners in batches(tally.opened(items), batch_size, plan.crop**2, numbers):
                     network = networks[numbers[owners[0].side]]
@@ -366,15 +393,6 @@ def _choice(name: str, value: Any, choices: Any) -> Any:
     if value not in get_args(choices):
         raise ValueError(f"`{name}` must be one of {', '.join(get_args(choices))}, got {value!r}")
     return value
-
-
-def _folder(output: str | os.PathLike[str]) -> Path:
-    """The output folder, made before hours of work and not after."""
-    folder = Path(output)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"`output` must be a folder, got the file {str(folder)!r}")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _log_probabilities(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,9 +16,9 @@ from torch.utils.data import Dataset
 
 from . import randomness
 from .confusion import VOID
-from .data import OnError, Skipped, Split
+from .data import OnError, Skipped, Split, folder_name
 from .kernels import check_integer
-from .protocol import to_rgb
+from .protocol import to_rgb, turn_upright
 
 __all__ = [
     "MaskRoot",
@@ -36,7 +37,7 @@ def mask_array(mask: Any) -> np.ndarray:
 
     Args:
         mask: a Pillow image of indices (mode P, L, 1, I), a NumPy array or a tensor (H, W) of whole numbers
-            from 0 to 255.
+            from 0 to 255. An EXIF orientation of the mask's own is applied.
 
     Returns:
         (H, W) uint8.
@@ -55,7 +56,8 @@ def mask_array(mask: Any) -> np.ndarray:
                 f"a mask must hold class indices (mode P or L), got a picture of mode {mask.mode!r}; map its "
                 "colours to indices first"
             )
-        array = np.asarray(mask)
+        turn = turn_upright(mask)
+        array = np.asarray(mask if turn is None else mask.transpose(turn))
     elif isinstance(mask, (np.ndarray, torch.Tensor)):
         array = np.asarray(mask)
     else:
@@ -77,6 +79,36 @@ def check_sizes(size: tuple[int, int], mask: np.ndarray) -> None:
         raise ValueError(
             f"a mask must have the size of its image, got {mask.shape[1]} x {mask.shape[0]} px for an image "
             f"of {size[0]} x {size[1]} px"
+        )
+
+
+def check_masks(listing: MaskRoot) -> None:
+    """Refuses masks of 0 and 255, whose 255 is an object and would count as void.
+
+    The first 16 masks are looked at; where they hold nothing else, 48 more, spread over the listing.
+    """
+    spread = np.linspace(0, len(listing) - 1, 48).astype(np.int64).tolist()
+    found: set[int] = set()
+    for number, position in enumerate(dict.fromkeys([*range(min(16, len(listing))), *spread])):
+        values = listing.view(position, lambda _, mask: set(np.unique(mask).tolist()))
+        found |= set() if isinstance(values, Skipped) else values
+        if found - {0, VOID} or (number == 15 and found != {0, VOID}):
+            return
+    if found == {0, VOID}:
+        raise ValueError(
+            f"`root` must have masks of class numbers, with {VOID} for void alone, got nothing but 0 and "
+            f"{VOID} in the masks looked at; if {VOID} marks an object, store it as 1, for example as "
+            f"Image.fromarray((np.asarray(mask) == {VOID}).astype(np.uint8))"
+        )
+
+
+def warn_of_void(share: float) -> None:
+    """Warns where more than half of the pixels do not count."""
+    if share > 0.5:
+        warnings.warn(
+            f"{100 * share:.0f} % of the pixels in the masks of `root` are void ({VOID}) and do not count; "
+            f"if {VOID} marks a class, give it a number below",
+            stacklevel=3,
         )
 
 
@@ -120,7 +152,7 @@ class MaskRoot:
     @property
     def name(self) -> str:
         """The folder's own name (not where it lies), or the dataset's type."""
-        return type(self.root).__name__ if self._folder is None else Path(self.root).resolve().name
+        return type(self.root).__name__ if self._folder is None else folder_name(self.root)
 
     def subset(self, positions: np.ndarray) -> MaskRoot:
         """The listing of some of its images, which keep their `index`.
@@ -221,8 +253,15 @@ class MaskRoot:
 
 
 def _pair(image: Image.Image, mask: Any, place: str) -> tuple[Image.Image, np.ndarray]:
+    """An image, upright, and its labels, which are upright already or turned like the stored photograph."""
     try:
         upright, labels = to_rgb(image), mask_array(mask)
+        turn = turn_upright(image)
+        if turn is not None and labels.shape == (image.height, image.width) != (
+            upright.height,
+            upright.width,
+        ):
+            labels = np.asarray(Image.fromarray(labels).transpose(turn))
         check_sizes(upright.size, labels)
     except ValueError as error:
         raise ValueError(f"cannot use {place}: {error}; {_REMEDY}") from error
@@ -258,6 +297,11 @@ def open_masks(
     on_error: OnError = "raise",
 ) -> MaskRoot:
     """Lists the images and masks of a Pascal VOC folder or of a dataset.
+
+    Photographs are turned upright by their EXIF orientation. A mask whose sides are those of the stored
+    photograph, swapped against the upright one, is turned with it. Where sizes do not tell (orientations 2 to
+    4, square photographs), a mask counts as upright, as annotation tools show and store it; a mask with an
+    EXIF orientation of its own is turned by that.
 
     Args:
         root: a folder as `torchvision.datasets.VOCSegmentation` has it: `VOCdevkit/VOC2012` inside it (or
@@ -335,4 +379,4 @@ def _names(folder: Path, split: Split) -> list[str]:
     path = folder / "ImageSets" / "Segmentation" / f"{split}.txt"
     if not path.is_file():
         raise FileNotFoundError(f"`root` must hold a list of its {split} images, got no {path}")
-    return path.read_text(encoding="utf-8").split()
+    return path.read_text(encoding="utf-8", errors="surrogateescape").split()  # as the system's names

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.models import VGG, AlexNet
 
+from ._model_config import inherit_config, unwrapped
 from .kernels import check_integer
 from .protocol import Average, Crops, crop_boxes, shorter_side_size
 
@@ -108,10 +109,11 @@ def dense(model: nn.Module) -> Dense:
         Traceback (most recent call last):
         ValueError: `model` (ResNet) cannot be made dense: its layer `avgpool` (AdaptiveAvgPool2d) ...
     """
-    if isinstance(model, Dense):
-        return copy.deepcopy(model)
     if not isinstance(model, nn.Module):
         raise TypeError(f"`model` must be a torch.nn.Module, got {type(model).__name__}")
+    model = unwrapped(model)
+    if isinstance(model, Dense):
+        return copy.deepcopy(model)
     # A subclass with a forward of its own may do anything between these layers.
     if type(model).forward not in (VGG.forward, AlexNet.forward):
         raise _refusal(model, *_obstacle(model))
@@ -131,6 +133,7 @@ def dense(model: nn.Module) -> Dense:
     if not any(isinstance(layer, nn.Conv2d) for layer in layers):
         raise _refusal(model, "classifier", classifier, "has no dense layer")
     network = Dense(copy.deepcopy(features), nn.Sequential(*layers), window=window)
+    inherit_config(network, model)
     for ours, theirs in ((network, model), (network.head, classifier)):
         ours.training = theirs.training
     return network

@@ -12,16 +12,19 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from PIL import Image
+from torchvision import transforms
+from torchvision.transforms import v2
 
 from . import convolution, randomness
 from ._images import planes
+from ._model_config import config_value
 from .blurs import Blur, Sharp, kept_kernel
 from .convolution import Border
 from .kernels import check_integer
@@ -37,6 +40,7 @@ __all__ = [
     "crop_boxes",
     "evaluation_views",
     "normalisation",
+    "normalisation_source",
     "normalised",
     "random_crop",
     "resized",
@@ -46,6 +50,7 @@ __all__ = [
     "to_network",
     "to_rgb",
     "training_view",
+    "turn_upright",
 ]
 
 Average = Literal["crops", "scales"]
@@ -61,6 +66,7 @@ _FILTERS = {
     "box": Image.Resampling.BOX,
     "lanczos": Image.Resampling.LANCZOS,
 }
+_NORMALISING = (transforms.Normalize, v2.Normalize)
 _ORIENTATION = 0x0112  # the EXIF tag
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -209,7 +215,8 @@ def shorter_side_size(width: int, height: int, side: int) -> tuple[int, int]:
 def to_rgb(image: Image.Image) -> Image.Image:
     """Turns any decoded image into upright 8-bit RGB.
 
-    - The EXIF orientation is applied: the camera's blur and the object are upright as people see them.
+    - The EXIF orientation is applied, once: the camera's blur and the object are upright as people see them.
+      What comes back has no orientation any more, so that converting it again changes nothing.
     - Transparent images (RGBA, LA, palettes and colours marked transparent) are laid on white, as a page
       shows them; what lies under a transparent pixel is arbitrary.
     - 16-bit grey is scaled by 255 / 65535 and rounded (Pillow's own conversions cut off in some versions).
@@ -236,8 +243,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         raise TypeError(
             f"`image` must be a Pillow image, got {type(image).__name__}; wrap arrays in Image.fromarray"
         )
-    image.load()  # before the orientation is read: Pillow itself turns TIFF files upright as it decodes them
-    orientation = _orientation(image)
+    turn = turn_upright(image)
     if image.mode.startswith("I"):
         levels = np.asarray(image).astype(np.int64)
         if levels.size and (levels.min() < 0 or levels.max() > 65535):
@@ -257,7 +263,27 @@ def to_rgb(image: Image.Image) -> Image.Image:
         )
     if image.mode != "RGB":
         image = image.convert("RGB")
-    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+    if turn is not None:
+        image = image.transpose(turn)
+        image.info = {}  # the orientation with it, whichever of EXIF and XMP told it
+    return image
+
+
+def turn_upright(image: Image.Image) -> Image.Transpose | None:
+    """What turns a decoded image upright: its orientation by EXIF.
+
+    Args:
+        image: a Pillow image; it is not modified.
+
+    Returns:
+        For `image.transpose`; None where the image is upright, or does not say.
+
+    Example:
+        >>> turn_upright(Image.new("RGB", (2, 2))) is None
+        True
+    """
+    image.load()  # before the orientation is read: Pillow itself turns TIFF files upright as it decodes them
+    return _UPRIGHT.get(_orientation(image))
 
 
 def _orientation(image: Image.Image) -> int:
@@ -547,45 +573,86 @@ def normalisation(
     """Mean and standard deviation that a network's input is normalised with, in training and in evaluation.
 
     Args:
-        model: the network; a timm model carries both in `pretrained_cfg` (or `default_cfg`).
-        mean: three values of the range [0, 1], or None for the model's own, and ImageNet's where it has none.
-        std: three positive values, or None likewise.
+        model: the network; a timm model carries both in `pretrained_cfg` (or `default_cfg`), and is found in
+            any wrapper of torch's or of this library.
+        mean: three values in [0, 1], or None for the model's own, and ImageNet's where it has none.
+        std: three values in (0, 1], or None likewise.
 
     Returns:
         (mean, std), three floats each.
 
     Raises:
         TypeError: if one is not a sequence of numbers.
-        ValueError: if one has not three finite values, or a standard deviation is not positive.
+        ValueError: if one has not three values in its range, networks inside `model` have different ones, or
+            `model` normalises by a layer of its own.
 
     Example:
         >>> normalisation(torch.nn.Identity(), None, (0.5, 0.5, 0.5))
         ((0.485, 0.456, 0.406), (0.5, 0.5, 0.5))
     """
-    own_mean, own_std = _config(model, "mean"), _config(model, "std")
-    means = _triple("mean", mean if mean is not None else own_mean if own_mean is not None else IMAGENET_MEAN)
-    stds = _triple("std", std if std is not None else own_std if own_std is not None else IMAGENET_STD)
-    if min(stds) <= 0:
-        raise ValueError(f"`std` must be positive, got {stds}")
+    means = _triple("mean", _chosen(model, "mean", mean, IMAGENET_MEAN), low=0.0)
+    # Above 0: a number as small as 1 / 255 is the standard deviation of networks that take 0 to 255.
+    stds = _triple("std", _chosen(model, "std", std, IMAGENET_STD), low=1e-9)
     return means, stds
 
 
-def _config(model: torch.nn.Module, name: str) -> Any:
-    for holder in ("pretrained_cfg", "default_cfg"):
-        config = getattr(model, holder, None)
-        value = config.get(name) if isinstance(config, Mapping) else getattr(config, name, None)
-        if value is not None:
-            return value
-    return None
+def normalisation_source(
+    model: torch.nn.Module, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> str:
+    """Where the values of :func:`normalisation` come from, for records.
+
+    Args:
+        model: the network.
+        mean: as given to :func:`normalisation`.
+        std: likewise.
+
+    Returns:
+        "given", "model" (its configuration) or "assumed" (ImageNet's, since nothing tells); both where mean
+        and standard deviation differ in this: "mean given, std assumed".
+
+    Raises:
+        ValueError: see :func:`normalisation`.
+
+    Example:
+        >>> normalisation_source(torch.nn.Identity(), None, None)
+        'assumed'
+        >>> normalisation_source(torch.nn.Identity(), None, (0.5, 0.5, 0.5))
+        'mean assumed, std given'
+    """
+    sources = {
+        name: "given" if value is not None else "assumed" if config_value(model, name) is None else "model"
+        for name, value in (("mean", mean), ("std", std))
+    }
+    if sources["mean"] == sources["std"]:
+        return sources["mean"]
+    return ", ".join(f"{name} {source}" for name, source in sources.items())
 
 
-def _triple(name: str, values: Any) -> tuple[float, ...]:
+def _chosen(
+    model: torch.nn.Module, name: str, given: Sequence[float] | None, usual: Sequence[float]
+) -> Sequence[float]:
+    if given is not None:
+        return given
+    own = config_value(model, name)
+    if own is None and any(isinstance(layer, _NORMALISING) for layer in model.modules()):
+        raise ValueError(
+            f"`{name}` must be given where `model` has a layer Normalize, got None; pass mean=(0, 0, 0) and "
+            "std=(1, 1, 1) if that layer takes images in [0, 1]"
+        )
+    return usual if own is None else own
+
+
+def _triple(name: str, values: Any, *, low: float) -> tuple[float, ...]:
     try:
         numbers = tuple(float(value) for value in values)
     except (TypeError, ValueError) as error:
         raise TypeError(f"`{name}` must be three numbers, one a colour, got {values!r}") from error
-    if len(numbers) != 3 or not all(map(math.isfinite, numbers)):
-        raise ValueError(f"`{name}` must be three finite numbers, one a colour, got {values!r}")
+    if len(numbers) != 3 or not all(low <= number <= 1 for number in numbers):  # False for NaN as well
+        rule = "from 0 to 1" if low == 0 else "above 0 and at most 1"
+        raise ValueError(
+            f"`{name}` must be three finite numbers {rule}, one a colour, got {values!r}; images count as 0 "
+            "to 1 here, so divide values of 0 to 255 by 255"
+        )
     return numbers
 
 

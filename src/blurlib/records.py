@@ -93,7 +93,7 @@ class BlurReport:
         """What was measured on what, in a line or two."""
         known = self.settings
         first = self.records[0]
-        parts = [f"{known['model']}" if "model" in known else "", f"{first.count} images"]
+        parts = [str(known.get("name") or known.get("model", "")), f"{first.count} images"]
         parts[1] += f" of {known['root']}" if "root" in known else ""
         if first.skipped:
             parts.append(f"{first.skipped} more could not be read")
@@ -102,11 +102,16 @@ class BlurReport:
         if len(self._scales()) == 1:
             parts.append(f"seen at {sides_text(first.sides)}")
         if "crops" in known:
-            crop = "" if known["crops"] == "dense" else f" of {known['crop']} px"
-            parts.append(f"crops: {known['crops']}{crop}")
+            parts.append(f"crops: {known['crops']}{'' if known['crops'] == 'dense' else self._crop_sizes()}")
         if known.get("complete") is False:
             parts.append("stopped before all images were seen")
         return ", ".join(part for part in parts if part)
+
+    def _crop_sizes(self) -> str:
+        """The crops as the network saw them: where a side is smaller than the crop, they have that side."""
+        sides = {side for record in self.records for side in record.sides}
+        sizes = sorted({min(side, self.settings["crop"]) for side in sides})
+        return f" of {' and '.join(map(str, sizes))} px"
 
     def _scales(self) -> list[tuple[int, ...]]:
         return list(dict.fromkeys(record.sides for record in self.records))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ._identity import flattened
 from .blurs import OwnShake, describe, parse
 from .figures import Prediction, blurred_figure, kernels_figure, predictions_figure
 from .page import Code, Figure, Section, Table, write_page
@@ -88,7 +89,7 @@ def report_page(
         parts.append(Section(title="All numbers", parts=details))
     table = _settings_table(settings, (before or {}).get("settings"))
     parts.append(Section(title="Settings", text=_SETTINGS, parts=[table]))
-    alone = f"{settings.get('model', 'A network')} under blur"
+    alone = f"{settings.get('name') or settings.get('model', 'A network')} under blur"
     return write_page(
         path,
         title=title or ("Before and after fine-tuning on blur" if compared else alone),
@@ -309,7 +310,7 @@ def _facts(report: Mapping[str, Any], comparison: Mapping[str, Any] | None) -> d
     settings = report.get("settings") or {}
     records = report["records"]
     facts = {
-        "Network": settings.get("model"),
+        "Network": settings.get("name") or settings.get("model"),
         "Images": f"{records[0]['count']:,}",
         "From": settings.get("root"),
     }
@@ -326,7 +327,9 @@ def _facts(report: Mapping[str, Any], comparison: Mapping[str, Any] | None) -> d
 
 
 def _settings_table(settings: Mapping[str, Any], before: Mapping[str, Any] | None) -> Table:
-    own, other = _flat(settings), _flat(before or {})
+    own, other = (
+        {name: _text(value) for name, value in flattened(each).items()} for each in (settings, before or {})
+    )
     both = before is not None and any(own.get(name) != other.get(name) for name in {*own, *other})
     names = list(dict.fromkeys([*own, *other]))
     rows = [[f"`{name}`", own.get(name, "-"), *([other.get(name, "-")] if both else [])] for name in names]
@@ -335,17 +338,6 @@ def _settings_table(settings: Mapping[str, Any], before: Mapping[str, Any] | Non
         rows=rows,
         caption="Settings of the evaluation" + (", of both networks." if both else "."),
     )
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested settings by dotted names, as text."""
-    flat: dict[str, str] = {}
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = _text(value)
-    return flat
 
 
 def _text(value: Any) -> str:

@@ -130,6 +130,7 @@ class RunFolder:
     Args:
         path: the folder; it is made when the first file is written.
         settings: what decides the run's numbers; plain values that JSON can hold.
+        about: more to know of the run, kept with the settings; a resumed run may have another.
 
     Example:
         >>> import tempfile
@@ -141,9 +142,12 @@ class RunFolder:
         True
     """
 
-    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self, path: Path, settings: Mapping[str, Any], *, about: Mapping[str, Any] | None = None
+    ) -> None:
         self.path = path
         self.settings: dict[str, Any] = json.loads(json.dumps(settings))
+        self.about = dict(about or {})
 
     @property
     def checkpoint(self) -> Path:
@@ -202,7 +206,7 @@ class RunFolder:
         """Makes the folder and writes settings.json."""
         self.path.mkdir(parents=True, exist_ok=True)
         versions = {"python": platform.python_version(), "torch": str(torch.__version__)}
-        text = json.dumps({"settings": self.settings, "versions": versions}, indent=2)
+        text = json.dumps({"settings": self.settings, "about": self.about, "versions": versions}, indent=2)
         self._write("settings.json", text.encode())
 
     def save(
@@ -255,4 +259,4 @@ class RunFolder:
 def _table(rows: list[list[Any]]) -> bytes:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode()
+    return text.getvalue().encode(errors="backslashreplace")  # names of files need not be text

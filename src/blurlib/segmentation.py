@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchvision.models import VGG
 from torchvision.models.feature_extraction import create_feature_extractor
 
+from ._model_config import inherit_config, unwrapped
 from .kernels import check_integer
 
 __all__ = ["ZoomOut", "pixel_logits", "zoom_out_layers"]
@@ -63,6 +64,8 @@ class ZoomOut(nn.Module):
         super().__init__()
         if not isinstance(trunk, nn.Module):
             raise TypeError(f"`trunk` must be a torch.nn.Module, got {type(trunk).__name__}")
+        trunk = unwrapped(trunk)
+        inherit_config(self, trunk)
         check_integer("classes", classes, low=2, high=10_000)
         check_integer("hidden", hidden, low=1, high=100_000)
         self.stride = check_integer("stride", stride, low=1, high=64)

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,17 +16,19 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
-from ._identity import circumstances
+from ._identity import check_replaceable, circumstances
+from ._model_config import ignored_config
+from ._progress import progress_bar
+from ._stored import output_folder
 from .blurs import Blur, OwnShake, own_shake, parse_list
-from .confusion import boundary_band, boundary_counts, confusion_matrix
+from .confusion import VOID, boundary_band, boundary_counts, confusion_matrix
 from .data import OnError, Skipped, pick_device, pick_workers
 from .kernels import check_integer
-from .masks import MaskRoot, open_masks
+from .masks import MaskRoot, check_masks, open_masks, warn_of_void
 from .models import evaluating
 from .processes import Team, joined, neighbours
-from .protocol import Resample, normalisation, normalised
+from .protocol import Resample, normalisation, normalisation_source, normalised
 from .segmentation import pixel_logits
 from .segmentation_counts import PixelCounts, SegmentationRecord
 from .segmentation_protocol import SegmentationProtocol, segmentation_view
@@ -62,6 +63,8 @@ def evaluate_segmentation(
     device: str | torch.device | None = None,
     seed: int = 0,
     output: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    metadata: Mapping[str, Any] | None = None,
     distributed: bool = False,
     progress: bool = True,
 ) -> SegmentationReport:
@@ -91,7 +94,10 @@ def evaluate_segmentation(
         device: where the network runs; None takes an accelerator if there is one.
         seed: of `limit` and of the images' own shakes.
         output: a folder for report.json, .npz, .csv and .md. An evaluation that stops early leaves what it
-            has measured there as partial.json and partial.npz.
+            has measured there as partial.json and partial.npz. A report of another evaluation is not written
+            over.
+        overwrite: write over whatever report is there.
+        metadata: plain values for the report's settings, see :func:`blurlib.evaluate`.
         distributed: share the images out over the processes that torchrun started; all must call this.
         progress: show a progress bar.
 
@@ -134,11 +140,7 @@ def evaluate_segmentation(
     place = pick_device(device)
     colours = normalisation(model, mean, std)
     listing = open_masks(root, split="val", limit=limit, seed=seed, on_error=on_error)
-    folder = None if output is None else Path(output)
-    if folder is not None:
-        if folder.exists() and not folder.is_dir():
-            raise ValueError(f"`output` must be a folder, got the file {str(folder)!r}")
-        folder.mkdir(parents=True, exist_ok=True)
+    folder = None if output is None else output_folder(output)
     settings = {
         "task": "segmentation",
         "blurs": [str(blur) for blur in chosen],
@@ -151,13 +153,19 @@ def evaluate_segmentation(
         "rim": RIM,
         "mean": list(colours[0]),
         "std": list(colours[1]),
+        "normalisation": normalisation_source(model, mean, std),
+        **ignored_config(model, resample=resample),
         "limit": limit,
         "on_error": on_error,
         "seed": seed,
         "root": f"{listing.name}/val" if isinstance(root, (str, os.PathLike)) else listing.name,
-        **circumstances(model, place),
+        **circumstances(model, place, metadata),
     }
+    if folder is not None:
+        check_replaceable(folder, settings, overwrite=overwrite)
+    check_masks(listing)
     with joined(place, together=distributed) as team:
+        team.wait()  # nobody writes before everybody has looked
         positions = range(team.rank, len(listing), team.world)
         processes = pick_workers(workers, len(positions), world=neighbours() if distributed else 1)
         if processes:  # compiled here once, and not in each of them
@@ -176,7 +184,9 @@ def evaluate_segmentation(
         try:
             with (
                 evaluating(model, place) as there,
-                tqdm(loader, desc="evaluate", unit="image", disable=not progress or team.rank > 0) as items,
+                progress_bar(
+                    loader, title="evaluate", unit="image", show=progress and team.rank == 0
+                ) as items,
             ):
                 for item in items:
                     if isinstance(item, Exception):
@@ -198,6 +208,8 @@ def evaluate_segmentation(
             raise
         tally.merge(team)
         report = tally.report(settings, complete=True)
+        if team.rank == 0:
+            warn_of_void(report.settings["void_share"])
         if keeping:
             report.to_csv(keeping / "report.csv")
             report.to_markdown(keeping / "report.md")
@@ -306,6 +318,7 @@ class _Tally:
         sides = [(side,) for side in plan.network_sides] if plan.network_size is None else [plan.network_size]
         self.conditions = [(str(blur), side) for side in sides for blur in blurs]
         self.skipped: list[Skipped] = []
+        self.pixels = self.void = 0  # of all masks
         self._counts: dict[int, tuple[np.ndarray, ...]] = {}
 
     @property
@@ -333,15 +346,18 @@ class _Tally:
                 f"`root` must have labels from 0 to {classes - 1}, one for each output of `model`, or 255 "
                 f"for void; the mask of {name!r} has others ({error})"
             ) from error
+        self.pixels += truth.size
+        self.void += int((truth == VOID).sum())
         self._counts[scene.position] = tuple(np.stack(part) for part in zip(*counts, strict=True))
 
     def merge(self, team: Team) -> None:
         """Unite what the processes have seen."""
         if team.world == 1:
             return
-        every = team.gather((self._counts, self.skipped))
-        self._counts = {position: found for counts, _ in every for position, found in counts.items()}
-        skipped = {item.name: item for _, items in every for item in items}
+        every: list[Any] = team.gather((self._counts, self.skipped, self.pixels, self.void))
+        self._counts = {position: found for counts, *_ in every for position, found in counts.items()}
+        self.pixels, self.void = (sum(part[which] for part in every) for which in (2, 3))
+        skipped = {item.name: item for _, items, *_ in every for item in items}
         names = (self.listing.id(position) for position in range(len(self.listing)) if skipped)
         self.skipped = [skipped[name] for name in names if name in skipped]
 
@@ -373,6 +389,7 @@ class _Tally:
         known = {
             "classes": stacked[0].shape[-1],
             "skipped": [skipped.name for skipped in self.skipped],
+            "void_share": self.void / self.pixels,
             "complete": complete,
         }
         return SegmentationReport(records=records, settings={**settings, **known})

@@ -68,14 +68,17 @@ class SegmentationReport:
     def caption(self) -> str:
         """What was measured, in a line."""
         known, first = self.settings, self.records[0]
-        what = f"{known['model']} on {known['root']}" if {"model", "root"} <= set(known) else ""
+        name = known.get("name") or known.get("model")
+        what = f"{name} on {known['root']}" if name and "root" in known else ""
         band = (
             f"band: within {known['band']} px of a boundary, {percent(first.band_share)} % of the pixels"
             if "band" in known
             else ""
         )
         left = f"{first.skipped} images could not be read" if first.skipped else ""
-        return "; ".join(part for part in (what, band, left) if part)
+        share = known.get("void_share", 0.0)
+        void = f"{percent(share)} % of the pixels are void and do not count" if share > 0.5 else ""
+        return "; ".join(part for part in (what, band, left, void) if part)
 
     def lines(self) -> tuple[list[str], list[list[str]]]:
         """Headings and cells of the table: a row a condition."""

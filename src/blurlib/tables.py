@@ -147,7 +147,8 @@ def written(text: str, path: str | Path | None = None) -> str:
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         aside = target.with_name(f".{target.name}.{os.getpid()}")
-        aside.write_text(text, encoding="utf-8", newline="\n")
+        # Names of files need not be text; such bytes become \udcxx, which JSON reads back as they were.
+        aside.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
         aside.replace(target)
     return text
 

@@ -19,18 +19,20 @@ from typing import Any, Literal, get_args
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
 from . import randomness
-from ._classifying import Classifying
+from ._classifying import Classifying, running_statistics
+from ._identity import model_facts
+from ._model_config import ignored_config, unwrapped
+from ._progress import progress_bar
 from ._segmenting import Segmenting
 from .blurs import Blur
 from .data import ImageRoot, KeyedSampler, OnError, Skipped, batches, open_root, pick_device, pick_workers
 from .kernels import check_integer
-from .masks import MaskRoot, open_masks
+from .masks import MaskRoot, check_masks, open_masks, warn_of_void
 from .mixes import BlurMixSampler, ByteMixSampler
 from .processes import Team, joined, keyed_noise, neighbours
-from .protocol import Protocol, Resample, normalisation
+from .protocol import Protocol, Resample, normalisation, normalisation_source
 from .runs import BatchNorm, RunFolder, TrainingSettings
 from .segmentation_protocol import SegmentationProtocol
 
@@ -58,7 +60,7 @@ class FinetuneResult:
         model: the fine-tuned copy, in evaluation mode, on the device of the model given.
         history: one dict an epoch: epoch (from 1), lr, loss (cross-entropy in nats) and top1 (a fraction; for
             segmentation pixel_accuracy), both of the training images as the network saw them, images,
-            skipped, seconds.
+            skipped, single_image_batches (see `batch_norm` of :func:`finetune`), seconds.
         checkpoint: path of the last checkpoint, or None without an output folder.
         skipped: the broken images that were left out.
 
@@ -102,6 +104,7 @@ def finetune(
     device: str | torch.device | None = None,
     seed: int = 0,
     output: str | os.PathLike[str] | None = None,
+    metadata: Mapping[str, Any] | None = None,
     resume: bool = False,
     progress: bool = True,
 ) -> FinetuneResult:
@@ -148,7 +151,9 @@ def finetune(
         trainable: which parameters to train: None (those that require a gradient in `model`), patterns of
             names such as ["classifier.*"], or a function of name and parameter.
         batch_norm: "train" normalises by each batch and updates the running statistics; "eval" keeps them as
-            they are, for small batches or few images (their scale and shift are trained in both).
+            they are, for small batches or few images (their scale and shift are trained in both). A batch, or
+            a process's share of one, of a single image runs as under "eval" where a layer would have just one
+            value a channel (pooling to 1 x 1); the log counts these.
         amp: forward passes in bfloat16; None means on CUDA devices that support it.
         limit: train on a class-balanced subset of this many images.
         on_error: what to do with a broken image: "raise" with its path, or "skip" and count it.
@@ -157,6 +162,7 @@ def finetune(
         seed: of shuffles, crops, flips, blurs and dropout.
         output: folder for log.csv, checkpoint.pt (each epoch), settings.json and, at the end, model.pt
             (weights).
+        metadata: plain values to keep in settings.json, such as {"name": "resnet18"}.
         resume: go on from the checkpoint in `output`, or start where there is none.
         progress: show progress bars.
 
@@ -228,6 +234,19 @@ def finetune(
         work = Segmenting(open_masks(root, **usual), mix, settings)  # type: ignore[arg-type]  # likewise
     listing = work.listing
 
+    about = {
+        **model_facts(model, metadata),
+        "normalisation": normalisation_source(model, mean, std),
+        **ignored_config(
+            model,
+            resample=resample,
+            sides=settings.protocol.network_sides,
+            crop=settings.protocol.crop if task == "classification" else None,
+        ),
+    }
+    if isinstance(listing, MaskRoot):
+        check_masks(listing)
+
     with joined(picked) as team:
         network = copy.deepcopy(model).to(picked)
         wanted = {name: parameter.requires_grad for name, parameter in network.named_parameters()}
@@ -241,14 +260,14 @@ def finetune(
         )
         record = {
             **asdict(settings),
-            "model": type(model).__name__,
+            "model": type(unwrapped(model)).__name__,
             "trained": trained,
             "root": listing.name,
             **work.facts,
             "images": len(listing),
             "listing": listing.digest(),
         }
-        folder = None if output is None else RunFolder(Path(output), record)
+        folder = None if output is None else RunFolder(Path(output), record, about=about)
         history: list[dict[str, float]] = []
         skipped: dict[str, str] = {}
         if folder is not None:
@@ -342,54 +361,60 @@ def _epoch(
         for module in parallel.modules():
             if isinstance(module, _BATCH_NORMS):
                 module.eval()
-    total_loss = total_correct = total_count = total_images = 0.0
+    total_loss = total_correct = 0.0
+    total = {"counted": 0.0, "images": 0.0, "void": 0.0, "single": 0.0}
     broken: dict[str, str] = {}
     title = f"epoch {epoch + 1}/{rates}"
     shown = progress and team.rank == 0
-    with tqdm(batches(loader), total=len(loader), desc=title, unit="batch", disable=not shown) as bar:
+    with progress_bar(batches(loader), total=len(loader), title=title, unit="batch", show=shown) as bar:
         for step, batch in enumerate(bar):
             broken.update((item.name, item.reason) for item in batch.skipped)
-            loss, correct, counted = work.forward(parallel, batch, team)
-            numbers = torch.tensor([0.0, 0.0, counted, batch.size], dtype=exact, device=team.device)
-            numbers[0], numbers[1] = loss.detach(), correct
-            batch_loss, batch_correct, count, images = team.sum(numbers).tolist()
-            total_images += images
-            if not math.isfinite(batch_loss):
-                raise ValueError(
-                    f"`lr` must keep the loss finite, got a loss of {batch_loss} in epoch {epoch + 1} of "
-                    f"{rates}, step {step + 1} of {len(loader)} at lr {rate:g}; lower `lr`, or look for "
-                    "values in the model that are not finite. What earlier epochs wrote is kept"
-                )
-            if count == 0:  # every image of the batch is broken, or without a label
-                continue
-            optimizer.zero_grad(set_to_none=True)
-            # DistributedDataParallel averages over processes: this makes it the mean over the global batch,
-            # also where shares differ by an image.
-            (loss * (team.world / count)).backward()
+            # The backward pass too: a network that saves memory runs forward again in it.
+            with running_statistics(parallel, when=work.needs_several and batch.single) as switched:
+                loss, correct, counted = work.forward(parallel, batch, team)
+                known = [counted, batch.size, batch.void, switched]
+                numbers = torch.tensor([0.0, 0.0, *known], dtype=exact, device=team.device)
+                numbers[0], numbers[1] = loss.detach(), correct
+                batch_loss, batch_correct, *sums = team.sum(numbers).tolist()
+                total = {name: total[name] + value for name, value in zip(total, sums, strict=True)}
+                if not math.isfinite(batch_loss):
+                    raise ValueError(
+                        f"`lr` must keep the loss finite, got a loss of {batch_loss} in epoch {epoch + 1} of "
+                        f"{rates}, step {step + 1} of {len(loader)} at lr {rate:g}; lower `lr`, or look for "
+                        "values in the model that are not finite. What earlier epochs wrote is kept"
+                    )
+                if sums[0] == 0:  # every image of the batch is broken, or without a label
+                    continue
+                optimizer.zero_grad(set_to_none=True)
+                # DistributedDataParallel averages over processes: this makes it the mean over the global
+                # batch, also where shares differ by an image.
+                (loss * (team.world / sums[0])).backward()
             optimizer.step()
             total_loss += batch_loss
             total_correct += batch_correct
-            total_count += count
-            score = f"{total_correct / total_count:.3f}"
-            bar.set_postfix({"loss": f"{total_loss / total_count:.3f}", work.score: score})
+            score = f"{total_correct / total['counted']:.3f}"
+            bar.set_postfix({"loss": f"{total_loss / total['counted']:.3f}", work.score: score})
     broken = team.merge(broken)
-    if total_images == 0:
+    if total["images"] == 0:
         raise ValueError(
             f"`root` must hold images that can be read, got {len(broken)} that all cannot, such as "
             f"{next(iter(broken.values()))!r}; repair them"
         )
-    if total_count == 0:
+    if total["counted"] == 0:
         raise ValueError(
-            f"`root` must hold masks with a labelled pixel, got {int(total_images)} of void alone; look at "
-            "their values"
+            f"`root` must hold masks with a labelled pixel, got {int(total['images'])} of void alone; "
+            "look at their values"
         )
+    if epoch == 0 and team.rank == 0:
+        warn_of_void(total["void"] / (total["void"] + total["counted"]))
     row = {
         "epoch": epoch + 1,
         "lr": rate,
-        "loss": total_loss / total_count,
-        work.score: total_correct / total_count,
-        "images": int(total_images),
+        "loss": total_loss / total["counted"],
+        work.score: total_correct / total["counted"],
+        "images": int(total["images"]),
         "skipped": len(broken),
+        "single_image_batches": int(total["single"]),
         "seconds": round(time.perf_counter() - started, 3),
     }
     return row, broken

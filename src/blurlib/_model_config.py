@@ -1,0 +1,98 @@
+"""What a network carries about itself, in any wrapper: its class and timm's configuration of its input."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
+
+__all__ = ["config_value", "ignored_config", "inherit_config", "unwrapped"]
+
+_HOLDERS = ("pretrained_cfg", "default_cfg")  # timm's names, new and old
+_WRAPPERS = (DataParallel, DistributedDataParallel, AveragedModel)
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The network inside torch's wrappers, torch.compile's included."""
+    while True:
+        inner = model.module if isinstance(model, _WRAPPERS) else getattr(model, "_orig_mod", None)
+        if not isinstance(inner, nn.Module):
+            return model
+        model = inner
+
+
+def config_value(model: nn.Module, name: str) -> Any:
+    """An entry of the configuration that a network carries, wherever inside wrappers it lies.
+
+    Args:
+        model: the network.
+        name: such as "mean".
+
+    Returns:
+        The value; None where no configuration has it.
+
+    Raises:
+        ValueError: if networks inside, such as those of a `PerScale`, have different values.
+    """
+    values = [value for config in _configs(model) if (value := _entry(config, name)) is not None]
+    if any(_plain(value) != _plain(values[0]) for value in values):
+        raise ValueError(
+            f"`{name}` must be given where the networks inside `model` have different ones, got "
+            f"{' and '.join(sorted({str(_plain(value)) for value in values}))} in their configurations"
+        )
+    return values[0] if values else None
+
+
+def _configs(model: nn.Module) -> list[Any]:
+    """The outermost configurations: that of a network hides those of its parts."""
+    for holder in _HOLDERS:
+        config = getattr(model, holder, None)
+        if config:
+            return [config]
+    return [config for child in model.children() for config in _configs(child)]
+
+
+def _entry(config: Any, name: str) -> Any:
+    return config.get(name) if isinstance(config, Mapping) else getattr(config, name, None)
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, (list, tuple)) else value
+
+
+def inherit_config(network: nn.Module, source: nn.Module) -> None:
+    """Give a network that was built from the parts of another the configuration of that one."""
+    configs = _configs(source)
+    if len(configs) == 1:
+        network.pretrained_cfg = configs[0]
+
+
+def ignored_config(
+    model: nn.Module, *, resample: str, sides: Sequence[int] = (), crop: int | None = None
+) -> dict[str, Any]:
+    """What a network's configuration says of resizing and cropping that differs from the protocol.
+
+    It is noted in the record and never applied: the protocol is the same for every network.
+
+    Args:
+        model: the network.
+        resample: the protocol's filter.
+        sides: its network sides in px.
+        crop: side of its crops in px; None for the whole image.
+
+    Returns:
+        For a record: {"config_not_applied": {"interpolation": "bicubic", "crop_pct": 0.9}}, or empty.
+    """
+    found = {}
+    interpolation, part = config_value(model, "interpolation"), config_value(model, "crop_pct")
+    if interpolation not in (None, resample):
+        found["interpolation"] = interpolation
+    if part is not None:
+        # A side is a whole number of pixels: 248 px is what 0.9 means for a crop of 224.
+        shown = [(side, side if crop is None else min(crop, side)) for side in sides or (1000,)]
+        if any(abs(seen / part - side) > 1 for side, seen in shown):
+            found["crop_pct"] = part
+    return {"config_not_applied": found} if found else {}
