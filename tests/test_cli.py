@@ -19,7 +19,7 @@ from torchvision import models
 from typer.testing import CliRunner
 
 import blurlib
-from blurlib import cli
+from blurlib import _finetune, cli
 from blurlib.blurs import own_shake
 from blurlib.records import BlurReport
 from blurlib.transforms import apply
@@ -566,7 +566,7 @@ def test_stopping_says_what_is_kept(place, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli, "evaluate_network", stopped)
-    monkeypatch.setattr(cli, "finetune_network", stopped)
+    monkeypatch.setattr(_finetune, "finetune_network", stopped)
     text = run("finetune", "networks:tiny", "data", "--output", "a", code=130).stderr
     assert text == "\nstopped; kept in a: checkpoint.pt; add --resume to go on\n"
     assert run("evaluate", "networks:tiny", "data", code=130).stderr == "\nstopped; nothing was kept\n"

@@ -53,7 +53,7 @@ LAYERS = (
     {"training", "evaluation", "analysis"},
     {"demo", "reproduction", "segmentation_reproduction", "_networks", "_photographs", "_options"},
     {"exhibits"},
-    {"_reproduce"},
+    {"_finetune", "_reproduce"},
     {"cli"},
     {"__main__"},
 )

@@ -14,7 +14,7 @@ import sklearn.metrics
 import torch
 import torch.nn.functional as F
 import torchvision
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import nn
 from torchvision.models.vgg import VGG, make_layers
 
@@ -63,6 +63,25 @@ def small_vgg(batch_norm=False):
 def pixels(seed=0):
     torch.manual_seed(seed)
     return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, CLASSES, 1))
+
+
+class Pooling(nn.Module):
+    """As DeepLab looks at a whole image: features pooled to 1 x 1, normalised, and spread over all places."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU())
+        self.whole = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8), nn.ReLU())
+        self.classify = nn.Conv2d(8, CLASSES, 1)
+
+    def forward(self, images):
+        features = self.features(images)
+        return self.classify(features + self.whole(features))
+
+
+def pooling():
+    torch.manual_seed(0)
+    return Pooling()
 
 
 # The zoom-out network
@@ -303,7 +322,8 @@ def test_images_without_labels_teach_nothing(scenes):
     options = {"task": "segmentation", "epochs": 1, "lr": 0.1, "batch_size": 2, **SHOWN}
     with pytest.raises(ValueError, match="a labelled pixel, got 5 of void alone"):
         blurlib.finetune(pixels(), empty, **options)
-    result = blurlib.finetune(pixels(), [*scenes[:1], *empty[1:]], **options)
+    with pytest.warns(UserWarning, match=r"^8\d % of the pixels in the masks of `root` are void"):
+        result = blurlib.finetune(pixels(), [*scenes[:1], *empty[1:]], **options)
     assert result.history[0]["images"] == 5
     wrong = [(image, np.full(np.asarray(mask).shape, 7, np.uint8)) for image, mask in scenes]
     with pytest.raises(ValueError, match=r"labels from 0 to 2, .* got 7 in "):
@@ -386,14 +406,18 @@ def test_nothing_depends_on_workers_batches_or_order(scenes, tmp_path):
 
 SCRIPT = """
 import sys
-from test_segmentation import SHOWN, pixels, scene
+from test_segmentation import SHOWN, pixels, pooling, scene
 from blurlib.segmentation_evaluation import evaluate_segmentation
 import blurlib
 
 scenes = [scene(seed) for seed in range(5)]
-evaluate_segmentation(pixels(), scenes, blurs="sharp, D4", output=sys.argv[1], distributed=True, **SHOWN)
-blurlib.finetune(pixels(), scenes, task="segmentation", epochs=1, lr=0.05, batch_size=3, crop=20,
-                 output=sys.argv[2], **SHOWN)
+shared = evaluate_segmentation(pixels(), scenes, blurs="D4", output=sys.argv[1], distributed=True, **SHOWN)
+alone = evaluate_segmentation(pixels(), scenes, blurs="D4", **SHOWN)
+assert shared.settings["void_share"] == alone.settings["void_share"]
+usual = {"task": "segmentation", "epochs": 1, "lr": 0.05, "batch_size": 3, "crop": 20, **SHOWN}
+history = blurlib.finetune(pooling(), scenes, **usual).history
+assert history[0]["single_image_batches"] == 3, history  # of 2 + 1 images, then of 1 + 1
+blurlib.finetune(pixels(), scenes, output=sys.argv[2], **usual)
 """
 
 
@@ -411,7 +435,7 @@ def test_two_processes_count_what_one_does(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     scenes = [scene(seed) for seed in range(5)]
-    alone = evaluate_segmentation(pixels(), scenes, blurs="sharp, D4", **SHOWN)
+    alone = evaluate_segmentation(pixels(), scenes, blurs="D4", **SHOWN)
     shared = SegmentationReport.load(tmp_path / "out")
     for one, two in zip(alone.records, shared.records, strict=True):
         assert one == two
@@ -439,7 +463,12 @@ def test_broken_images_are_skipped_and_counted(scenes):
 def test_void_images_and_empty_bands(scenes):
     void = (scenes[0][0], Image.new("L", scenes[0][0].size, VOID))
     flat = (scenes[1][0], Image.new("L", scenes[1][0].size, 1))
-    report = evaluate_segmentation(pixels(), [void, flat], blurs="sharp", **SHOWN)
+    with pytest.warns(UserWarning, match=r"^55 % of the pixels in the masks of `root` are void"):
+        report = evaluate_segmentation(pixels(), [void, flat], blurs="sharp", **SHOWN)
+    assert report.settings["void_share"] == void[1].width * void[1].height / sum(
+        mask.width * mask.height for _, mask in (void, flat)
+    )
+    assert "; 55.1 % of the pixels are void and do not count" in report.caption
     assert report["sharp"].miou_band is None
     assert report["sharp"].band_share == 0
     assert report["sharp"].pixels.matrix[0].sum() == 0
@@ -580,7 +609,9 @@ def test_an_evaluation_that_stops_keeps_whole_images(scenes, tmp_path):
     assert len(partial.records) == 4
     for record, expected in zip(partial.records, whole.records, strict=True):
         assert np.array_equal(record.pixels.matrix, expected.pixels.matrix)
-    evaluate_segmentation(pixels(), scenes, output=tmp_path, **shown)
+    with pytest.raises(ValueError, match=r"with partial.json of another model \(was 'Failing'"):
+        evaluate_segmentation(pixels(), scenes, output=tmp_path, **shown)
+    evaluate_segmentation(pixels(), scenes, output=tmp_path, overwrite=True, **shown)
     assert not (tmp_path / "partial.json").exists()
 
 
@@ -588,3 +619,149 @@ def test_an_evaluation_that_stops_keeps_whole_images(scenes, tmp_path):
 def test_scales_are_different_sides(scenes, scales):
     with pytest.raises(ValueError, match="`scales` must name different sides"):
         evaluate_segmentation(pixels(), scenes, **SHOWN, scales=scales)
+
+
+# Faults of the field
+
+
+class Red(nn.Module):
+    """Knows class 1 by its colour."""
+
+    def forward(self, images):
+        red = images[:, :1]
+        return torch.cat([-red, red], dim=1)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_perfect_network_is_perfect_on_turned_photographs(tmp_path, orientation):
+    """With orientation 3 it got a mIoU of 0, with 6 and 8 one of 0.33: images were turned twice."""
+    mask = np.zeros((36, 64), np.uint8)
+    mask[8:24, 8:40] = 1
+    upright = Image.fromarray(np.where(mask[..., None] == 1, (255, 0, 0), (0, 0, 255)).astype(np.uint8))
+    undone = ImageOps.exif_transpose(upright)
+    turns = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_90",
+             7: "TRANSVERSE", 8: "ROTATE_270"}  # fmt: skip
+    if orientation in turns:
+        undone = upright.transpose(Image.Transpose[turns[orientation]])
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    place = tmp_path / "VOCdevkit" / "VOC2012"
+    for part in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (place / part).mkdir(parents=True)
+    undone.save(place / "JPEGImages" / "a.jpg", exif=exif, quality=100, subsampling=0)
+    Image.fromarray(mask).save(place / "SegmentationClass" / "a.png")
+    for split in ("train", "val"):
+        (place / "ImageSets" / "Segmentation" / f"{split}.txt").write_text("a\n")
+    shown = {**SHOWN, "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    report = blurlib.evaluate(Red(), tmp_path, task="segmentation", blurs="sharp", **shown)
+    assert report["sharp"].miou == 1.0
+
+    class Learning(Red):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(()))
+
+        def forward(self, images):
+            return self.scale * super().forward(images)
+
+    tuned = blurlib.finetune(
+        Learning(),
+        tmp_path,
+        task="segmentation",
+        blur="sharp",
+        epochs=1,
+        lr=1e-3,
+        crop=32,
+        hflip=0.5,
+        **shown,
+    )
+    assert tuned.history[0]["pixel_accuracy"] == 1.0
+
+
+def test_masks_of_0_and_255_are_refused_before_the_work(tmp_path):
+    """A network that finds nothing got a mIoU of 100 %, since 255 is void."""
+    pairs = [
+        (
+            Image.new("RGB", (64, 36)),
+            Image.fromarray(np.repeat(np.uint8([[0], [255]]), 64, axis=1).repeat(18, axis=0)),
+        )
+        for _ in range(3)
+    ]
+
+    class Unused(nn.Conv2d):
+        def forward(self, images):
+            raise AssertionError("the work has begun")
+
+    for work in (blurlib.evaluate, blurlib.finetune):
+        with pytest.raises(
+            ValueError, match=r"`root` must have masks of class numbers, .* nothing but 0 and 255"
+        ):
+            work(Unused(3, 2, 1), pairs, task="segmentation", output=tmp_path / work.__name__, **SHOWN)
+
+
+def test_a_batch_of_one_uses_running_statistics():
+    """DeepLabV3 of torchvision: the last of three images ended the run, in "Expected more than 1 value"."""
+    torch.manual_seed(0)
+    network = torchvision.models.segmentation.deeplabv3_mobilenet_v3_large(
+        weights=None, weights_backbone=None, num_classes=CLASSES
+    )
+    scenes = [scene(seed) for seed in range(3)]
+    options = {"task": "segmentation", "epochs": 1, "lr": 1e-3, "crop": 32, **SHOWN}
+    tuned = blurlib.finetune(network, scenes, batch_size=2, **options)
+    assert tuned.history[0]["single_image_batches"] == 1 and tuned.history[0]["images"] == 3
+    assert tuned.model.classifier[0].convs[4][2].num_batches_tracked == 1
+
+
+def test_a_batch_of_one_is_as_with_kept_statistics():
+    scenes = [scene(seed) for seed in range(3)]
+    options = {"task": "segmentation", "epochs": 1, "lr": 0.05, "crop": 20, "batch_size": 1, **SHOWN}
+    ones, kept = (
+        blurlib.finetune(pooling(), scenes, batch_norm=policy, **options) for policy in ("train", "eval")
+    )
+    for name, tensor in ones.model.state_dict().items():
+        assert torch.equal(tensor, kept.model.state_dict()[name]), name
+    assert ones.history[0]["single_image_batches"] == 3
+
+
+def test_a_report_of_another_evaluation_is_not_written_over(scenes, tmp_path):
+    usual = {**SHOWN, "task": "segmentation", "output": tmp_path, "metadata": {"name": "pixels"}}
+    report = blurlib.evaluate(pixels(), scenes, blurs="D2", **usual)
+    assert report.caption.startswith("pixels on list") and report.settings["normalisation"] == "assumed"
+    assert len(report.settings["weights_sha256"]) == 64
+    before = (tmp_path / "report.json").read_bytes()
+    for changes, told in (
+        ({"blurs": "D4"}, r"blurs \(was"),
+        ({"scales": 32}, r"network_sides \(was"),
+        ({"band": 2}, "band"),
+    ):
+        with pytest.raises(ValueError, match=f"`output` must hold no report of another evaluation, .*{told}"):
+            blurlib.evaluate(pixels(), scenes, **{"blurs": "D2", **usual, **changes})
+    assert (tmp_path / "report.json").read_bytes() == before
+    blurlib.evaluate(pixels(), scenes, blurs="D2", **usual)
+    blurlib.evaluate(pixels(), scenes, blurs="D4", overwrite=True, **usual)
+    assert SegmentationReport.load(tmp_path).blurs == ("D4",)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file systems elsewhere refuse names that are no text")
+def test_names_that_are_no_text_survive(tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    place = tmp_path / name
+    for part in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (place / part).mkdir(parents=True)
+    for number, each in enumerate((name, "plain")):
+        image, mask = scene(number)
+        image.save(place / "JPEGImages" / f"{each}.png")
+        mask.save(place / "SegmentationClass" / f"{each}.png")
+    listed = os.fsencode(f"{name}\nplain\n{name}-broken\n")
+    for split in ("train", "val"):
+        (place / "ImageSets" / "Segmentation" / f"{split}.txt").write_bytes(listed)
+    usual = {**SHOWN, "task": "segmentation", "on_error": "skip", "output": place / "out"}
+    report = blurlib.evaluate(pixels(), place, blurs="D2", **usual)
+    report.to_html(place / "page.html", before=report)
+    str(report).encode()  # as a terminal takes it
+    kept = SegmentationReport.load(place / "out")
+    assert kept["D2"].pixels.ids.tolist() == [name, "plain"]
+    assert kept.settings["skipped"] == [f"{name}-broken"] and kept.settings["root"] == "caf\\udce9/val"
+    usual["output"] = place / "run"
+    tuned = blurlib.finetune(pixels(), place, epochs=1, lr=0.01, crop=20, **usual)
+    assert [item.name for item in tuned.skipped] == [f"{name}-broken"]

@@ -105,3 +105,8 @@ def floats(name: str, given: Sequence[str]) -> tuple[float, ...]:
         return tuple(float(word) for word in words(given))
     except ValueError:
         raise ValueError(f"`{name}` must be numbers with commas, got {','.join(given)!r}") from None
+
+
+def network_metadata(model: str, arch: str | None) -> dict[str, str]:
+    """What the record calls the network: its name, and the file that its weights are from."""
+    return {"name": model} if arch is None else {"name": arch, "file": model}
