@@ -376,6 +376,16 @@ def test_the_record_says_which_network_it_was(root):
     assert report.caption.startswith("net, seed 3, 12 images")
     with pytest.raises(TypeError, match="`metadata`"):
         evaluate(model, root, **SMALL, metadata={"net": model})
+    with pytest.raises(
+        ValueError, match="`metadata` must use other names than the record's own, got blurs, date"
+    ):
+        evaluate(model, root, **SMALL, metadata={"blurs": "D4", "date": "today", "run": 3})
+    other = Net()
+    other.pretrained_cfg = {"architecture": "other", "interpolation": "box"}
+    settings = {name: value for name, value in SMALL.items() if name not in ("crop", "scales")}
+    both = PerScale({24: model, 32: other}, crops="center", crop=20)
+    known = evaluate(both, root, **settings, blurs="sharp").settings
+    assert "name" not in known and known["config_not_applied"]["interpolation"] == ["bicubic", "box"]
 
 
 def test_weights_of_every_kind_have_a_digest():

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ._model_config import config_value, unwrapped
+from ._model_config import config_values, unwrapped
 
 __all__ = [
     "check_identity",
@@ -25,6 +25,7 @@ __all__ = [
     "model_facts",
     "plain",
     "weights_digest",
+    "with_metadata",
 ]
 
 _REPORT_FILES = ("report.json", "report.npz", "report.csv", "report.md", "partial.json", "partial.npz")
@@ -32,29 +33,17 @@ _REPORT_FILES = ("report.json", "report.npz", "report.csv", "report.md", "partia
 _FOUND = ("classes", "complete", "date", "deblurring.seconds", "skipped", "top_k", "void_share")
 
 
-def model_facts(model: nn.Module, metadata: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Which network it is, for records: class, name where known, weights, and what the caller adds."""
-    facts: dict[str, Any] = {"model": type(unwrapped(model)).__name__}
-    parts = [config_value(model, name) for name in ("architecture", "tag")]
-    if parts[0]:
-        facts["name"] = ".".join(str(part) for part in parts if part)
-    facts["weights_sha256"] = weights_digest(model)
-    if metadata is None:
-        return facts
-    try:
-        return facts | plain(dict(metadata))
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"`metadata` must be a mapping from names to values that JSON can hold, got {metadata!r}"
-        ) from error
+def model_facts(model: nn.Module) -> dict[str, Any]:
+    """Which network it is, for records: class, name where its configuration tells, weights."""
+    names, tags = config_values(model, "architecture"), config_values(model, "tag")
+    name = {"name": ".".join(map(str, names + tags))} if len(names) == 1 and len(tags) <= 1 else {}
+    return {"model": type(unwrapped(model)).__name__, **name, "weights_sha256": weights_digest(model)}
 
 
-def circumstances(
-    model: nn.Module, device: torch.device, metadata: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
+def circumstances(model: nn.Module, device: torch.device) -> dict[str, Any]:
     """Network, device, versions and date of an evaluation, for its settings."""
     return {
-        **model_facts(model, metadata),
+        **model_facts(model),
         "device": device.type,
         "versions": {
             **{name: version(name) for name in ("blurlib", "torch", "torchvision", "numpy", "pillow")},
@@ -62,6 +51,22 @@ def circumstances(
         },
         "date": dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
     }
+
+
+def with_metadata(settings: Mapping[str, Any], metadata: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A record's settings and what the user adds, which may name the network but replace nothing else."""
+    try:
+        more = plain({} if metadata is None else dict(metadata))
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"`metadata` must be a mapping from names to values that JSON can hold, got {metadata!r}"
+        ) from error
+    taken = sorted(set(more) & {*settings, *_FOUND} - {"name"})
+    if taken:
+        raise ValueError(
+            f"`metadata` must use other names than the record's own, got {', '.join(taken)}; rename them"
+        )
+    return {**settings, **more}
 
 
 def weights_digest(model: nn.Module) -> str:

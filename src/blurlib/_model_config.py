@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
-__all__ = ["config_value", "ignored_config", "inherit_config", "unwrapped"]
+__all__ = ["config_values", "ignored_config", "inherit_config", "unwrapped"]
 
 _HOLDERS = ("pretrained_cfg", "default_cfg")  # timm's names, new and old
 _WRAPPERS = (DataParallel, DistributedDataParallel, AveragedModel)
@@ -24,26 +24,24 @@ def unwrapped(model: nn.Module) -> nn.Module:
         model = inner
 
 
-def config_value(model: nn.Module, name: str) -> Any:
-    """An entry of the configuration that a network carries, wherever inside wrappers it lies.
+def config_values(model: nn.Module, name: str) -> list[Any]:
+    """An entry of the configurations that a network carries, wherever inside wrappers they lie.
 
     Args:
         model: the network.
         name: such as "mean".
 
     Returns:
-        The value; None where no configuration has it.
-
-    Raises:
-        ValueError: if networks inside, such as those of a `PerScale`, have different values.
+        The different values: none where no configuration has it, several where networks inside (those of a
+        `PerScale`) differ. Lists are tuples.
     """
-    values = [value for config in _configs(model) if (value := _entry(config, name)) is not None]
-    if any(_plain(value) != _plain(values[0]) for value in values):
-        raise ValueError(
-            f"`{name}` must be given where the networks inside `model` have different ones, got "
-            f"{' and '.join(sorted({str(_plain(value)) for value in values}))} in their configurations"
-        )
-    return values[0] if values else None
+    values: list[Any] = []
+    for config in _configs(model):
+        value = config.get(name) if isinstance(config, Mapping) else getattr(config, name, None)
+        value = tuple(value) if isinstance(value, list) else value
+        if value is not None and value not in values:
+            values.append(value)
+    return values
 
 
 def _configs(model: nn.Module) -> list[Any]:
@@ -53,14 +51,6 @@ def _configs(model: nn.Module) -> list[Any]:
         if config:
             return [config]
     return [config for child in model.children() for config in _configs(child)]
-
-
-def _entry(config: Any, name: str) -> Any:
-    return config.get(name) if isinstance(config, Mapping) else getattr(config, name, None)
-
-
-def _plain(value: Any) -> Any:
-    return tuple(value) if isinstance(value, (list, tuple)) else value
 
 
 def inherit_config(network: nn.Module, source: nn.Module) -> None:
@@ -87,12 +77,15 @@ def ignored_config(
         For a record: {"config_not_applied": {"interpolation": "bicubic", "crop_pct": 0.9}}, or empty.
     """
     found = {}
-    interpolation, part = config_value(model, "interpolation"), config_value(model, "crop_pct")
-    if interpolation not in (None, resample):
-        found["interpolation"] = interpolation
-    if part is not None:
-        # A side is a whole number of pixels: 248 px is what 0.9 means for a crop of 224.
-        shown = [(side, side if crop is None else min(crop, side)) for side in sides or (1000,)]
-        if any(abs(seen / part - side) > 1 for side, seen in shown):
-            found["crop_pct"] = part
+    filters = [name for name in config_values(model, "interpolation") if name != resample]
+    # A side is a whole number of pixels: 248 px is what 0.9 means for a crop of 224.
+    shown = [(side, side if crop is None else min(crop, side)) for side in sides or (1000,)]
+    parts = [
+        part
+        for part in config_values(model, "crop_pct")
+        if any(abs(seen / part - side) > 1 for side, seen in shown)
+    ]
+    for name, values in (("interpolation", filters), ("crop_pct", parts)):
+        if values:
+            found[name] = values[0] if len(values) == 1 else values
     return {"config_not_applied": found} if found else {}

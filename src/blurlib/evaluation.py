@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from ._identity import check_replaceable, circumstances
+from ._identity import check_replaceable, circumstances, with_metadata
 from ._model_config import ignored_config, unwrapped
 from ._progress import progress_bar
 from ._stored import output_folder
@@ -279,11 +279,12 @@ def evaluate(
         "limit": limit,
         "on_error": on_error,
         "root": f"{listing.name}/val" if isinstance(root, (str, os.PathLike)) else listing.name,
-        **circumstances(model, place, metadata),
+        **circumstances(model, place),
     }
     if behind is not None:
         settings["deblurring"] = {"method": behind.name, "blur": str(behind.blur), "border": behind.border}
     networks, numbers = _networks(model, plan)
+    settings = with_metadata(settings, metadata)
     if folder is not None:
         check_replaceable(folder, settings, overwrite=overwrite)
     with joined(place, together=distributed) as team:

@@ -24,7 +24,7 @@ from torchvision.transforms import v2
 
 from . import convolution, randomness
 from ._images import planes
-from ._model_config import config_value
+from ._model_config import config_values
 from .blurs import Blur, Sharp, kept_kernel
 from .convolution import Border
 from .kernels import check_integer
@@ -610,9 +610,6 @@ def normalisation_source(
         "given", "model" (its configuration) or "assumed" (ImageNet's, since nothing tells); both where mean
         and standard deviation differ in this: "mean given, std assumed".
 
-    Raises:
-        ValueError: see :func:`normalisation`.
-
     Example:
         >>> normalisation_source(torch.nn.Identity(), None, None)
         'assumed'
@@ -620,7 +617,7 @@ def normalisation_source(
         'mean assumed, std given'
     """
     sources = {
-        name: "given" if value is not None else "assumed" if config_value(model, name) is None else "model"
+        name: "given" if value is not None else "model" if config_values(model, name) else "assumed"
         for name, value in (("mean", mean), ("std", std))
     }
     if sources["mean"] == sources["std"]:
@@ -633,13 +630,18 @@ def _chosen(
 ) -> Sequence[float]:
     if given is not None:
         return given
-    own = config_value(model, name)
-    if own is None and any(isinstance(layer, _NORMALISING) for layer in model.modules()):
+    own = config_values(model, name)
+    if len(own) > 1:
+        raise ValueError(
+            f"`{name}` must be given where the networks inside `model` have different ones, got "
+            f"{' and '.join(map(str, own))} in their configurations"
+        )
+    if not own and any(isinstance(layer, _NORMALISING) for layer in model.modules()):
         raise ValueError(
             f"`{name}` must be given where `model` has a layer Normalize, got None; pass mean=(0, 0, 0) and "
             "std=(1, 1, 1) if that layer takes images in [0, 1]"
         )
-    return usual if own is None else own
+    return own[0] if own else usual
 
 
 def _triple(name: str, values: Any, *, low: float) -> tuple[float, ...]:

@@ -32,7 +32,7 @@ from .models import PerScale, dense
 from .outcomes import Outcome, OutcomeTable
 from .paper import Cell, Training
 from .processes import is_first, joined, launched
-from .protocol import Crops, Protocol, normalisation
+from .protocol import Crops, Protocol, normalisation, normalisation_source
 from .records import BlurReport
 from .reproduction_costs import Part, cost_table, seconds_a_restoring, seconds_a_view
 from .reproduction_settings import ReproductionSettings
@@ -97,7 +97,9 @@ class Run:
         self.output = Path(output)
         self.running: dict[str, Any] = {"workers": workers, "device": device, "progress": progress}
         self.crops = self.settings.crops or _usual_crops(model)
-        self.colours = normalisation(model, self.settings.mean, self.settings.std)
+        # As they are given, or None: so that records tell where they are from.
+        self._colours: dict[str, Any] = {"mean": self.settings.mean, "std": self.settings.std}
+        self.colours = normalisation(model, **self._colours)
         self.validation = self._listing("val", self.settings.limit)
 
     def _listing(self, split: Literal["train", "val"], limit: int | None) -> ImageRoot:
@@ -378,6 +380,7 @@ class Run:
             "crop": self.settings.crop,
             "mean": list(self.colours[0]),
             "std": list(self.colours[1]),
+            "normalisation": normalisation_source(self.model, **self._colours),
             "versions": {name: version(name) for name in ("blurlib", "torch", "torchvision")},
             "date": dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
         }
@@ -395,7 +398,7 @@ class Run:
         if training.deblurring:
             method, told = training.deblurring.split(":")
             behind = self.network(replace(training, deblurring=""), seed)
-            return DeblurThenClassify(behind, method, told, mean=self.colours[0], std=self.colours[1])
+            return DeblurThenClassify(behind, method, told, **self._colours)
         if training.mix is None:
             return self.model
         if training.per_scale:
@@ -413,8 +416,7 @@ class Run:
             self._training_images,
             blur=paper.MIXES.get(training.mix, training.mix),
             network_side=sides[0] if len(sides) == 1 else sides,
-            mean=self.colours[0],
-            std=self.colours[1],
+            **self._colours,
             on_error=self.settings.on_error,
             seed=seed,
             output=self._place("networks", training, seed),
@@ -455,9 +457,9 @@ class Run:
                 self._images(training),
                 blurs=", ".join(blurs),
                 canonical_side=self.settings.canonical_side,
-                mean=self.colours[0],
-                std=self.colours[1],
+                **self._colours,
                 on_error=self.settings.on_error,
+                metadata={"name": self.name(training)},
                 distributed=launched(),
                 **shown,
                 **self.running,

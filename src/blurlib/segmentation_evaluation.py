@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from ._identity import check_replaceable, circumstances
+from ._identity import check_replaceable, circumstances, with_metadata
 from ._model_config import ignored_config
 from ._progress import progress_bar
 from ._stored import output_folder
@@ -159,8 +159,9 @@ def evaluate_segmentation(
         "on_error": on_error,
         "seed": seed,
         "root": f"{listing.name}/val" if isinstance(root, (str, os.PathLike)) else listing.name,
-        **circumstances(model, place, metadata),
+        **circumstances(model, place),
     }
+    settings = with_metadata(settings, metadata)
     if folder is not None:
         check_replaceable(folder, settings, overwrite=overwrite)
     check_masks(listing)

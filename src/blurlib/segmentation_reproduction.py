@@ -24,7 +24,7 @@ from .evaluation import evaluate
 from .masks import MaskRoot, open_masks
 from .outcomes import Outcome, OutcomeTable
 from .processes import is_first, joined, launched
-from .protocol import normalisation
+from .protocol import normalisation, normalisation_source
 from .reproduction_costs import Part, cost_table, seconds_a_view
 from .runs import BatchNorm
 from .segmentation_comparison import compare_counts, defined_interval
@@ -145,7 +145,9 @@ class SegmentationRun:
         self.settings = settings or SegmentationSettings()
         self.output = Path(output)
         self.running: dict[str, Any] = {"workers": workers, "device": device, "progress": progress}
-        self.colours = normalisation(model, self.settings.mean, self.settings.std)
+        # As they are given, or None: so that records tell where they are from.
+        self._colours: dict[str, Any] = {"mean": self.settings.mean, "std": self.settings.std}
+        self.colours = normalisation(model, **self._colours)
         usual: dict[str, Any] = {"on_error": self.settings.on_error}
         self.validation: MaskRoot = open_masks(root, split="val", limit=self.settings.limit, **usual)
         self.training: MaskRoot = open_masks(root, split="train", limit=self.settings.train_limit, **usual)
@@ -215,8 +217,7 @@ class SegmentationRun:
             blur=paper.MIXES.get(name, name),
             network_side=chosen.network_side,
             network_size=chosen.network_size,
-            mean=self.colours[0],
-            std=self.colours[1],
+            **self._colours,
             on_error=chosen.on_error,
             seed=seed,
             output=self._place("networks", name, seed),
@@ -256,10 +257,10 @@ class SegmentationRun:
             scales=chosen.network_side,
             network_size=chosen.network_size,
             canonical_side=chosen.canonical_side,
-            mean=self.colours[0],
-            std=self.colours[1],
+            **self._colours,
             band=chosen.band,
             on_error=chosen.on_error,
+            metadata={"name": name if name == "original" else f"{name}, seed {seed}"},
             distributed=launched(),
             **self.running,
         )
@@ -377,6 +378,7 @@ class SegmentationRun:
             **asdict(self.settings),
             "mean": list(self.colours[0]),
             "std": list(self.colours[1]),
+            "normalisation": normalisation_source(self.model, **self._colours),
             "versions": {name: version(name) for name in ("blurlib", "torch", "torchvision")},
             "date": dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
         }

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from . import randomness
 from ._classifying import Classifying, running_statistics
-from ._identity import model_facts
+from ._identity import model_facts, with_metadata
 from ._model_config import ignored_config, unwrapped
 from ._progress import progress_bar
 from ._segmenting import Segmenting
@@ -235,7 +235,7 @@ def finetune(
     listing = work.listing
 
     about = {
-        **model_facts(model, metadata),
+        **model_facts(model),
         "normalisation": normalisation_source(model, mean, std),
         **ignored_config(
             model,
@@ -244,6 +244,7 @@ def finetune(
             crop=settings.protocol.crop if task == "classification" else None,
         ),
     }
+    about = with_metadata(about, metadata)
     if isinstance(listing, MaskRoot):
         check_masks(listing)
 
