@@ -146,15 +146,12 @@ def finetune(
         return
     score = "pixel_accuracy" if task == "segmentation" else "top1"
     for row in result.history:
+        single = row["single_image_batches"]
         typer.echo(
             f"epoch {row['epoch']}: lr {row['lr']:g}, loss {row['loss']:.3f}, "
             f"{score} {100 * row[score]:.1f} %, {row['images']} images"
             + (f", {row['skipped']} skipped" if row["skipped"] else "")
-            + (
-                f", {row['single_image_batches']} batches of one image by batch norm's running statistics"
-                if row["single_image_batches"]
-                else ""
-            )
+            + (f", batch norm's running statistics for single images: {single}" if single else "")
         )
     same = {  # the network is to see images as it did in training
         "--arch": arch or model,

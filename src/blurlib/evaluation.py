@@ -250,7 +250,7 @@ def evaluate(
     behind = inside if isinstance(inside, DeblurThenClassify) else None
     if behind is not None:
         model, inside = behind.model, unwrapped(behind.model)
-    if isinstance(inside, Scales):  # which say themselves how they see an image, in a wrapper too
+    if isinstance(inside, (Dense, Scales)):  # which say themselves how they see an image, in a wrapper too
         model = inside
     shown = _shown(model, {"scales": scales, "crops": crops, "crop": crop, "average": average})
     plan = Plan(
