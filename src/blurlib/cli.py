@@ -12,6 +12,7 @@ from typing import Annotated, Any, cast, get_args
 import typer
 from typer.core import TyperGroup
 
+from . import _starting
 from ._networks import named_network
 from ._options import (
     Arch,
@@ -66,6 +67,7 @@ class _Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
+            _starting.end()
             return super().invoke(ctx)
         except KeyboardInterrupt:
             say("\nstopped")
