@@ -232,12 +232,46 @@ def test_constant_images_stay_constant(kernel, level, height, width, interleaved
 
 @few
 @given(kernel=odd_kernels(), height=SIZES, width=SIZES)
-def test_symmetric_keeps_the_mean(kernel, height, width):
-    """Why `symmetric` is there: under a kernel that both mirrors leave alone, no light is gained or lost."""
-    kernel = (kernel + kernel.flip(0) + kernel.flip(1) + kernel.flip(0, 1)) / 4
+def test_circular_keeps_the_mean_and_symmetric_under_kernels_that_both_mirrors_leave_alone(
+    kernel, height, width
+):
     image = pixels((1, height, width), torch.float64)
-    for border in ("symmetric", "circular"):
-        assert abs(float(blur(image, kernel, border=border).mean() - image.mean())) < 1e-12
+    assert abs(float(blur(image, kernel, border="circular").mean() - image.mean())) < 1e-12
+    kernel = (kernel + kernel.flip(0) + kernel.flip(1) + kernel.flip(0, 1)) / 4
+    assert abs(float(blur(image, kernel, border="symmetric").mean() - image.mean())) < 1e-12
+
+
+def shares(kernel, border, height=13, width=16):
+    """What each pixel of an image adds to the sum of the blurred one: the sums of the operator's columns."""
+    points = torch.eye(height * width, dtype=torch.float64).reshape(-1, 1, height, width)
+    return blur(points, kernel, border=border).sum((1, 2, 3)).reshape(height, width)
+
+
+@each_border
+@pytest.mark.parametrize(
+    ("kernel", "mirrored"),
+    [
+        (kernels.disk(4), True),
+        (kernels.disk(2.6, antialias=True), True),
+        (kernels.box(5), True),
+        (kernels.gaussian(1.5), True),
+        (kernels.line(8.5), True),
+        (kernels.box(4), False),
+        (kernels.line(9, 45), False),  # the same when turned by 180 degrees, which is not enough
+        (kernels.line(9, 30), False),
+        (kernels.bank_kernel(3), False),
+    ],
+    ids=["disk", "soft disk", "box", "gaussian", "line", "even box", "diagonal", "oblique", "shake"],
+)
+def test_where_the_mean_is_kept(kernel, mirrored, border):
+    found = shares(kernel, border)
+    keeps = border == "circular" or (border == "symmetric" and mirrored)
+    assert bool((found - 1).abs().max() < 1e-12) == keeps
+
+
+def test_an_oblique_line_weighs_opposite_corners_unlike():
+    corners = shares(kernels.line(9, 45), "symmetric")[[0, 0, -1, -1], [0, -1, 0, -1]]
+    np.testing.assert_allclose(corners, [0.2127, 1.7873, 1.7873, 0.2127], atol=1e-4)
 
 
 @pytest.mark.parametrize("kernel", [normalised(np.ones((1, 1))), kernels.disk(0), kernels.gaussian(0)])

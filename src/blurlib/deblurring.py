@@ -65,8 +65,9 @@ def wiener(image: Tensor, kernel: Tensor, *, noise: float = ROUNDING, border: Bo
 
     The result x minimises ``|A x - y|² + λ |∇x|²`` for the blurred image y and the blur A with its border.
     λ follows from the noise and from the energy of the gradients of y, in each channel. Under "circular"
-    borders, and under "reflect" and "symmetric" ones where the kernel is its own mirror image (disks, boxes,
-    Gaussians), that is one product in the Fourier domain; elsewhere 100 steps of conjugate gradients.
+    borders, and under "reflect" and "symmetric" ones where the kernel is its own mirror image both ways
+    (disks, odd boxes, Gaussians), that is one product in the Fourier domain; elsewhere 100 steps of conjugate
+    gradients.
 
     Args:
         image: (..., C, H, W), the blurred image: uint8, or floating with values in [0, 1].
