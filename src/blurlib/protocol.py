@@ -211,7 +211,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
     - The EXIF orientation is applied: the camera's blur and the object are upright as people see them.
     - Transparent images (RGBA, LA, palettes and colours marked transparent) are laid on white, as a page
-      shows them; what lies under a transparent pixel is arbitrary.
+      shows them; what lies under a transparent pixel is arbitrary. A marked colour of 16 bits a channel is
+      compared in 8, all that Pillow reads of such files.
     - 16-bit grey is scaled by 255 / 65535 and rounded (Pillow's own conversions cut off in some versions).
       Mode "I" counts as 16 bits: Pillow opens 16-bit PNG files as that in some versions.
     - Grey is repeated; CMYK, YCbCr and palettes are converted by Pillow's formulas, colour profiles are
@@ -237,6 +238,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
             f"`image` must be a Pillow image, got {type(image).__name__}; wrap arrays in Image.fromarray"
         )
     image.load()  # before the orientation is read: Pillow itself turns TIFF files upright as it decodes them
+    key = image.info.get("transparency")
     orientation = _orientation(image)
     if image.mode.startswith("I"):
         levels = np.asarray(image).astype(np.int64)
@@ -245,7 +247,12 @@ def to_rgb(image: Image.Image) -> Image.Image:
                 f"`image` of mode {image.mode!r} must hold values between 0 and 65535, got "
                 f"{levels.min()} to {levels.max()}; scale it to 8 or 16 bits first"
             )
+        if key is not None:
+            levels[levels == key] = 65535  # here: in 8 bits other levels are no longer told from it
         image = Image.fromarray(((levels * 255 + 32767) // 65535).astype(np.uint8))
+    elif isinstance(key, tuple) and max(key) > 255:  # of a file of 16 bits a channel
+        image = image.copy()
+        image.info["transparency"] = tuple(level >> 8 for level in key)  # as Pillow has done to the pixels
     if image.mode in {"RGBA", "RGBa", "LA", "La", "PA"} or "transparency" in image.info:
         if image.mode == "La":  # Pillow has no direct way from premultiplied grey
             image = image.convert("LA")
