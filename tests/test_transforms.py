@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import io
 import math
 import pickle
@@ -363,10 +364,121 @@ def test_pil_modes_that_cannot_be_averaged(mode):
         transforms.apply(image, "D2")
 
 
+# What is an image
+
+
+def plain(*shape, dtype=torch.float32):
+    return photo(*shape, dtype=dtype)
+
+
+SECOND_VIEWS = {
+    "two views": lambda lead: [plain(*lead, 3, 9, 9), plain(*lead, 3, 9, 9)],
+    "in bytes": lambda lead: [plain(*lead, 3, 9, 9, dtype=torch.uint8), plain(*lead, 3, 9, 9)],
+    "by names": lambda lead: {
+        "a": plain(*lead, 3, 9, 9),
+        "label": torch.arange(2),
+        "b": plain(*lead, 3, 9, 9),
+    },
+    "of another size": lambda lead: [plain(*lead, 3, 9, 9), [plain(*lead, 3, 5, 4)]],
+    "grey": lambda lead: [plain(*lead, 1, 9, 9), plain(*lead, 1, 9, 9)],
+    "beside a mask": lambda lead: [
+        plain(*lead, 3, 9, 9),
+        tv_tensors.Mask(torch.zeros(9, 9)),
+        plain(*lead, 3, 9, 9),
+    ],
+}
+
+
+def others(lead):
+    return {
+        "labels": torch.arange(2),
+        "soft labels": torch.rand(2, 5),
+        "mask": torch.zeros(*lead, 9, 9, dtype=torch.int64),
+        "mask with a channel": torch.zeros(*lead, 1, 9, 9, dtype=torch.uint8),
+        "depth": torch.rand(*lead, 1, 9, 9),
+        "one-hot": torch.rand(*lead, 21, 9, 9),
+        "indices of three": torch.zeros(*lead, 3, 9, 9, dtype=torch.int64),
+        "embedding": torch.rand(3, 4, 5, 6, 7),
+        "array": np.zeros((9, 9, 3), np.uint8),
+        "text": "a.jpg",
+    }
+
+
+CALLS = {name: (make, ()) for name, make in TRANSFORMS.items()}
+CALLS["mix"] = (lambda: BlurMixSampler("D2 + D4"), (2,))
+CALLS["keyed mix"] = (lambda: functools.partial(BlurMixSampler("D2 + D4"), indices=[0, 1]), (2,))
+each_call = pytest.mark.parametrize(("make", "lead"), CALLS.values(), ids=CALLS)
+
+
+@each_call
+@pytest.mark.parametrize("views", SECOND_VIEWS.values(), ids=SECOND_VIEWS)
+def test_a_second_view_in_a_plain_tensor_is_refused(make, lead, views):
+    """torchvision takes the first plain tensor for the image; the others would stay sharp without a word."""
+    inputs = views(lead)
+    with pytest.raises(TypeError, match=r"`inputs`.*only the first.*tv_tensors\.Image"):
+        make()(inputs)
+    wrapped = torch.utils._pytree.tree_map(
+        lambda x: tv_tensors.Image(x) if transforms._is_plain(x) and x.ndim > 2 else x, inputs
+    )
+    found = make()(wrapped)
+    for before, after in zip(*map(torch.utils._pytree.tree_leaves, (wrapped, found)), strict=True):
+        assert torch.equal(before, after) != isinstance(before, tv_tensors.Image)
+
+
+@each_call
+@pytest.mark.parametrize("name", others(()))
+def test_other_tensors_beside_a_plain_image_pass_through(make, lead, name):
+    image, same = plain(*lead, 3, 9, 9), others(lead)[name]
+    found, handed_on = make()(image, same)
+    assert handed_on is same
+    assert not torch.equal(found, image)
+
+
+@each_call
+def test_plain_tensors_beside_an_image_pass_through(make, lead):
+    image, normals = tv_tensors.Image(plain(*lead, 3, 9, 9)), plain(*lead, 3, 9, 9)
+    assert make()(image, normals)[1] is normals
+
+
+ARRAYS = {
+    "alone": lambda array: [array],
+    "with a label": lambda array: [array, 3],
+    "with labels in a tensor": lambda array: [array, torch.arange(2)],
+    "with a mask": lambda array: {"image": array, "mask": tv_tensors.Mask(torch.zeros(9, 8))},
+}
+
+
+@each_call
+@pytest.mark.parametrize("inputs", ARRAYS.values(), ids=ARRAYS)
+def test_arrays_are_not_handed_on_for_want_of_an_image(make, lead, inputs):
+    array = np.random.default_rng(0).integers(0, 256, (*lead, 9, 8, 3), dtype=np.uint8)
+    with pytest.raises(TypeError, match=r"`inputs`.*NumPy array of shape") as error:
+        make()(*inputs(array)) if isinstance(inputs(array), list) else make()(inputs(array))
+    if lead:
+        remedies = ["torch.from_numpy(images).permute(0, 3, 1, 2)"]
+    else:
+        remedies = ["v2.functional.to_image(image)", "blurlib.blur(image, kernel)"]
+    for remedy in remedies:
+        assert remedy in str(error.value)
+        names = {"image": array, "images": array, "kernel": kernels.disk(2)}
+        converted = eval(remedy, names | {"v2": v2, "torch": torch, "blurlib": blurlib})
+        found = converted if isinstance(converted, np.ndarray) else make()(converted)
+        assert found.shape == converted.shape
+
+
+@pytest.mark.parametrize("make", TRANSFORMS.values(), ids=TRANSFORMS)
+def test_nothing_to_blur_is_nothing_wrong(make):
+    scores = np.arange(3)
+    for inputs in (["a.jpg"], [None], [3, scores], [tv_tensors.Mask(torch.zeros(3, 3))]):
+        found = make()(*inputs)
+        assert all(a is b for a, b in zip(found if len(inputs) > 1 else [found], inputs, strict=True))
+
+
 @pytest.mark.parametrize("image", [np.zeros((8, 8, 3), np.uint8), [[0]], None, "photo.jpg"])
 def test_images_of_another_kind(image):
-    with pytest.raises(TypeError, match="`image`"):
+    with pytest.raises(TypeError, match="`image`") as error:
         transforms.apply(image, "D2")
+    assert isinstance(image, np.ndarray) == ("blurlib.blur(image, kernel)" in str(error.value))
 
 
 def test_a_shake_of_ones_own_has_no_kernel():
@@ -423,7 +535,7 @@ def test_bad_bank_and_border():
         CameraShakeBlur(bank="tset")
     for make in (lambda: DiskBlur(2, border="mirror"), lambda: BlurMixSampler("D2", border="mirror")):
         with pytest.raises(ValueError, match="`border`"):
-            make()(photo(1, 3, 8, 8))
+            make()
 
 
 # Mixes
@@ -656,8 +768,66 @@ def test_indices_in_any_form():
     mix = BlurMixSampler(FIVE)
     images = photo(3, 3, 20, 21)
     expected = mix(images, indices=[4, 5, 6])
-    for indices in (torch.tensor([4, 5, 6]), np.array([4, 5, 6]), (4, 5, 6), range(4, 7), iter([4, 5, 6])):
+    several = torch.tensor([4, 5, 6])
+    for indices in (
+        several,
+        several.byte(),
+        list(several),
+        np.array([4, 5, 6], np.uint16),
+        list(np.array([4, 5, 6])),
+        (4, 5, 6),
+        range(4, 7),
+        iter([4, 5, 6]),
+    ):
         assert torch.equal(mix(images, indices=indices), expected)
+    assert mix.draw(several[0], torch.tensor(1)) == mix.draw(4, np.int64(1))
+
+
+CUT_OFF = [
+    [0.9, 1.9],
+    [0.0, 1.0],
+    (0, "1"),
+    [True, False],
+    [None, 1],
+    torch.tensor([0.0, 1.0]),
+    torch.tensor([True, False]),
+    list(torch.tensor([0.0, 1.0])),
+    np.array([0.0, 1.0]),
+    np.array([True, False]),
+    torch.tensor([[0, 1]]),
+    torch.tensor(2),
+    2,
+    "01",
+]
+
+
+@pytest.mark.parametrize("indices", CUT_OFF, ids=repr)
+def test_indices_that_are_no_whole_numbers(indices):
+    """Cut off, [0.9, 1.9] would be the images 0 and 1."""
+    mix = BlurMixSampler(FIVE)
+    for call in (lambda: mix(photo(2, 3, 20, 21), indices=indices), lambda: mix.kernels(indices)):
+        with pytest.raises(TypeError, match=r"`indices` must be (a )?whole number"):
+            call()
+
+
+@pytest.mark.parametrize(
+    "number", [0.9, 1.0, "1", True, None, torch.tensor(1.0), torch.tensor([1])], ids=repr
+)
+def test_an_index_or_an_epoch_that_is_no_whole_number(number):
+    mix = BlurMixSampler(FIVE)
+    with pytest.raises(TypeError, match="`index` must be a whole number"):
+        mix.draw(number)
+    for call in (
+        lambda: mix.draw(0, number),
+        lambda: mix.kernels([0], number),
+        lambda: mix(photo(1, 3, 8, 8), indices=[0], epoch=number),
+        lambda: mix(photo(1, 3, 8, 8), epoch=number),
+    ):
+        with pytest.raises(TypeError, match="`epoch` must be a whole number"):
+            call()
+    if number is not True and not isinstance(number, torch.Tensor):
+        with pytest.raises(TypeError, match="`index` must be a whole number"):
+            transforms.camera_shake_blur(photo(3, 8, 8), number)
 
 
 @pytest.mark.parametrize("indices", [[0], [0, 1, 2, 3], [], [0, 1, -1]])

@@ -23,7 +23,7 @@ from PIL import Image
 from . import convolution, randomness
 from ._images import planes
 from .blurs import Blur, Sharp, kept_kernel
-from .convolution import Border
+from .convolution import Border, check_border
 from .kernels import check_integer
 
 __all__ = [
@@ -95,7 +95,7 @@ class Protocol:
 
     Raises:
         TypeError: if a size is not an integer.
-        ValueError: if a size is below 1, a tuple is empty or the filter is unknown.
+        ValueError: if a size is below 1, a tuple is empty, or the filter or the border is unknown.
 
     Example:
         >>> Protocol().first_sides, Protocol(canonical_side=192).first_sides
@@ -120,6 +120,7 @@ class Protocol:
         if self.jitter is not None:
             object.__setattr__(self, "jitter", _check_sides("jitter", self.jitter))
         _filter(self.resample)
+        check_border(self.border)
 
     @property
     def network_sides(self) -> tuple[int, ...]:
@@ -323,7 +324,8 @@ def blurred(array: np.ndarray, blur: Blur, *, border: Border = "reflect") -> np.
         A uint8 array of shape (H, W, 3); for :class:`~blurlib.blurs.Sharp` the same array.
 
     Raises:
-        ValueError: if the blur is an image's own shake, which has no kernel until one is chosen.
+        ValueError: if the blur is an image's own shake, which has no kernel until one is chosen, or the
+            border is unknown.
 
     Example:
         >>> from blurlib.blurs import Disk
@@ -331,6 +333,7 @@ def blurred(array: np.ndarray, blur: Blur, *, border: Border = "reflect") -> np.
         7
     """
     if isinstance(blur, Sharp):
+        check_border(border)
         return array
     return convolution.blur(array, kept_kernel(blur), border=border)
 

@@ -2,6 +2,11 @@
 
 A transform draws one blur a call (one for all frames of a video, one for a whole batch tensor) from torch's
 global generator, and leaves masks, boxes, keypoints and labels untouched.
+
+What is an image follows torchvision's rule: every Pillow image, `tv_tensors.Image` and `Video` of a call;
+where there is none, the first plain tensor. What that rule would leave sharp without a word is a `TypeError`:
+further plain tensors, uint8 or floating, of the first one's shape but for height and width (wrap each image
+in `tv_tensors.Image`, and what is none may stay plain), and a NumPy array where no image is beside it.
 """
 
 from __future__ import annotations
@@ -17,7 +22,7 @@ from torchvision.transforms import v2
 
 from . import kernels
 from .blurs import Blur, Disk, Gaussian, Line, Shake, kept_kernel, parse
-from .convolution import Border, blur
+from .convolution import Border, blur, check_border
 from .kernels import Bank
 from .warming import prepare
 
@@ -54,7 +59,7 @@ def apply(image: Image, blur: Blur | str, *, border: Border = "reflect", scale: 
         The same type, dtype, device and size.
 
     Raises:
-        TypeError: if `image` is of another kind.
+        TypeError: if `image` is of another kind, such as an array, which :func:`blurlib.blur` takes.
         ValueError: if its PIL mode cannot be blurred, or the blur has no kernel.
 
     Example:
@@ -71,9 +76,18 @@ def convolve(image: Any, kernel: Tensor, border: Border) -> Any:
     if isinstance(image, PIL.Image.Image):
         return _convolve_pil(image, kernel, border)
     if not isinstance(image, Tensor):
-        raise TypeError(f"`image` must be a PIL image or a tensor (..., C, H, W), got {type(image).__name__}")
+        raise TypeError(
+            f"`image` must be a PIL image or a tensor (..., C, H, W), got {type(image).__name__}"
+            + (f"; {_ARRAY_REMEDY}" if isinstance(image, np.ndarray) else "")
+        )
     result = blur(image.as_subclass(Tensor), kernel.to(image.device), border=border)
     return tv_tensors.wrap(result, like=image) if isinstance(image, tv_tensors.TVTensor) else result
+
+
+_ARRAY_REMEDY = (
+    "use blurlib.blur(image, kernel) for an array (H, W, C), or convert it first: "
+    "v2.functional.to_image(image), or torch.from_numpy(images).permute(0, 3, 1, 2) for a batch"
+)
 
 
 def _convolve_pil(image: PIL.Image.Image, kernel: Tensor, border: Border) -> PIL.Image.Image:
@@ -186,6 +200,31 @@ def _is_plain(inpt: Any) -> bool:
     return isinstance(inpt, Tensor) and not isinstance(inpt, tv_tensors.TVTensor)
 
 
+def _could_be_an_image(tensor: Tensor) -> bool:
+    return tensor.ndim >= 3 and (tensor.dtype == torch.uint8 or tensor.dtype.is_floating_point)
+
+
+def _check_images(flat_inputs: list[Any]) -> None:
+    """Refuse what torchvision's rule for plain tensors and arrays would leave sharp without a word."""
+    if any(isinstance(x, (tv_tensors.Image, tv_tensors.Video, PIL.Image.Image)) for x in flat_inputs):
+        return
+    plain = [x for x in flat_inputs if _is_plain(x)]
+    arrays = [x for x in flat_inputs if isinstance(x, np.ndarray) and x.ndim > 1]
+    if arrays and (not plain or plain[0].ndim < 3):  # else that tensor is the image
+        raise TypeError(
+            "`inputs` must hold a PIL image or a tensor, got none but a NumPy array of shape "
+            f"{arrays[0].shape}; {_ARRAY_REMEDY}"
+        )
+    for other in plain[1:]:
+        both = plain[0], other
+        if all(map(_could_be_an_image, both)) and plain[0].shape[:-2] == other.shape[:-2]:
+            shapes = " and ".join(str(tuple(x.shape)) for x in both)
+            raise TypeError(
+                f"`inputs` must not hold several plain tensors that could be images, got shapes {shapes}, of "
+                "which only the first would be blurred; wrap each image in tv_tensors.Image"
+            )
+
+
 class BlurTransform(v2.Transform):  # type: ignore[misc]  # torchvision has no types
     """What the four transforms share: one blur a call, applied to images and videos only.
 
@@ -198,7 +237,11 @@ class BlurTransform(v2.Transform):  # type: ignore[misc]  # torchvision has no t
 
     def __init__(self, border: Border) -> None:
         super().__init__()
-        self.border: Border = border
+        self.border = check_border(border)
+
+    def check_inputs(self, flat_inputs: list[Any]) -> None:
+        """Refuse a call of which images would be left sharp (v2's hook)."""
+        _check_images(flat_inputs)
 
     def draw(self, generator: torch.Generator | None = None) -> Blur:
         """Draw a blur, from torch's global generator if none is given."""
@@ -226,7 +269,8 @@ class DiskBlur(BlurTransform):
 
     Raises:
         TypeError: if `radius` is neither a number nor a pair.
-        ValueError: if it is negative, not finite, above 1024, or the pair is not in order.
+        ValueError: if it is negative, not finite or above 1024, the pair is not in order, or the border
+            is unknown.
 
     Example:
         >>> DiskBlur((1, 8))
@@ -269,7 +313,8 @@ class MotionBlur(BlurTransform):
 
     Raises:
         TypeError: if an argument is neither a number nor a pair.
-        ValueError: if `length` is negative or above 2048, one is not finite, or a pair is not in order.
+        ValueError: if `length` is negative or above 2048, one is not finite, a pair is not in order, or
+            the border is unknown.
 
     Example:
         >>> MotionBlur(8, angle=30)
@@ -308,7 +353,7 @@ class CameraShakeBlur(BlurTransform):
         border: see :func:`blurlib.blur`.
 
     Raises:
-        ValueError: if there is no such bank.
+        ValueError: if there is no such bank or border.
 
     Example:
         >>> CameraShakeBlur()
@@ -346,7 +391,8 @@ class GaussianBlur(BlurTransform):
 
     Raises:
         TypeError: if `sigma` is neither a number nor a pair.
-        ValueError: if it is negative, not finite, above 256, or the pair is not in order.
+        ValueError: if it is negative, not finite or above 256, the pair is not in order, or the border
+            is unknown.
 
     Example:
         >>> GaussianBlur((0.5, 4))
