@@ -7,6 +7,7 @@ import functools
 import io
 import math
 import pickle
+import re
 
 import numpy as np
 import PIL.Image
@@ -20,6 +21,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 import blurlib
+import oracles
 from blurlib import (
     BlurMixSampler,
     CameraShakeBlur,
@@ -106,7 +108,7 @@ def check_values(transform: v2.Transform) -> None:
 def check_pil(transform: v2.Transform) -> None:
     """As a tensor of the same pixels."""
     kernel = seeded(transform.draw).kernel()
-    for mode in ("L", "RGB", "RGBA", "CMYK", "YCbCr"):
+    for mode in ("L", "RGB", "RGBX", "RGBa", "CMYK", "YCbCr"):
         image = picture(mode)
         before = image.tobytes()
         found = seeded(transform, image)
@@ -357,11 +359,132 @@ def test_apply_keeps_the_kind_of_tensor_and_its_info():
         assert transforms.apply(opened, "D2").size == opened.size
 
 
-@pytest.mark.parametrize("mode", ["P", "1", "I;16", "I", "HSV", "PA"])
+# What to convert images of the other modes by.
+REMEDIES = {
+    "P": ["image.convert('RGB')"],
+    "1": ["image.convert('RGB')"],
+    "HSV": ["image.convert('RGB')"],
+    "PA": ["image.convert('RGBA')"],
+    "I": ["blurlib.protocol.to_rgb(image)", "image.convert('F')"],
+    "I;16": ["blurlib.protocol.to_rgb(image)", "image.convert('F')"],
+    "I;16B": ["blurlib.protocol.to_rgb(image)", "image.convert('F')"],
+}
+
+
+@pytest.mark.parametrize("mode", REMEDIES)
 def test_pil_modes_that_cannot_be_averaged(mode):
-    image = PIL.Image.new(mode, (8, 8))
-    with pytest.raises(ValueError, match=f"`image`.*{mode}"):
-        transforms.apply(image, "D2")
+    """The error names what helps, and that keeps every level: Pillow cuts 16 bits off at 255."""
+    deep = mode.startswith("I")
+    image = PIL.Image.new(mode, (256, 2))
+    if deep:
+        image.putdata([257 * level for level in range(256)] * 2)
+    for call in (lambda: transforms.apply(image, "D2"), lambda: DiskBlur(2)(image)):
+        with pytest.raises(ValueError, match=f"`image`.*{re.escape(repr(mode))}") as error:
+            call()
+    for remedy in REMEDIES[mode]:
+        assert remedy in str(error.value)
+        converted = eval(remedy, {"image": image, "blurlib": blurlib})
+        assert not deep or len(np.unique(np.asarray(converted))) == 256
+        assert transforms.apply(converted, "D2").size == image.size
+    transparent = PIL.Image.new("P", (8, 8))
+    transparent.info["transparency"] = b"\x00\xff"
+    with pytest.raises(ValueError, match=r"image\.convert\('RGBA'\)"):
+        transforms.apply(transparent, "D2")
+
+
+def covered(mode, seed=0, size=(46, 39)):
+    """Noise that is here opaque, here transparent and here something between."""
+    rng = np.random.default_rng(seed)
+    bands = len(mode)
+    array = rng.integers(0, 256, (size[1], size[0], bands), dtype=np.uint8)
+    array[:20, :24, -1], array[20:, 24:, -1] = 0, 255
+    planes = [PIL.Image.fromarray(np.ascontiguousarray(array[..., band])) for band in range(bands)]
+    return PIL.Image.merge(mode, planes)
+
+
+@pytest.mark.parametrize("border", oracles.BORDERS)
+@pytest.mark.parametrize("blur", ["D4", "D2.6a", "H8", "L7@30", "G1.5", "S17"])
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_transparent_colours_count_by_their_alpha(mode, blur, border):
+    image, kernel = covered(mode), blurs.parse(blur).kernel().numpy()
+    before = image.tobytes()
+    found = np.asarray(transforms.apply(image, blur, border=border))
+    assert image.tobytes() == before
+    array = np.asarray(image)
+    planes = array.astype(float).transpose(2, 0, 1)
+    alpha = transforms.apply(image.getchannel("A"), blur, border=border)
+    np.testing.assert_array_equal(found[..., -1], np.asarray(alpha))
+    weight = oracles.blur(planes[-1:], kernel, border)
+    visible = found[..., -1] > 0
+    assert visible.any() and not visible.all()
+    for band, plane in enumerate(planes[:-1]):
+        light = oracles.blur(plane[None] * planes[-1:], kernel, border)
+        exact = (light / np.where(weight > 0, weight, 1))[0]
+        np.testing.assert_array_equal(found[..., band][~visible], array[..., band][~visible])
+        level = found[..., band][visible]
+        clear = np.abs(exact % 1 - 0.5)[visible] > 1e-3
+        np.testing.assert_array_equal(level[clear], np.floor(exact + 0.5)[visible][clear])
+        assert (np.abs(level - exact[visible]) < 0.502).all()
+
+
+def test_ties_of_transparent_colours_go_up():
+    """Two pixels of colours 10 and 11 under one alpha: 10.5, for every alpha."""
+    for alpha in range(1, 256):
+        image = PIL.Image.fromarray(np.array([[[10, 0, 3, alpha], [11, 255, 4, alpha]]], np.uint8))
+        assert transforms.apply(image, "H2", border="circular").getpixel((0, 0)) == (11, 128, 4, alpha)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+@pytest.mark.parametrize("border", oracles.BORDERS)
+def test_opaque_images_are_blurred_as_if_they_had_no_alpha(mode, border):
+    image = covered(mode)
+    image.putalpha(255)
+    for blur in ("D4", "H8", "G1.5", "S17", "sharp"):
+        found = transforms.apply(image, blur, border=border)
+        plain = transforms.apply(image.convert(mode[:-1]), blur, border=border)
+        reach = max(blurs.parse(blur).kernel().shape) // 2 if border == "zeros" else 0  # transparent outside
+        inner = (reach, reach, image.width - reach, image.height - reach)
+        plain.putalpha(255)
+        assert found.crop(inner).tobytes() == plain.crop(inner).tobytes()
+
+
+@pytest.mark.parametrize("border", oracles.BORDERS)
+def test_one_colour_stays_one_colour_whatever_covers_it(border):
+    image = covered("RGBA")
+    for colour in ((255, 0, 0), (1, 2, 3)):
+        flat = PIL.Image.new("RGB", image.size, colour)
+        flat.putalpha(image.getchannel("A"))
+        found = np.asarray(transforms.apply(flat, "D3", border=border))
+        assert (found[..., :3] == colour).all()
+    assert transforms.apply(image, "sharp", border=border).tobytes() == image.tobytes()
+
+
+@each_transform
+def test_transforms_know_transparency(make):
+    image, transform = covered("RGBA"), make()
+    found = seeded(transform, image)
+    blur = seeded(transform.draw)
+    assert found.tobytes() == transforms.apply(image, blur, border=transform.border).tobytes()
+
+
+def test_a_colour_marked_transparent_loses_its_mark():
+    """After a blur the pixels of just that colour are others."""
+    image = PIL.Image.new("RGB", (8, 8), (1, 2, 3))
+    image.info.update(transparency=(1, 2, 3), dpi=(72, 72))
+    assert transforms.apply(image, "D2").info == {"dpi": (72, 72)}
+    assert image.info["transparency"] == (1, 2, 3)
+
+
+@pytest.mark.parametrize("size", [(0, 5), (5, 0), (0, 0)])
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "F", "CMYK"])
+def test_pictures_without_pixels(mode, size):
+    image = PIL.Image.new(mode, size)
+    for make in TRANSFORMS.values():
+        assert (make()(image).size, make()(image).mode) == (size, mode)
+    for blur in ("D2", "sharp"):
+        assert transforms.apply(image, blur).size == size
+    with pytest.raises(ValueError, match="`border`"):
+        transforms.apply(image, "D2", border="mirror")
 
 
 # What is an image

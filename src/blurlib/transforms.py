@@ -43,14 +43,19 @@ Range = float | tuple[float, float]
 
 # Modes whose bands are amounts of light or of coverage; hues, palette indices and bits cannot be averaged.
 _MODES = ("L", "LA", "La", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "F")
+# Modes whose last band says how much of the others there is.
+_COVERED = ("LA", "RGBA")
 
 
 def apply(image: Image, blur: Blur | str, *, border: Border = "reflect", scale: float = 1.0) -> Image:
     """Blur one image, or all images of a tensor alike.
 
     Args:
-        image: PIL image (every band is blurred, alpha too), tensor (..., C, H, W), `tv_tensors.Image` or
-            `Video`; uint8 or floating.
+        image: PIL image, tensor (..., C, H, W), `tv_tensors.Image` or `Video`; uint8 or floating. Of a
+            transparent PIL image (RGBA, LA) each pixel's colour counts by its alpha, which is blurred as "L"
+            is; where no alpha is left the colour stays. With the border "zeros" it is transparent outside.
+            Tensors have no mode: all their channels are blurred alike. A colour marked transparent
+            (``image.info["transparency"]``) is blurred as any other, and the mark is dropped.
         blur: such as ``Disk(4)`` or "D4".
         border: see :func:`blurlib.blur`.
         scale: size of this image divided by the size that the blur is defined for.
@@ -92,14 +97,40 @@ _ARRAY_REMEDY = (
 
 def _convolve_pil(image: PIL.Image.Image, kernel: Tensor, border: Border) -> PIL.Image.Image:
     if image.mode not in _MODES:
+        remedy = "image.convert('RGB')"
+        if image.mode.startswith("I"):  # which Pillow would cut off at 255
+            remedy = "blurlib.protocol.to_rgb(image), or image.convert('F') to keep all levels"
+        elif image.mode == "PA" or "transparency" in image.info:
+            remedy = "image.convert('RGBA')"
         raise ValueError(
-            f"`image` has PIL mode {image.mode!r}, whose values cannot be averaged; convert it first, for "
-            "example image.convert('RGB')"
+            f"`image` has PIL mode {image.mode!r}, whose values cannot be averaged; convert it first, "
+            f"by {remedy}"
         )
-    blurred = blur(np.asarray(image), kernel, border=border)
-    result = PIL.Image.frombytes(image.mode, image.size, blurred.data.cast("B"))
-    result.info = dict(image.info)
+    array = np.asarray(image)
+    blurred = blur(array, kernel, border=border)
+    if image.mode in _COVERED:
+        _weigh_colours(blurred, array, kernel, border)
+    result = PIL.Image.frombytes(image.mode, image.size, blurred.tobytes())
+    result.info = {key: value for key, value in image.info.items() if key != "transparency"}
     return result
+
+
+def _weigh_colours(blurred: np.ndarray, array: np.ndarray, kernel: Tensor, border: Border) -> None:
+    """Put right what transparent pixels have added to blurred colours; the last band is alpha.
+
+    Where a kernel meets opaque pixels alone the colours are those of an image without alpha, to the bit.
+    """
+    alpha = array[..., -1].astype(np.float64)
+    weight = blur(alpha, kernel, border=border)
+    soft = weight < 255 * (1 - 1e-9) * float(kernel.sum())
+    if not soft.any():
+        return
+    seen = blurred[..., -1][soft] > 0
+    for band in range(array.shape[-1] - 1):
+        light = blur(array[..., band] * alpha, kernel, border=border)[soft]
+        # Quotients of whole numbers of taps may be ties, which floating point can leave 1e-7 below.
+        colour = np.floor(light / np.where(seen, weight[soft], 1.0) + (0.5 + 2.0**-20))
+        blurred[..., band][soft] = np.where(seen, colour.clip(0, 255), array[..., band][soft])
 
 
 def disk_blur(image: Image, radius: float, *, antialias: bool = True, border: Border = "reflect") -> Image:
@@ -229,7 +260,8 @@ class BlurTransform(v2.Transform):  # type: ignore[misc]  # torchvision has no t
     """What the four transforms share: one blur a call, applied to images and videos only.
 
     Each compiles what it needs when it is made (`prepare`): in the process that makes the DataLoader, then,
-    and not in every worker.
+    and not in every worker. Transparent Pillow images also take the loops for 64-bit images, which `warmup`
+    compiles.
     """
 
     # The default would hand over masks and boxes too, which are tensors.
