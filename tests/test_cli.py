@@ -4,6 +4,7 @@ import inspect
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from importlib.metadata import version
@@ -19,7 +20,7 @@ from torchvision import models
 from typer.testing import CliRunner
 
 import blurlib
-from blurlib import _finetune, cli
+from blurlib import _finetune, _starting, cli
 from blurlib.blurs import own_shake
 from blurlib.records import BlurReport
 from blurlib.transforms import apply
@@ -572,6 +573,62 @@ def test_stopping_says_what_is_kept(place, monkeypatch):
     assert run("evaluate", "networks:tiny", "data", code=130).stderr == "\nstopped; nothing was kept\n"
     monkeypatch.setattr(BlurReport, "load", stopped)
     assert run("report", "a", code=130).stderr == "\nstopped\n"
+
+
+@pytest.mark.parametrize(
+    ("door", "imported"), [("-m", "numpy"), ("-m", "torch"), ("script", "torch._C"), ("script", "typer")]
+)
+def test_ctrl_c_while_the_command_is_imported(tmp_path, door, imported):
+    """The interpreter tells of each import; the signal comes right after one of them."""
+    script = tmp_path / "blurlib"  # what installers write
+    script.write_text("import sys\nfrom blurlib.cli import main\nsys.exit(main())\n", encoding="utf-8")
+    command = [sys.executable, "-X", "importtime", *(("-m", "blurlib") if door == "-m" else (script,))]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs
+    try:
+        process = subprocess.Popen(
+            [*command, "--version"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with process:
+        for line in process.stderr:
+            if line.rpartition("|")[2].strip() == imported:
+                process.send_signal(signal.SIGINT)
+                break
+        told = [line for line in process.stderr.read().splitlines() if not line.startswith("import time:")]
+        assert process.stdout.read() == ""
+    assert (process.returncode, told) == (130, ["", "stopped"])
+
+
+@pytest.mark.parametrize(
+    ("shown", "started", "command"),
+    [
+        ("-m", "python -X importtime -m blurlib blur a.png", True),
+        ("-m", "python -Im blurlib", True),
+        ("-m", "python -mblurlib", True),
+        ("/bin/blurlib", "python /bin/blurlib blur a.png", True),
+        ("blurlib.exe", "python blurlib.exe", True),
+        ("-m", "python -m pytest", False),
+        ("-c", "python -c code blurlib", False),
+        ("", "python", False),
+        ("train.py", "python train.py blurlib", False),
+        ("/bin/blurlib", "python -c spawned --multiprocessing-fork", False),  # shows its parent's name
+    ],
+)
+def test_ctrl_c_is_taken_over_in_the_command_alone(monkeypatch, shown, started, command):
+    monkeypatch.setattr(sys, "argv", [shown])
+    monkeypatch.setattr(sys, "orig_argv", started.split())
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        _starting.begin()
+        assert (signal.getsignal(signal.SIGINT) is _starting._stop) == command
+        _starting.end()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # as `nohup` and shells in the background want it
+        _starting.begin()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_pretrained_network_gets_other_outputs_and_says_so(monkeypatch):

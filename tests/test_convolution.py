@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset
+from torchvision import tv_tensors
 
 import blurlib
 import oracles
 from blurlib import convolution, kernels
+from blurlib.deblurring import DeblurThenClassify, deepinv_restorer
+from blurlib.protocol import Protocol, blurred
+from blurlib.segmentation_protocol import SegmentationProtocol
 from images import (
     DTYPES,
     KINDS,
@@ -232,12 +238,46 @@ def test_constant_images_stay_constant(kernel, level, height, width, interleaved
 
 @few
 @given(kernel=odd_kernels(), height=SIZES, width=SIZES)
-def test_symmetric_keeps_the_mean(kernel, height, width):
-    """Why `symmetric` is there: under a kernel that both mirrors leave alone, no light is gained or lost."""
-    kernel = (kernel + kernel.flip(0) + kernel.flip(1) + kernel.flip(0, 1)) / 4
+def test_circular_keeps_the_mean_and_symmetric_under_kernels_that_both_mirrors_leave_alone(
+    kernel, height, width
+):
     image = pixels((1, height, width), torch.float64)
-    for border in ("symmetric", "circular"):
-        assert abs(float(blur(image, kernel, border=border).mean() - image.mean())) < 1e-12
+    assert abs(float(blur(image, kernel, border="circular").mean() - image.mean())) < 1e-12
+    kernel = (kernel + kernel.flip(0) + kernel.flip(1) + kernel.flip(0, 1)) / 4
+    assert abs(float(blur(image, kernel, border="symmetric").mean() - image.mean())) < 1e-12
+
+
+def shares(kernel, border, height=13, width=16):
+    """What each pixel of an image adds to the sum of the blurred one: the sums of the operator's columns."""
+    points = torch.eye(height * width, dtype=torch.float64).reshape(-1, 1, height, width)
+    return blur(points, kernel, border=border).sum((1, 2, 3)).reshape(height, width)
+
+
+@each_border
+@pytest.mark.parametrize(
+    ("kernel", "mirrored"),
+    [
+        (kernels.disk(4), True),
+        (kernels.disk(2.6, antialias=True), True),
+        (kernels.box(5), True),
+        (kernels.gaussian(1.5), True),
+        (kernels.line(8.5), True),
+        (kernels.box(4), False),
+        (kernels.line(9, 45), False),  # the same when turned by 180 degrees, which is not enough
+        (kernels.line(9, 30), False),
+        (kernels.bank_kernel(3), False),
+    ],
+    ids=["disk", "soft disk", "box", "gaussian", "line", "even box", "diagonal", "oblique", "shake"],
+)
+def test_where_the_mean_is_kept(kernel, mirrored, border):
+    found = shares(kernel, border)
+    keeps = border == "circular" or (border == "symmetric" and mirrored)
+    assert bool((found - 1).abs().max() < 1e-12) == keeps
+
+
+def test_an_oblique_line_weighs_opposite_corners_unlike():
+    corners = shares(kernels.line(9, 45), "symmetric")[[0, 0, -1, -1], [0, -1, 0, -1]]
+    np.testing.assert_allclose(corners, [0.2127, 1.7873, 1.7873, 0.2127], atol=1e-4)
 
 
 @pytest.mark.parametrize("kernel", [normalised(np.ones((1, 1))), kernels.disk(0), kernels.gaussian(0)])
@@ -580,6 +620,100 @@ def test_one_wrong_entry_cannot_hide_behind_the_sum():
 def test_wrong_borders(border):
     with pytest.raises((ValueError, TypeError), match="`border`"):
         blur(IMAGE, KERNEL, border=border)
+
+
+@pytest.mark.parametrize(("border", "error"), [("mirror", ValueError), ("", ValueError), (None, TypeError)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda border: blurlib.DiskBlur(2, border=border),
+        lambda border: blurlib.MotionBlur(border=border),
+        lambda border: blurlib.CameraShakeBlur(border=border),
+        lambda border: blurlib.GaussianBlur(2, border=border),
+        lambda border: blurlib.BlurMixSampler("sharp + D2", border=border),
+        lambda border: Protocol(border=border),
+        lambda border: SegmentationProtocol(border=border),
+        lambda border: DeblurThenClassify(torch.nn.Identity(), "wiener", "D2", border=border),
+        lambda border: deepinv_restorer(torch.nn.Identity(), border=border),
+        lambda border: blurred(np.zeros((4, 4, 3), np.uint8), blurlib.blurs.Sharp(), border=border),
+        lambda border: blurlib.transforms.apply(IMAGE, "sharp", border=border),
+        lambda border: blur(IMAGE[:, :0], KERNEL, border=border),
+    ],
+)
+def test_a_wrong_border_is_told_where_it_is_given(make, border, error):
+    with pytest.raises(error, match="`border` must be one of reflect, symmetric, replicate, circular, zeros"):
+        make(border)
+
+
+# Each type with the remedy that its error names.
+NUMBERS = {
+    torch.uint16: ([0, 300, 65535], "image.float()"),
+    torch.int16: ([-5, 300, 32767], "image.float()"),
+    torch.int8: ([-5, 3, 127], "image.float()"),
+    torch.bool: ([0, 1, 1], "image.float()"),
+    torch.int32: ([-5, 3, 2**31 - 1], "image.double()"),
+    torch.int64: ([-5, 3, 2**53], "image.double()"),
+    torch.uint32: ([0, 3, 2**32 - 1], "image.double()"),
+}
+WAYS = {
+    "blur": lambda image: blur(image, KERNEL),
+    "apply": lambda image: blurlib.transforms.apply(image, "D1"),
+    "functional": lambda image: blurlib.transforms.disk_blur(image, 1),
+    "transform": lambda image: blurlib.DiskBlur(1)(image),
+    "wrapped": lambda image: blurlib.GaussianBlur(1)(tv_tensors.Image(image)),
+    "mix": lambda image: blurlib.BlurMixSampler("D1")(image[None]),
+}
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize("dtype", NUMBERS, ids=str)
+def test_whole_numbers_of_other_widths_are_refused_with_what_helps(dtype, way):
+    values, remedy = NUMBERS[dtype]
+    image = torch.tensor(values).to(dtype).reshape(1, 1, 3).expand(3, 5, 3)
+    with pytest.raises(TypeError, match=f"`image` must be uint8 or floating, got {dtype}") as error:
+        way(image)
+    assert remedy in str(error.value)
+    converted = eval(remedy, {"image": image})
+    assert converted[0, 0].tolist() == values  # to the last digit
+    way(converted)
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "int32", "int64", "bool"])
+def test_arrays_of_whole_numbers_are_refused_with_what_helps(dtype):
+    image = np.array([[0, 1, 1]]).astype(dtype) * np.array(np.iinfo(dtype).max if dtype == "uint16" else 1)
+    image = image.astype(dtype)
+    with pytest.raises(TypeError, match=f"`image` must be .*{dtype}") as error:
+        blur(image, KERNEL)
+    remedy = re.search(r"image\.astype\(.*\)", str(error.value))[0]
+    converted = eval(remedy, {"image": image, "np": np})
+    np.testing.assert_array_equal(converted, image)
+    blur(converted, KERNEL)
+
+
+def test_complex_images_have_another_remedy():
+    with pytest.raises(TypeError, match=r"`image`.*complex64; blur image\.real and image\.imag"):
+        blur(IMAGE.to(torch.complex64), KERNEL)
+
+
+def test_a_pillow_image_is_sent_to_where_it_belongs():
+    image = PIL.Image.new("RGB", (9, 8), (5, 6, 7))
+    with pytest.raises(TypeError, match=r"`image`.*Pillow image of mode RGB") as error:
+        blur(image, KERNEL)
+    for remedy in ("blurlib.transforms.apply(image, 'D4')", "np.asarray(image)"):
+        assert remedy in str(error.value)
+        found = eval(remedy, {"image": image, "np": np, "blurlib": blurlib})
+        assert (
+            blur(found, KERNEL).shape == (8, 9, 3) if isinstance(found, np.ndarray) else found.size == (9, 8)
+        )
+
+
+@pytest.mark.parametrize("kernel", ["D4", blurlib.blurs.Disk(4), 3])
+@pytest.mark.parametrize("image", [IMAGE, IMAGE[0].numpy()], ids=["tensor", "array"])
+def test_what_is_no_kernel_is_told_how_to_make_one(image, kernel):
+    with pytest.raises(TypeError, match=r"`kernel`.*blurlib\.blurs\.parse\('D4'\)\.kernel\(\)"):
+        blur(image, kernel)
+    with pytest.raises(TypeError, match=r"`kernel`.*torch\.from_numpy\(kernel\)"):
+        blur(IMAGE, KERNEL.numpy())
 
 
 def test_options_are_keywords():

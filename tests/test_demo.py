@@ -52,7 +52,7 @@ def test_crops_are_even_and_keyed():
 def test_crops_refuse_what_they_do_not_know():
     with pytest.raises(ValueError, match=r"`split` must be 'train' or 'val', got 'test'"):
         samples.crops("test", 4)
-    with pytest.raises(ValueError, match=r"`count` must be from 1"):
+    with pytest.raises(ValueError, match=r"`count` must be a whole number, at least 1"):
         samples.crops("val", 0)
 
 

@@ -25,7 +25,7 @@ INVENTORY = Path(__file__).parent / "data" / "public_names.txt"
 
 # Bottom first. A module imports from lower rows only: neither upwards nor from its own row.
 LAYERS = (
-    {"_twins", "_llvm", "paper", "_model_config", "_progress", "_stored"},
+    {"_twins", "_llvm", "paper", "_model_config", "_progress", "_stored", "_starting"},
     {"_compile", "_identity", "_memory", "_vectors", "_images", "randomness", "tables", "patch_prior"},
     {"_tiles", "_endings"},
     {"_boxes", "_integers", "_weighted"},
@@ -261,10 +261,11 @@ def test_import_is_light():
 
 def test_import_changes_nothing_global():
     code = (
-        "import os, random, numpy, torch, numba, torchvision.transforms.v2\n"
+        "import os, random, signal, numpy, torch, numba, torchvision.transforms.v2\n"
         "def state():\n"
         "    numbers = torch.initial_seed(), random.getstate(), str(numpy.random.get_state())\n"
-        "    return dict(os.environ), torch.get_num_threads(), torch.get_default_dtype(), numbers\n"
+        "    process = dict(os.environ), torch.get_num_threads(), signal.getsignal(signal.SIGINT)\n"
+        "    return process, torch.get_default_dtype(), numbers\n"
         "before = state()\n"
         "import blurlib\n"
         "assert state() == before"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 import oracles
-from blurlib import kernels, randomness
+from blurlib import blurs, kernels, randomness
+from blurlib.mixes import parse_mix
 
 usual = settings(deadline=None, max_examples=60)
 few = settings(deadline=None, max_examples=25)
@@ -529,3 +531,56 @@ def test_more_blur_is_wider(first, second):
     small, large = sorted((first, second))
     for kernel in (lambda r: kernels.disk(r, antialias=True), kernels.gaussian):
         assert oracles.variance(kernel(small).numpy()) <= oracles.variance(kernel(large).numpy()) + 1e-9
+
+
+# Messages
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: kernels.disk(-1), "`radius` must be a finite number of pixels from 0 to 1024, got -1"),
+        (lambda: kernels.disk(math.nan), "a finite number of pixels, got nan"),
+        (lambda: kernels.line(3, -math.inf), "a finite number of degrees, at least -1e+06, got -inf"),
+        (lambda: kernels.line(3, 2e6), "a finite number of degrees, at most 1e+06, got 2000000.0"),
+        (lambda: blurs.Disk(4).kernel(0), "a finite number of times, above 0, got 0"),
+        (lambda: blurs.Shake(100), "`index` must be a whole number from 0 to 99, got 100"),
+        (lambda: kernels.camera_shake(-1, seed=0), "`count` must be a whole number, at least 0, got -1"),
+        (lambda: blurs.own_shake(-1), "`index` must be a whole number, at least 0, got -1"),
+        (lambda: blurs.own_shake(2**63), f"a whole number, at most 2**62, got {2**63}"),
+        (lambda: kernels.camera_shake(1, seed=2**64), "a 64-bit integer, from -2**63 to 2**64 - 1, got"),
+        (
+            lambda: kernels.check_integer("seed", 2**64, low=-(2**63), high=2**64 - 1),
+            f"a whole number, at most 2**64 - 1, got {2**64}",
+        ),
+        (
+            lambda: kernels.check_integer("seed", -(2**64), low=-(2**63), high=2**64 - 1),
+            f"a whole number, at least -2**63, got -{2**64}",
+        ),
+        (lambda: parse_mix({"sharp": 0.0, "D2": 1.0}), "parts of 1, above 0 and at most 1, got 0.0"),
+    ],
+)
+def test_an_error_tells_a_range_that_can_be_read(make, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        make()
+
+
+WHOLE = {
+    "index of a bank": lambda number: kernels.bank_kernel(number),
+    "Shake": lambda number: blurs.Shake(number),
+    "own_shake": lambda number: blurs.own_shake(number),
+    "box": lambda number: kernels.box(number),
+    "Box": lambda number: blurs.Box(number),
+    "count": lambda number: kernels.camera_shake(number, seed=0),
+    "seed": lambda number: kernels.camera_shake(1, seed=number),
+}
+
+
+@pytest.mark.parametrize("make", WHOLE.values(), ids=WHOLE)
+def test_whole_numbers_are_never_cut_off(make):
+    for number in (1.0, 1.9, "1", np.float64(1), True, None, torch.tensor(1.5)):
+        with pytest.raises(TypeError, match=r"must (be a|hold) whole number"):
+            make(number)
+    for number in (np.int64(1), np.uint8(1)):
+        found, expected = make(number), make(1)
+        assert repr(found) == repr(expected)

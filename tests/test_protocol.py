@@ -2,6 +2,8 @@
 
 import copy
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -301,6 +303,56 @@ def test_sixteen_bit_png_keeps_its_range():
     levels = np.array([[0, 257, 514], [32768, 65278, 65535]], dtype=np.uint16)
     image = stored(Image.fromarray(levels))
     assert np.array(protocol.to_rgb(image))[..., 0].tolist() == [[0, 1, 2], [128, 254, 255]]
+
+
+def png(levels, *transparent):
+    """A PNG file of 16 bits a channel, grey or RGB, with a colour marked transparent; Pillow writes none."""
+    levels = np.array(levels, dtype=">u2")
+    height, width = levels.shape[:2]
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 16, 2 if levels.ndim == 3 else 0, 0, 0, 0)
+    rows = b"".join(b"\0" + row.tobytes() for row in levels)
+    parts = chunk(b"IHDR", header), chunk(b"tRNS", struct.pack(f">{len(transparent)}H", *transparent))
+    return io.BytesIO(
+        b"\x89PNG\r\n\x1a\n" + b"".join(parts) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+@pytest.mark.parametrize(
+    ("transparent", "expected"),
+    [
+        (1000, [0, 255, 4, 4, 255]),  # of three that are 4 in 8 bits one alone
+        (4, [0, 4, 4, 4, 255]),  # in 8 bits it would be all three
+        (0, [255, 4, 4, 4, 255]),
+        (65535, [0, 4, 4, 4, 255]),
+    ],
+)
+def test_a_transparent_level_of_sixteen_bits_is_laid_on_white(transparent, expected, loaded):
+    with Image.open(png([[0, 1000, 1001, 1028, 65535]], transparent)) as image:
+        if loaded:
+            image.load()
+        assert image.info["transparency"] == transparent  # in units of the file
+        assert np.asarray(protocol.to_rgb(image))[0].tolist() == [[level] * 3 for level in expected]
+        assert image.info["transparency"] == transparent
+
+
+def test_a_transparent_level_in_mode_i_is_one_of_sixteen_bits():
+    image = Image.new("I", (2, 1), 1001)
+    image.putpixel((0, 0), 1000)
+    image.info["transparency"] = 1000
+    assert np.asarray(protocol.to_rgb(image))[0, :, 0].tolist() == [255, 4]
+
+
+def test_a_transparent_colour_of_sixteen_bits_is_laid_on_white():
+    """Pillow reads such files in 8 bits, and leaves the mark in 16."""
+    with Image.open(png([[[1000, 2000, 3000], [40000, 5000, 6000]]], 1000, 2000, 3000)) as image:
+        before = dict(image.info)
+        assert np.asarray(protocol.to_rgb(image))[0].tolist() == [[255, 255, 255], [156, 19, 23]]
+        assert image.info == before
 
 
 def test_cmyk_jpeg_comes_out_in_its_colours():

@@ -122,3 +122,12 @@ def test_seeds_of_another_kind(seed):
 def test_seeds_of_more_than_64_bits(seed):
     with pytest.raises(ValueError, match="`seed`"):
         randomness.words(1, seed=seed)
+
+
+@pytest.mark.parametrize("part", [0.9, 1.0, "1", None, np.float64(1), torch.tensor(1.5)], ids=repr)
+def test_parts_of_a_key_are_whole_numbers(part):
+    with pytest.raises(TypeError, match="`key` must hold whole numbers"):
+        randomness.words(1, seed=0, key=(0, part))
+    expected = randomness.words(1, seed=0, key=(0, 1))
+    for whole in (np.int64(1), torch.tensor(1), True):
+        assert randomness.words(1, seed=0, key=(0, whole)) == expected

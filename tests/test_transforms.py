@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import functools
 import io
 import math
 import pickle
+import re
 
 import numpy as np
 import PIL.Image
@@ -19,6 +21,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 import blurlib
+import oracles
 from blurlib import (
     BlurMixSampler,
     CameraShakeBlur,
@@ -105,7 +108,7 @@ def check_values(transform: v2.Transform) -> None:
 def check_pil(transform: v2.Transform) -> None:
     """As a tensor of the same pixels."""
     kernel = seeded(transform.draw).kernel()
-    for mode in ("L", "RGB", "RGBA", "CMYK", "YCbCr"):
+    for mode in ("L", "RGB", "RGBX", "RGBa", "CMYK", "YCbCr"):
         image = picture(mode)
         before = image.tobytes()
         found = seeded(transform, image)
@@ -356,17 +359,249 @@ def test_apply_keeps_the_kind_of_tensor_and_its_info():
         assert transforms.apply(opened, "D2").size == opened.size
 
 
-@pytest.mark.parametrize("mode", ["P", "1", "I;16", "I", "HSV", "PA"])
+# What to convert images of the other modes by.
+REMEDIES = {
+    "P": ["image.convert('RGB')"],
+    "1": ["image.convert('RGB')"],
+    "HSV": ["image.convert('RGB')"],
+    "PA": ["image.convert('RGBA')"],
+    "I": ["blurlib.protocol.to_rgb(image)", "image.convert('F')"],
+    "I;16": ["blurlib.protocol.to_rgb(image)", "image.convert('F')"],
+    "I;16B": ["blurlib.protocol.to_rgb(image)", "image.convert('F')"],
+}
+
+
+@pytest.mark.parametrize("mode", REMEDIES)
 def test_pil_modes_that_cannot_be_averaged(mode):
-    image = PIL.Image.new(mode, (8, 8))
-    with pytest.raises(ValueError, match=f"`image`.*{mode}"):
-        transforms.apply(image, "D2")
+    """The error names what helps, and that keeps every level: Pillow cuts 16 bits off at 255."""
+    deep = mode.startswith("I")
+    image = PIL.Image.new(mode, (256, 2))
+    if deep:
+        image.putdata([257 * level for level in range(256)] * 2)
+    for call in (lambda: transforms.apply(image, "D2"), lambda: DiskBlur(2)(image)):
+        with pytest.raises(ValueError, match=f"`image`.*{re.escape(repr(mode))}") as error:
+            call()
+    for remedy in REMEDIES[mode]:
+        assert remedy in str(error.value)
+        converted = eval(remedy, {"image": image, "blurlib": blurlib})
+        assert not deep or len(np.unique(np.asarray(converted))) == 256
+        assert transforms.apply(converted, "D2").size == image.size
+    transparent = PIL.Image.new("P", (8, 8))
+    transparent.info["transparency"] = b"\x00\xff"
+    with pytest.raises(ValueError, match=r"image\.convert\('RGBA'\)"):
+        transforms.apply(transparent, "D2")
+
+
+def covered(mode, seed=0, size=(46, 39)):
+    """Noise that is here opaque, here transparent and here something between."""
+    rng = np.random.default_rng(seed)
+    bands = len(mode)
+    array = rng.integers(0, 256, (size[1], size[0], bands), dtype=np.uint8)
+    array[:20, :24, -1], array[20:, 24:, -1] = 0, 255
+    planes = [PIL.Image.fromarray(np.ascontiguousarray(array[..., band])) for band in range(bands)]
+    return PIL.Image.merge(mode, planes)
+
+
+@pytest.mark.parametrize("border", oracles.BORDERS)
+@pytest.mark.parametrize("blur", ["D4", "D2.6a", "H8", "L7@30", "G1.5", "S17"])
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_transparent_colours_count_by_their_alpha(mode, blur, border):
+    image, kernel = covered(mode), blurs.parse(blur).kernel().numpy()
+    before = image.tobytes()
+    found = np.asarray(transforms.apply(image, blur, border=border))
+    assert image.tobytes() == before
+    array = np.asarray(image)
+    planes = array.astype(float).transpose(2, 0, 1)
+    alpha = transforms.apply(image.getchannel("A"), blur, border=border)
+    np.testing.assert_array_equal(found[..., -1], np.asarray(alpha))
+    weight = oracles.blur(planes[-1:], kernel, border)
+    visible = found[..., -1] > 0
+    assert visible.any() and not visible.all()
+    for band, plane in enumerate(planes[:-1]):
+        light = oracles.blur(plane[None] * planes[-1:], kernel, border)
+        exact = (light / np.where(weight > 0, weight, 1))[0]
+        np.testing.assert_array_equal(found[..., band][~visible], array[..., band][~visible])
+        level = found[..., band][visible]
+        clear = np.abs(exact % 1 - 0.5)[visible] > 1e-3
+        np.testing.assert_array_equal(level[clear], np.floor(exact + 0.5)[visible][clear])
+        assert (np.abs(level - exact[visible]) < 0.502).all()
+
+
+def test_ties_of_transparent_colours_go_up():
+    """Two pixels of colours 10 and 11 under one alpha: 10.5, for every alpha."""
+    for alpha in range(1, 256):
+        image = PIL.Image.fromarray(np.array([[[10, 0, 3, alpha], [11, 255, 4, alpha]]], np.uint8))
+        assert transforms.apply(image, "H2", border="circular").getpixel((0, 0)) == (11, 128, 4, alpha)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+@pytest.mark.parametrize("border", oracles.BORDERS)
+def test_opaque_images_are_blurred_as_if_they_had_no_alpha(mode, border):
+    image = covered(mode)
+    image.putalpha(255)
+    for blur in ("D4", "H8", "G1.5", "S17", "sharp"):
+        found = transforms.apply(image, blur, border=border)
+        plain = transforms.apply(image.convert(mode[:-1]), blur, border=border)
+        reach = max(blurs.parse(blur).kernel().shape) // 2 if border == "zeros" else 0  # transparent outside
+        inner = (reach, reach, image.width - reach, image.height - reach)
+        plain.putalpha(255)
+        assert found.crop(inner).tobytes() == plain.crop(inner).tobytes()
+
+
+@pytest.mark.parametrize("border", oracles.BORDERS)
+def test_one_colour_stays_one_colour_whatever_covers_it(border):
+    image = covered("RGBA")
+    for colour in ((255, 0, 0), (1, 2, 3)):
+        flat = PIL.Image.new("RGB", image.size, colour)
+        flat.putalpha(image.getchannel("A"))
+        found = np.asarray(transforms.apply(flat, "D3", border=border))
+        assert (found[..., :3] == colour).all()
+    assert transforms.apply(image, "sharp", border=border).tobytes() == image.tobytes()
+
+
+@each_transform
+def test_transforms_know_transparency(make):
+    image, transform = covered("RGBA"), make()
+    found = seeded(transform, image)
+    blur = seeded(transform.draw)
+    assert found.tobytes() == transforms.apply(image, blur, border=transform.border).tobytes()
+
+
+def test_a_colour_marked_transparent_loses_its_mark():
+    """After a blur the pixels of just that colour are others."""
+    image = PIL.Image.new("RGB", (8, 8), (1, 2, 3))
+    image.info.update(transparency=(1, 2, 3), dpi=(72, 72))
+    assert transforms.apply(image, "D2").info == {"dpi": (72, 72)}
+    assert image.info["transparency"] == (1, 2, 3)
+
+
+@pytest.mark.parametrize("size", [(0, 5), (5, 0), (0, 0)])
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "F", "CMYK"])
+def test_pictures_without_pixels(mode, size):
+    image = PIL.Image.new(mode, size)
+    for make in TRANSFORMS.values():
+        assert (make()(image).size, make()(image).mode) == (size, mode)
+    for blur in ("D2", "sharp"):
+        assert transforms.apply(image, blur).size == size
+    with pytest.raises(ValueError, match="`border`"):
+        transforms.apply(image, "D2", border="mirror")
+
+
+# What is an image
+
+
+def plain(*shape, dtype=torch.float32):
+    return photo(*shape, dtype=dtype)
+
+
+SECOND_VIEWS = {
+    "two views": lambda lead: [plain(*lead, 3, 9, 9), plain(*lead, 3, 9, 9)],
+    "in bytes": lambda lead: [plain(*lead, 3, 9, 9, dtype=torch.uint8), plain(*lead, 3, 9, 9)],
+    "by names": lambda lead: {
+        "a": plain(*lead, 3, 9, 9),
+        "label": torch.arange(2),
+        "b": plain(*lead, 3, 9, 9),
+    },
+    "of another size": lambda lead: [plain(*lead, 3, 9, 9), [plain(*lead, 3, 5, 4)]],
+    "grey": lambda lead: [plain(*lead, 1, 9, 9), plain(*lead, 1, 9, 9)],
+    "beside a mask": lambda lead: [
+        plain(*lead, 3, 9, 9),
+        tv_tensors.Mask(torch.zeros(9, 9)),
+        plain(*lead, 3, 9, 9),
+    ],
+}
+
+
+def others(lead):
+    return {
+        "labels": torch.arange(2),
+        "soft labels": torch.rand(2, 5),
+        "mask": torch.zeros(*lead, 9, 9, dtype=torch.int64),
+        "mask with a channel": torch.zeros(*lead, 1, 9, 9, dtype=torch.uint8),
+        "depth": torch.rand(*lead, 1, 9, 9),
+        "one-hot": torch.rand(*lead, 21, 9, 9),
+        "indices of three": torch.zeros(*lead, 3, 9, 9, dtype=torch.int64),
+        "embedding": torch.rand(3, 4, 5, 6, 7),
+        "array": np.zeros((9, 9, 3), np.uint8),
+        "text": "a.jpg",
+    }
+
+
+CALLS = {name: (make, ()) for name, make in TRANSFORMS.items()}
+CALLS["mix"] = (lambda: BlurMixSampler("D2 + D4"), (2,))
+CALLS["keyed mix"] = (lambda: functools.partial(BlurMixSampler("D2 + D4"), indices=[0, 1]), (2,))
+each_call = pytest.mark.parametrize(("make", "lead"), CALLS.values(), ids=CALLS)
+
+
+@each_call
+@pytest.mark.parametrize("views", SECOND_VIEWS.values(), ids=SECOND_VIEWS)
+def test_a_second_view_in_a_plain_tensor_is_refused(make, lead, views):
+    """torchvision takes the first plain tensor for the image; the others would stay sharp without a word."""
+    inputs = views(lead)
+    with pytest.raises(TypeError, match=r"`inputs`.*only the first.*tv_tensors\.Image"):
+        make()(inputs)
+    wrapped = torch.utils._pytree.tree_map(
+        lambda x: tv_tensors.Image(x) if transforms._is_plain(x) and x.ndim > 2 else x, inputs
+    )
+    found = make()(wrapped)
+    for before, after in zip(*map(torch.utils._pytree.tree_leaves, (wrapped, found)), strict=True):
+        assert torch.equal(before, after) != isinstance(before, tv_tensors.Image)
+
+
+@each_call
+@pytest.mark.parametrize("name", others(()))
+def test_other_tensors_beside_a_plain_image_pass_through(make, lead, name):
+    image, same = plain(*lead, 3, 9, 9), others(lead)[name]
+    found, handed_on = make()(image, same)
+    assert handed_on is same
+    assert not torch.equal(found, image)
+
+
+@each_call
+def test_plain_tensors_beside_an_image_pass_through(make, lead):
+    image, normals = tv_tensors.Image(plain(*lead, 3, 9, 9)), plain(*lead, 3, 9, 9)
+    assert make()(image, normals)[1] is normals
+
+
+ARRAYS = {
+    "alone": lambda array: [array],
+    "with a label": lambda array: [array, 3],
+    "with labels in a tensor": lambda array: [array, torch.arange(2)],
+    "with a mask": lambda array: {"image": array, "mask": tv_tensors.Mask(torch.zeros(9, 8))},
+}
+
+
+@each_call
+@pytest.mark.parametrize("inputs", ARRAYS.values(), ids=ARRAYS)
+def test_arrays_are_not_handed_on_for_want_of_an_image(make, lead, inputs):
+    array = np.random.default_rng(0).integers(0, 256, (*lead, 9, 8, 3), dtype=np.uint8)
+    with pytest.raises(TypeError, match=r"`inputs`.*NumPy array of shape") as error:
+        make()(*inputs(array)) if isinstance(inputs(array), list) else make()(inputs(array))
+    if lead:
+        remedies = ["torch.from_numpy(images).permute(0, 3, 1, 2)"]
+    else:
+        remedies = ["v2.functional.to_image(image)", "blurlib.blur(image, kernel)"]
+    for remedy in remedies:
+        assert remedy in str(error.value)
+        names = {"image": array, "images": array, "kernel": kernels.disk(2)}
+        converted = eval(remedy, names | {"v2": v2, "torch": torch, "blurlib": blurlib})
+        found = converted if isinstance(converted, np.ndarray) else make()(converted)
+        assert found.shape == converted.shape
+
+
+@pytest.mark.parametrize("make", TRANSFORMS.values(), ids=TRANSFORMS)
+def test_nothing_to_blur_is_nothing_wrong(make):
+    scores = np.arange(3)
+    for inputs in (["a.jpg"], [None], [3, scores], [tv_tensors.Mask(torch.zeros(3, 3))]):
+        found = make()(*inputs)
+        assert all(a is b for a, b in zip(found if len(inputs) > 1 else [found], inputs, strict=True))
 
 
 @pytest.mark.parametrize("image", [np.zeros((8, 8, 3), np.uint8), [[0]], None, "photo.jpg"])
 def test_images_of_another_kind(image):
-    with pytest.raises(TypeError, match="`image`"):
+    with pytest.raises(TypeError, match="`image`") as error:
         transforms.apply(image, "D2")
+    assert isinstance(image, np.ndarray) == ("blurlib.blur(image, kernel)" in str(error.value))
 
 
 def test_a_shake_of_ones_own_has_no_kernel():
@@ -423,7 +658,7 @@ def test_bad_bank_and_border():
         CameraShakeBlur(bank="tset")
     for make in (lambda: DiskBlur(2, border="mirror"), lambda: BlurMixSampler("D2", border="mirror")):
         with pytest.raises(ValueError, match="`border`"):
-            make()(photo(1, 3, 8, 8))
+            make()
 
 
 # Mixes
@@ -656,8 +891,66 @@ def test_indices_in_any_form():
     mix = BlurMixSampler(FIVE)
     images = photo(3, 3, 20, 21)
     expected = mix(images, indices=[4, 5, 6])
-    for indices in (torch.tensor([4, 5, 6]), np.array([4, 5, 6]), (4, 5, 6), range(4, 7), iter([4, 5, 6])):
+    several = torch.tensor([4, 5, 6])
+    for indices in (
+        several,
+        several.byte(),
+        list(several),
+        np.array([4, 5, 6], np.uint16),
+        list(np.array([4, 5, 6])),
+        (4, 5, 6),
+        range(4, 7),
+        iter([4, 5, 6]),
+    ):
         assert torch.equal(mix(images, indices=indices), expected)
+    assert mix.draw(several[0], torch.tensor(1)) == mix.draw(4, np.int64(1))
+
+
+CUT_OFF = [
+    [0.9, 1.9],
+    [0.0, 1.0],
+    (0, "1"),
+    [True, False],
+    [None, 1],
+    torch.tensor([0.0, 1.0]),
+    torch.tensor([True, False]),
+    list(torch.tensor([0.0, 1.0])),
+    np.array([0.0, 1.0]),
+    np.array([True, False]),
+    torch.tensor([[0, 1]]),
+    torch.tensor(2),
+    2,
+    "01",
+]
+
+
+@pytest.mark.parametrize("indices", CUT_OFF, ids=repr)
+def test_indices_that_are_no_whole_numbers(indices):
+    """Cut off, [0.9, 1.9] would be the images 0 and 1."""
+    mix = BlurMixSampler(FIVE)
+    for call in (lambda: mix(photo(2, 3, 20, 21), indices=indices), lambda: mix.kernels(indices)):
+        with pytest.raises(TypeError, match=r"`indices` must be (a )?whole number"):
+            call()
+
+
+@pytest.mark.parametrize(
+    "number", [0.9, 1.0, "1", True, None, torch.tensor(1.0), torch.tensor([1])], ids=repr
+)
+def test_an_index_or_an_epoch_that_is_no_whole_number(number):
+    mix = BlurMixSampler(FIVE)
+    with pytest.raises(TypeError, match="`index` must be a whole number"):
+        mix.draw(number)
+    for call in (
+        lambda: mix.draw(0, number),
+        lambda: mix.kernels([0], number),
+        lambda: mix(photo(1, 3, 8, 8), indices=[0], epoch=number),
+        lambda: mix(photo(1, 3, 8, 8), epoch=number),
+    ):
+        with pytest.raises(TypeError, match="`epoch` must be a whole number"):
+            call()
+    if number is not True and not isinstance(number, torch.Tensor):
+        with pytest.raises(TypeError, match="`index` must be a whole number"):
+            transforms.camera_shake_blur(photo(3, 8, 8), number)
 
 
 @pytest.mark.parametrize("indices", [[0], [0, 1, 2, 3], [], [0, 1, -1]])

@@ -4,6 +4,9 @@ Blurs images as lenses, moving subjects and shaking hands do, fine-tunes network
 blurred images, and measures what blur had cost and what came back.
 """
 
+from . import _starting as _starting  # first: Ctrl-C while the command imports the rest
+
+# isort: split
 from importlib.metadata import version as _version
 
 from . import (

@@ -143,7 +143,8 @@ class Box(Blur):
     vertical: bool = False
 
     def __post_init__(self) -> None:
-        kernels.check_integer("length", self.length, low=1, high=int(2 * kernels.MAX_RADIUS))
+        length = kernels.check_integer("length", self.length, low=1, high=int(2 * kernels.MAX_RADIUS))
+        object.__setattr__(self, "length", length)
 
     def kernel(self, scale: float = 1.0) -> torch.Tensor:
         """See :meth:`Blur.kernel`; at another scale than 1 the centred line of the scaled length."""
@@ -235,7 +236,8 @@ class Shake(Blur):
     def __post_init__(self) -> None:
         if self.bank not in kernels.BANK_SIZES:
             raise ValueError(f"`bank` must be 'test' or 'train', got {self.bank!r}")
-        kernels.check_integer("index", self.index, low=0, high=kernels.BANK_SIZES[self.bank] - 1)
+        index = kernels.check_integer("index", self.index, low=0, high=kernels.BANK_SIZES[self.bank] - 1)
+        object.__setattr__(self, "index", index)
 
     def kernel(self, scale: float = 1.0) -> torch.Tensor:
         """See :meth:`Blur.kernel`; at another scale than 1 the kernel is resampled."""

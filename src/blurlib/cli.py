@@ -11,11 +11,12 @@ import sys
 import warnings
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any, cast, get_args
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from . import _starting
 from ._finetune import finetune
 from ._networks import named_network
 from ._options import (
@@ -47,7 +48,7 @@ from ._photographs import blur_file, pairs
 from ._reproduce import reproduce
 from .blurs import OwnShake, own_shake, parse
 from .confidence import confidence_table
-from .convolution import Border
+from .convolution import check_border
 from .deblurring import DeblurThenClassify
 from .evaluation import evaluate as evaluate_network
 from .kernels import check_integer
@@ -70,6 +71,7 @@ class _Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
+            _starting.end()
             return super().invoke(ctx)
         except KeyboardInterrupt:
             say("\nstopped")
@@ -223,8 +225,7 @@ def blur(
     if isinstance(value, OwnShake) and one:
         value.kernel()  # an error: which image of a set this is, one file does not say
     side = None if at == "image" else _side(at)
-    if border not in get_args(Border):
-        raise ValueError(f"`--border` must be one of {', '.join(get_args(Border))}, got {border!r}")
+    rule = check_border(border, name="--border")
     files = pairs(source, out)
     there = [target for _, target in files if target.exists()]
     if there and not force:
@@ -235,7 +236,7 @@ def blur(
         for index, (photograph, target) in enumerate(files):
             own = own_shake(index, seed=seed) if isinstance(value, OwnShake) else value
             try:
-                line = blur_file(photograph, target, own, at=side, border=cast("Border", border))
+                line = blur_file(photograph, target, own, at=side, border=rule)
             except (OSError, ValueError) as error:
                 if one:
                     raise

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, cast, get_args, overload
 
 import numpy as np
+import PIL.Image
 import torch
 from torch import Tensor
 
@@ -91,9 +92,10 @@ def blur(
 
 def _check_array(image: np.ndarray, kernel: Any, border: str) -> None:
     if image.dtype not in _ARRAYS:
+        wide = "float64" if image.dtype.itemsize > 2 else "float32"
         raise TypeError(
-            f"`image` must be uint8, float16, float32 or float64, got {image.dtype}; convert it first, e.g. "
-            "image.astype(np.float32)"
+            f"`image` must be uint8, float16, float32 or float64, got {image.dtype}; convert it first, for "
+            f"example image.astype(np.{wide})"
         )
     if image.ndim not in (2, 3):
         raise ValueError(
@@ -105,10 +107,10 @@ def _check_array(image: np.ndarray, kernel: Any, border: str) -> None:
             f"`image` must be an array (H, W, C), got shape {image.shape}, which looks like (C, H, W); use "
             "torch.from_numpy(image)"
         )
-    _check_border(border)
+    check_border(border)
     if not isinstance(kernel, Tensor) or not kernel.dtype.is_floating_point:
         found = kernel.dtype if isinstance(kernel, Tensor | np.ndarray) else type(kernel).__name__
-        raise TypeError(f"`kernel` must be a floating tensor or array, got {found}; use blurlib.kernels")
+        raise TypeError(f"`kernel` must be a floating tensor or array, got {found}; {_KERNELS}")
     if kernel.ndim != 2:
         raise ValueError(f"`kernel` must be (h, w) for an array, got shape {tuple(kernel.shape)}")
     _check_kernel(kernel)
@@ -119,9 +121,18 @@ def _check_array(image: np.ndarray, kernel: Any, border: str) -> None:
 _ARRAYS = tuple(np.dtype(kind) for kind in ("uint8", "float16", "float32", "float64"))
 
 
-def _check_border(border: str) -> None:
+_KERNELS = "make one, for example by blurlib.blurs.parse('D4').kernel()"
+
+
+def check_border(border: object, *, name: str = "border") -> Border:
+    """Return the border's rule, or raise an error that names the argument, the rules and the value."""
+    if not isinstance(border, str):
+        raise TypeError(
+            f"`{name}` must be one of {', '.join(_BORDERS)}, got {type(border).__name__}: {border!r}"
+        )
     if border not in _BORDERS:
-        raise ValueError(f"`border` must be one of {', '.join(_BORDERS)}; got {border!r}")
+        raise ValueError(f"`{name}` must be one of {', '.join(_BORDERS)}, got {border!r}")
+    return cast("Border", border)
 
 
 def _check_kernel(kernel: Tensor) -> None:
@@ -138,19 +149,29 @@ def _check_kernel(kernel: Tensor) -> None:
 
 
 def _check(image: Any, kernel: Any, border: str) -> None:
-    for name, value in (("image", image), ("kernel", kernel)):
-        if not isinstance(value, Tensor):
-            raise TypeError(
-                f"`{name}` must be a torch.Tensor, or both NumPy arrays, got {type(value).__name__}; use "
-                "torch.from_numpy(...)"
-            )
-    if image.dtype not in _DTYPES:
+    if isinstance(image, PIL.Image.Image):
         raise TypeError(
-            f"`image` must be uint8 or floating, got {image.dtype}; convert it first, e.g. image.float()"
+            f"`image` must be a tensor or an array, got a Pillow image of mode {image.mode}; use "
+            "blurlib.transforms.apply(image, 'D4'), with the blur that is meant, or give np.asarray(image)"
         )
+    if not isinstance(image, Tensor):
+        raise TypeError(
+            f"`image` must be a tensor (..., C, H, W) or an array (H, W, C), got {type(image).__name__}; "
+            "torch.as_tensor or np.asarray makes one of numbers"
+        )
+    if not isinstance(kernel, Tensor):
+        remedy = "use torch.from_numpy(kernel)" if isinstance(kernel, np.ndarray) else _KERNELS
+        raise TypeError(f"`kernel` must be a tensor for a tensor, got {type(kernel).__name__}; {remedy}")
+    if image.dtype not in _DTYPES:
+        # Of floating types the next that holds all of their values.
+        wide = "double" if image.dtype.itemsize > 2 else "float"
+        remedy = f"convert it first, for example image.{wide}()"
+        if image.dtype.is_complex:
+            remedy = "blur image.real and image.imag, each by itself"
+        raise TypeError(f"`image` must be uint8 or floating, got {image.dtype}; {remedy}")
     if not kernel.dtype.is_floating_point:
         raise TypeError(f"`kernel` must be floating, got {kernel.dtype}; use kernel.double() / kernel.sum()")
-    _check_border(border)
+    check_border(border)
     if image.ndim < 3:
         raise ValueError(
             f"`image` must be (..., C, H, W), got shape {tuple(image.shape)}; use image[None] for one channel"

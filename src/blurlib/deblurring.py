@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from . import convolution
 from ._inverse import LinearBlur
 from .blurs import Blur, OwnShake, Shake, Sharp, kept_kernel, parse
-from .convolution import Border
+from .convolution import Border, check_border
 from .kernels import check_integer, check_number
 from .models import MultiScale, Scales
 from .patch_prior import PatchPrior, default_prior
@@ -65,8 +65,9 @@ def wiener(image: Tensor, kernel: Tensor, *, noise: float = ROUNDING, border: Bo
 
     The result x minimises ``|A x - y|² + λ |∇x|²`` for the blurred image y and the blur A with its border.
     λ follows from the noise and from the energy of the gradients of y, in each channel. Under "circular"
-    borders, and under "reflect" and "symmetric" ones where the kernel is its own mirror image (disks, boxes,
-    Gaussians), that is one product in the Fourier domain; elsewhere 100 steps of conjugate gradients.
+    borders, and under "reflect" and "symmetric" ones where the kernel is its own mirror image both ways
+    (disks, odd boxes, Gaussians), that is one product in the Fourier domain; elsewhere 100 steps of conjugate
+    gradients.
 
     Args:
         image: (..., C, H, W), the blurred image: uint8, or floating with values in [0, 1].
@@ -227,7 +228,7 @@ def deepinv_restorer(
     Raises:
         ImportError: if deepinv is missing, with the remedy.
         TypeError: if `model` cannot be called.
-        ValueError: if `noise` is 0.
+        ValueError: if `noise` is 0 or the border is unknown.
 
     Example:
         >>> import pytest, blurlib
@@ -240,6 +241,7 @@ def deepinv_restorer(
     if not callable(model):
         raise TypeError(f"`model` must be a reconstruction of deepinv, got {type(model).__name__}")
     _check_noise(noise)
+    check_border(border)
     try:
         from deepinv.physics import GaussianNoise, LinearPhysics
     except ImportError as error:
@@ -288,7 +290,7 @@ class DeblurThenClassify(nn.Module):
 
     Raises:
         TypeError: if `model` is no module or `method` cannot be called.
-        ValueError: if there is no such method or blur.
+        ValueError: if there is no such method, blur or border.
 
     Example:
         >>> network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
@@ -322,7 +324,7 @@ class DeblurThenClassify(nn.Module):
         self.model = model
         self.blur = parse(blur)
         self.method = method
-        self.border: Border = border
+        self.border = check_border(border)
 
     @property
     def name(self) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,7 +18,7 @@ from torchvision import tv_tensors
 
 from . import kernels, randomness
 from .blurs import NUMBER, Blur, OwnShake, Shake, kept_kernel, parse
-from .convolution import Border
+from .convolution import Border, check_border
 from .transforms import BlurTransform
 from .warming import prepare
 
@@ -141,8 +141,8 @@ class BlurMixSampler:
         self, mix: str | Blur | Mapping[Any, float], *, seed: int = 0, border: Border = "reflect"
     ) -> None:
         self.shares = parse_mix(mix)
-        self.seed = kernels.check_integer("seed", seed, low=-(2**63), high=2**64 - 1)
-        self.border: Border = border
+        self.seed = randomness.check_seed(seed)
+        self.border = check_border(border)
         self._edges = np.cumsum(list(self.shares.values()))
         for each in self.shares:  # compiled here and not in every worker; transforms have done so themselves
             prepare(type(each), dtypes=self._dtypes)
@@ -165,13 +165,10 @@ class BlurMixSampler:
             A blur with a kernel: `shake` has become a `Shake` of the train bank.
 
         Raises:
-            ValueError: if `index` or `epoch` is negative.
+            TypeError: if `index` or `epoch` is not a whole number.
+            ValueError: if one is negative.
         """
-        key = (
-            kernels.check_integer("epoch", epoch, low=0, high=2**62),
-            kernels.check_integer("index", index, low=0, high=2**62),
-            _DRAW,
-        )
+        key = (_whole("epoch", epoch), _whole("index", index), _DRAW)
         which, inner = randomness.uniform(2, seed=self.seed, key=key)
         return self._resolve(
             which, inner, lambda: randomness.generator(seed=self.seed, key=(*key[:2], _DRAW + 1))
@@ -181,35 +178,50 @@ class BlurMixSampler:
         """The kernels of several images, with zeros around the smaller ones.
 
         Args:
-            indices: of the images.
+            indices: of the images; whole numbers, or a tensor or an array of such.
             epoch: 0 or more.
 
         Returns:
             Float64 tensor (B, h, w), both odd.
+
+        Raises:
+            TypeError: if `indices` or `epoch` are not whole numbers.
+            ValueError: if one is negative.
         """
-        return _stack([kept_kernel(self.draw(index, epoch)) for index in _as_list(indices)])
+        return self._keyed(indices, epoch)
 
     def __call__(self, *inputs: Any, indices: Iterable[int] | None = None, epoch: int = 0) -> Any:
         """Blur a batch.
 
         Args:
-            inputs: a batch of images (B, C, H, W) or videos (B, T, C, H, W), and whatever comes with it.
-            indices: of the images in the data set, for keyed draws; without them torch's generator draws.
+            inputs: a batch of images (B, C, H, W) or videos (B, T, C, H, W), and whatever comes with it; see
+                :mod:`blurlib.transforms` for what is an image. Several batches need `tv_tensors.Image`.
+            indices: of the images in the data set, for keyed draws; whole numbers, or a tensor or an array of
+                such. Without them torch's generator draws.
             epoch: for keyed draws.
 
         Returns:
             The same structure, images blurred.
 
         Raises:
+            TypeError: if `indices` or `epoch` are not whole numbers, or images would be left sharp.
             ValueError: if the images are not a batch, or `indices` are not one each.
         """
+        _whole("epoch", epoch)
         if indices is None:
             count = next((len(x) for x in tree_leaves(inputs) if isinstance(x, Tensor) and x.ndim >= 4), 0)
             draws = torch.rand(count, 2, dtype=torch.float64)
-            stack = [kept_kernel(self._resolve(float(w), float(i), lambda: None)) for w, i in draws]
+            stack = _stack([kept_kernel(self._resolve(float(w), float(i), lambda: None)) for w, i in draws])
         else:
-            stack = [kept_kernel(self.draw(index, epoch)) for index in _as_list(indices)]
-        return _BatchBlur(_stack(stack), self.border)(*inputs)
+            stack = self._keyed(indices, epoch)
+        return _BatchBlur(stack, self.border)(*inputs)
+
+    def _keyed(self, indices: Iterable[int], epoch: int) -> Tensor:
+        values = indices.tolist() if isinstance(indices, (Tensor, np.ndarray)) else indices
+        if isinstance(values, str) or not isinstance(values, Iterable):
+            raise TypeError(f"`indices` must be whole numbers, one for each image, got {indices!r}")
+        numbers = [_whole("indices", value) for value in values]
+        return _stack([kept_kernel(self.draw(number, epoch)) for number in numbers])
 
     def _resolve(self, which: float, inner: float, generator: Any) -> Blur:
         choice = list(self.shares)[
@@ -227,8 +239,11 @@ class ByteMixSampler(BlurMixSampler):
     _dtypes = (torch.uint8,)
 
 
-def _as_list(indices: Iterable[int]) -> Sequence[int]:
-    return [int(index) for index in (indices.tolist() if isinstance(indices, Tensor) else indices)]
+def _whole(name: str, value: Any) -> int:
+    """A number of an image or an epoch; a tensor of one is what a loop over `indices` gives."""
+    if isinstance(value, Tensor) and value.ndim == 0:
+        value = value.item()
+    return kernels.check_integer(name, value, low=0, high=2**62)
 
 
 def _stack(each: list[Tensor]) -> Tensor:

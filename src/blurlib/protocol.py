@@ -26,7 +26,7 @@ from . import convolution, randomness
 from ._images import planes
 from ._model_config import config_values
 from .blurs import Blur, Sharp, kept_kernel
-from .convolution import Border
+from .convolution import Border, check_border
 from .kernels import check_integer
 
 __all__ = [
@@ -101,7 +101,7 @@ class Protocol:
 
     Raises:
         TypeError: if a size is not an integer.
-        ValueError: if a size is below 1, a tuple is empty or the filter is unknown.
+        ValueError: if a size is below 1, a tuple is empty, or the filter or the border is unknown.
 
     Example:
         >>> Protocol().first_sides, Protocol(canonical_side=192).first_sides
@@ -126,6 +126,7 @@ class Protocol:
         if self.jitter is not None:
             object.__setattr__(self, "jitter", _check_sides("jitter", self.jitter))
         _filter(self.resample)
+        check_border(self.border)
 
     @property
     def network_sides(self) -> tuple[int, ...]:
@@ -218,7 +219,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
     - The EXIF orientation is applied, once: the camera's blur and the object are upright as people see them.
       What comes back has no orientation any more, so that converting it again changes nothing.
     - Transparent images (RGBA, LA, palettes and colours marked transparent) are laid on white, as a page
-      shows them; what lies under a transparent pixel is arbitrary.
+      shows them; what lies under a transparent pixel is arbitrary. A marked colour of 16 bits a channel is
+      compared in 8, all that Pillow reads of such files.
     - 16-bit grey is scaled by 255 / 65535 and rounded (Pillow's own conversions cut off in some versions).
       Mode "I" counts as 16 bits: Pillow opens 16-bit PNG files as that in some versions.
     - Grey is repeated; CMYK, YCbCr and palettes are converted by Pillow's formulas, colour profiles are
@@ -244,6 +246,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
             f"`image` must be a Pillow image, got {type(image).__name__}; wrap arrays in Image.fromarray"
         )
     turn = turn_upright(image)
+    key = image.info.get("transparency")
     if image.mode.startswith("I"):
         levels = np.asarray(image).astype(np.int64)
         if levels.size and (levels.min() < 0 or levels.max() > 65535):
@@ -251,7 +254,12 @@ def to_rgb(image: Image.Image) -> Image.Image:
                 f"`image` of mode {image.mode!r} must hold values between 0 and 65535, got "
                 f"{levels.min()} to {levels.max()}; scale it to 8 or 16 bits first"
             )
+        if key is not None:
+            levels[levels == key] = 65535  # here: in 8 bits other levels are no longer told from it
         image = Image.fromarray(((levels * 255 + 32767) // 65535).astype(np.uint8))
+    elif isinstance(key, tuple) and max(key) > 255:  # of a file of 16 bits a channel
+        image = image.copy()
+        image.info["transparency"] = tuple(level >> 8 for level in key)  # as Pillow has done to the pixels
     if image.mode in {"RGBA", "RGBa", "LA", "La", "PA"} or "transparency" in image.info:
         if image.mode == "La":  # Pillow has no direct way from premultiplied grey
             image = image.convert("LA")
@@ -342,7 +350,8 @@ def blurred(array: np.ndarray, blur: Blur, *, border: Border = "reflect") -> np.
         A uint8 array of shape (H, W, 3); for :class:`~blurlib.blurs.Sharp` the same array.
 
     Raises:
-        ValueError: if the blur is an image's own shake, which has no kernel until one is chosen.
+        ValueError: if the blur is an image's own shake, which has no kernel until one is chosen, or the
+            border is unknown.
 
     Example:
         >>> from blurlib.blurs import Disk
@@ -350,6 +359,7 @@ def blurred(array: np.ndarray, blur: Blur, *, border: Border = "reflect") -> np.
         7
     """
     if isinstance(blur, Sharp):
+        check_border(border)
         return array
     return convolution.blur(array, kept_kernel(blur), border=border)
 

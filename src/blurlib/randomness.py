@@ -20,11 +20,22 @@ _MASK = (1 << 64) - 1
 
 def check_seed(seed: int) -> int:
     """Return the seed, or raise an error that names the rule and the value."""
-    if isinstance(seed, bool) or not hasattr(seed, "__index__"):
-        raise TypeError(f"`seed` must be a whole number, got {type(seed).__name__}: {seed!r}")
-    if not -(2**63) <= operator.index(seed) <= _MASK:
-        raise ValueError(f"`seed` must be from -2**63 to 2**64 - 1, got {seed}; choose a smaller one")
-    return operator.index(seed)
+    rule = "`seed` must be a whole number"
+    if isinstance(seed, bool):  # in a key a yes or no may be a part
+        raise TypeError(f"{rule}, got bool: {seed!r}")
+    number = _whole(rule, seed)
+    if not -(2**63) <= number <= _MASK:
+        raise ValueError(
+            f"`seed` must be a 64-bit integer, from -2**63 to 2**64 - 1, got {seed}; choose one that is"
+        )
+    return number
+
+
+def _whole(rule: str, value: object) -> int:
+    try:
+        return operator.index(value)  # type: ignore[arg-type]  # asked by trying
+    except TypeError:
+        raise TypeError(f"{rule}, got {type(value).__name__}: {value!r}") from None
 
 
 def words(count: int, *, seed: int, key: tuple[int, ...] = ()) -> np.ndarray:
@@ -47,7 +58,7 @@ def words(count: int, *, seed: int, key: tuple[int, ...] = ()) -> np.ndarray:
         >>> bool((words(5, seed=1, key=(0, 7))[:2] == words(2, seed=1, key=(0, 7))).all())
         True
     """
-    parts = [operator.index(part) for part in key]
+    parts = [_whole("`key` must hold whole numbers, such as epoch and index", part) for part in key]
     if len(parts) > 3 or any(not 0 <= part <= _MASK for part in parts):
         raise ValueError(f"`key` must be at most three integers from 0 to 2**64 - 1, got {key}")
     # The first counter word counts blocks of four words; the key fills the other three.

@@ -18,7 +18,7 @@ from PIL import Image
 from . import randomness
 from ._images import planes
 from .blurs import Blur
-from .convolution import Border
+from .convolution import Border, check_border
 from .kernels import check_integer
 from .masks import check_sizes
 from .protocol import Resample, blurred, random_crop, resized, round_side, to_rgb
@@ -48,7 +48,7 @@ class SegmentationProtocol:
 
     Raises:
         TypeError: if a size is not an integer.
-        ValueError: if a size is below 1, or a tuple is empty.
+        ValueError: if a size is below 1, a tuple is empty, or the border is unknown.
 
     Example:
         >>> SegmentationProtocol().canonical_size(500, 375)
@@ -66,6 +66,7 @@ class SegmentationProtocol:
     def __post_init__(self) -> None:
         """Checks every field; lists become tuples."""
         check_integer("canonical_side", self.canonical_side, low=1, high=_MAX_SIDE)
+        check_border(self.border)
         for name in ("network_side", "network_size", "crop", "jitter"):
             value = getattr(self, name)
             if value is None:

@@ -2,6 +2,11 @@
 
 A transform draws one blur a call (one for all frames of a video, one for a whole batch tensor) from torch's
 global generator, and leaves masks, boxes, keypoints and labels untouched.
+
+What is an image follows torchvision's rule: every Pillow image, `tv_tensors.Image` and `Video` of a call;
+where there is none, the first plain tensor. What that rule would leave sharp without a word is a `TypeError`:
+further plain tensors, uint8 or floating, of the first one's shape but for height and width (wrap each image
+in `tv_tensors.Image`, and what is none may stay plain), and a NumPy array where no image is beside it.
 """
 
 from __future__ import annotations
@@ -17,7 +22,7 @@ from torchvision.transforms import v2
 
 from . import kernels
 from .blurs import Blur, Disk, Gaussian, Line, Shake, kept_kernel, parse
-from .convolution import Border, blur
+from .convolution import Border, blur, check_border
 from .kernels import Bank
 from .warming import prepare
 
@@ -38,14 +43,19 @@ Range = float | tuple[float, float]
 
 # Modes whose bands are amounts of light or of coverage; hues, palette indices and bits cannot be averaged.
 _MODES = ("L", "LA", "La", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "F")
+# Modes whose last band says how much of the others there is.
+_COVERED = ("LA", "RGBA")
 
 
 def apply(image: Image, blur: Blur | str, *, border: Border = "reflect", scale: float = 1.0) -> Image:
     """Blur one image, or all images of a tensor alike.
 
     Args:
-        image: PIL image (every band is blurred, alpha too), tensor (..., C, H, W), `tv_tensors.Image` or
-            `Video`; uint8 or floating.
+        image: PIL image, tensor (..., C, H, W), `tv_tensors.Image` or `Video`; uint8 or floating. Of a
+            transparent PIL image (RGBA, LA) each pixel's colour counts by its alpha, which is blurred as "L"
+            is; where no alpha is left the colour stays. With the border "zeros" it is transparent outside.
+            Tensors have no mode: all their channels are blurred alike. A colour marked transparent
+            (``image.info["transparency"]``) is blurred as any other, and the mark is dropped.
         blur: such as ``Disk(4)`` or "D4".
         border: see :func:`blurlib.blur`.
         scale: size of this image divided by the size that the blur is defined for.
@@ -54,7 +64,7 @@ def apply(image: Image, blur: Blur | str, *, border: Border = "reflect", scale: 
         The same type, dtype, device and size.
 
     Raises:
-        TypeError: if `image` is of another kind.
+        TypeError: if `image` is of another kind, such as an array, which :func:`blurlib.blur` takes.
         ValueError: if its PIL mode cannot be blurred, or the blur has no kernel.
 
     Example:
@@ -71,21 +81,56 @@ def convolve(image: Any, kernel: Tensor, border: Border) -> Any:
     if isinstance(image, PIL.Image.Image):
         return _convolve_pil(image, kernel, border)
     if not isinstance(image, Tensor):
-        raise TypeError(f"`image` must be a PIL image or a tensor (..., C, H, W), got {type(image).__name__}")
+        raise TypeError(
+            f"`image` must be a PIL image or a tensor (..., C, H, W), got {type(image).__name__}"
+            + (f"; {_ARRAY_REMEDY}" if isinstance(image, np.ndarray) else "")
+        )
     result = blur(image.as_subclass(Tensor), kernel.to(image.device), border=border)
     return tv_tensors.wrap(result, like=image) if isinstance(image, tv_tensors.TVTensor) else result
 
 
+_ARRAY_REMEDY = (
+    "use blurlib.blur(image, kernel) for an array (H, W, C), or convert it first: "
+    "v2.functional.to_image(image), or torch.from_numpy(images).permute(0, 3, 1, 2) for a batch"
+)
+
+
 def _convolve_pil(image: PIL.Image.Image, kernel: Tensor, border: Border) -> PIL.Image.Image:
     if image.mode not in _MODES:
+        remedy = "image.convert('RGB')"
+        if image.mode.startswith("I"):  # which Pillow would cut off at 255
+            remedy = "blurlib.protocol.to_rgb(image), or image.convert('F') to keep all levels"
+        elif image.mode == "PA" or "transparency" in image.info:
+            remedy = "image.convert('RGBA')"
         raise ValueError(
-            f"`image` has PIL mode {image.mode!r}, whose values cannot be averaged; convert it first, for "
-            "example image.convert('RGB')"
+            f"`image` has PIL mode {image.mode!r}, whose values cannot be averaged; convert it first, "
+            f"by {remedy}"
         )
-    blurred = blur(np.asarray(image), kernel, border=border)
-    result = PIL.Image.frombytes(image.mode, image.size, blurred.data.cast("B"))
-    result.info = dict(image.info)
+    array = np.asarray(image)
+    blurred = blur(array, kernel, border=border)
+    if image.mode in _COVERED:
+        _weigh_colours(blurred, array, kernel, border)
+    result = PIL.Image.frombytes(image.mode, image.size, blurred.tobytes())
+    result.info = {key: value for key, value in image.info.items() if key != "transparency"}
     return result
+
+
+def _weigh_colours(blurred: np.ndarray, array: np.ndarray, kernel: Tensor, border: Border) -> None:
+    """Put right what transparent pixels have added to blurred colours; the last band is alpha.
+
+    Where a kernel meets opaque pixels alone the colours are those of an image without alpha, to the bit.
+    """
+    alpha = array[..., -1].astype(np.float64)
+    weight = blur(alpha, kernel, border=border)
+    soft = weight < 255 * (1 - 1e-9) * float(kernel.sum())
+    if not soft.any():
+        return
+    seen = blurred[..., -1][soft] > 0
+    for band in range(array.shape[-1] - 1):
+        light = blur(array[..., band] * alpha, kernel, border=border)[soft]
+        # Quotients of whole numbers of taps may be ties, which floating point can leave 1e-7 below.
+        colour = np.floor(light / np.where(seen, weight[soft], 1.0) + (0.5 + 2.0**-20))
+        blurred[..., band][soft] = np.where(seen, colour.clip(0, 255), array[..., band][soft])
 
 
 def disk_blur(image: Image, radius: float, *, antialias: bool = True, border: Border = "reflect") -> Image:
@@ -186,11 +231,37 @@ def _is_plain(inpt: Any) -> bool:
     return isinstance(inpt, Tensor) and not isinstance(inpt, tv_tensors.TVTensor)
 
 
+def _could_be_an_image(tensor: Tensor) -> bool:
+    return tensor.ndim >= 3 and (tensor.dtype == torch.uint8 or tensor.dtype.is_floating_point)
+
+
+def _check_images(flat_inputs: list[Any]) -> None:
+    """Refuse what torchvision's rule for plain tensors and arrays would leave sharp without a word."""
+    if any(isinstance(x, (tv_tensors.Image, tv_tensors.Video, PIL.Image.Image)) for x in flat_inputs):
+        return
+    plain = [x for x in flat_inputs if _is_plain(x)]
+    arrays = [x for x in flat_inputs if isinstance(x, np.ndarray) and x.ndim > 1]
+    if arrays and (not plain or plain[0].ndim < 3):  # else that tensor is the image
+        raise TypeError(
+            "`inputs` must hold a PIL image or a tensor, got none but a NumPy array of shape "
+            f"{arrays[0].shape}; {_ARRAY_REMEDY}"
+        )
+    for other in plain[1:]:
+        both = plain[0], other
+        if all(map(_could_be_an_image, both)) and plain[0].shape[:-2] == other.shape[:-2]:
+            shapes = " and ".join(str(tuple(x.shape)) for x in both)
+            raise TypeError(
+                f"`inputs` must not hold several plain tensors that could be images, got shapes {shapes}, of "
+                "which only the first would be blurred; wrap each image in tv_tensors.Image"
+            )
+
+
 class BlurTransform(v2.Transform):  # type: ignore[misc]  # torchvision has no types
     """What the four transforms share: one blur a call, applied to images and videos only.
 
     Each compiles what it needs when it is made (`prepare`): in the process that makes the DataLoader, then,
-    and not in every worker.
+    and not in every worker. Transparent Pillow images also take the loops for 64-bit images, which `warmup`
+    compiles.
     """
 
     # The default would hand over masks and boxes too, which are tensors.
@@ -198,7 +269,11 @@ class BlurTransform(v2.Transform):  # type: ignore[misc]  # torchvision has no t
 
     def __init__(self, border: Border) -> None:
         super().__init__()
-        self.border: Border = border
+        self.border = check_border(border)
+
+    def check_inputs(self, flat_inputs: list[Any]) -> None:
+        """Refuse a call of which images would be left sharp (v2's hook)."""
+        _check_images(flat_inputs)
 
     def draw(self, generator: torch.Generator | None = None) -> Blur:
         """Draw a blur, from torch's global generator if none is given."""
@@ -226,7 +301,8 @@ class DiskBlur(BlurTransform):
 
     Raises:
         TypeError: if `radius` is neither a number nor a pair.
-        ValueError: if it is negative, not finite, above 1024, or the pair is not in order.
+        ValueError: if it is negative, not finite or above 1024, the pair is not in order, or the border
+            is unknown.
 
     Example:
         >>> DiskBlur((1, 8))
@@ -269,7 +345,8 @@ class MotionBlur(BlurTransform):
 
     Raises:
         TypeError: if an argument is neither a number nor a pair.
-        ValueError: if `length` is negative or above 2048, one is not finite, or a pair is not in order.
+        ValueError: if `length` is negative or above 2048, one is not finite, a pair is not in order, or
+            the border is unknown.
 
     Example:
         >>> MotionBlur(8, angle=30)
@@ -308,7 +385,7 @@ class CameraShakeBlur(BlurTransform):
         border: see :func:`blurlib.blur`.
 
     Raises:
-        ValueError: if there is no such bank.
+        ValueError: if there is no such bank or border.
 
     Example:
         >>> CameraShakeBlur()
@@ -346,7 +423,8 @@ class GaussianBlur(BlurTransform):
 
     Raises:
         TypeError: if `sigma` is neither a number nor a pair.
-        ValueError: if it is negative, not finite, above 256, or the pair is not in order.
+        ValueError: if it is negative, not finite or above 256, the pair is not in order, or the border
+            is unknown.
 
     Example:
         >>> GaussianBlur((0.5, 4))
