@@ -385,7 +385,8 @@ def test_the_command_that_finetune_suggests_shows_images_as_in_training(place):
     kept = BlurReport.load("kept").settings
     assert (kept["mean"], kept["std"], kept["normalisation"]) == ([0.5] * 3, [0.2, 0.2, 0.25], "given")
     assert (kept["scales"], kept["crop"], kept["canonical_side"]) == ([[24]], 24, 32)
-    assert (kept["resample"], kept["name"], kept["file"]) == ("box", "networks:tiny", "my runs/model.pt")
+    assert kept["resample"] == "box"
+    assert kept["metadata"] == {"name": "networks:tiny", "file": "my runs/model.pt"}
     plain = run("finetune", "networks:tiny", "data", *TRAINED, "--output", "b").stdout
     assert "--mean" not in plain and "--resample" not in plain
 
@@ -398,9 +399,14 @@ def test_evaluate_keeps_the_report_of_another_evaluation(place):
     assert "blurs (was ['sharp', 'D2'], now ['D2'])" in text and "or pass --force" in text
     assert Path("a/report.json").read_bytes() == before
     run(*again, *SEEN)  # the same once more
+    run("evaluate", "networks:ready", "data", "--output", "a", *SEEN)  # and the same weights by another name
     run(*again, *SEEN[:2], "--blurs", "D2", *SMALL, "--force")
     report = BlurReport.load("a")
     assert report.blurs == ("D2",) and report.caption.startswith("networks:tiny, 8 images of data/val")
+    assert (
+        "a 64-bit integer"
+        in run("finetune", "networks:tiny", "data", "-o", "b", "--seed", 10**23, code=2).stderr
+    )
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file systems elsewhere refuse names that are no text")

@@ -691,20 +691,18 @@ def test_arrays_of_whole_numbers_are_refused_with_what_helps(dtype):
 
 
 def test_complex_images_have_another_remedy():
-    with pytest.raises(TypeError, match=r"`image`.*complex64; blur image\.real and image\.imag"):
-        blur(IMAGE.to(torch.complex64), KERNEL)
+    for image in (IMAGE.to(torch.complex64), np.zeros((4, 5), np.complex64)):
+        with pytest.raises(TypeError, match=r"`image`.*complex64; blur image\.real and image\.imag"):
+            blur(image, KERNEL)
 
 
 def test_a_pillow_image_is_sent_to_where_it_belongs():
     image = PIL.Image.new("RGB", (9, 8), (5, 6, 7))
     with pytest.raises(TypeError, match=r"`image`.*Pillow image of mode RGB") as error:
         blur(image, KERNEL)
-    for remedy in ("blurlib.transforms.apply(image, 'D4')", "np.asarray(image)"):
-        assert remedy in str(error.value)
-        found = eval(remedy, {"image": image, "np": np, "blurlib": blurlib})
-        assert (
-            blur(found, KERNEL).shape == (8, 9, 3) if isinstance(found, np.ndarray) else found.size == (9, 8)
-        )
+    remedy = "blurlib.transforms.apply(image, 'D4')"
+    assert remedy in str(error.value)
+    assert eval(remedy, {"image": image, "blurlib": blurlib}).size == (9, 8)
 
 
 @pytest.mark.parametrize("kernel", ["D4", blurlib.blurs.Disk(4), 3])

@@ -4,13 +4,14 @@ import json
 import os
 import random
 import re
+import shutil
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 from torchvision.models.vgg import VGG, make_layers
 
 from blurlib import data, evaluation, models
@@ -366,7 +367,11 @@ def test_the_record_says_which_network_it_was(root):
     model = Net()
     report = evaluate(nn.DataParallel(model), root, **SMALL, blurs="sharp", metadata={"file": "mix.pt"})
     known = report.settings
-    assert (known["model"], known["file"], known["normalisation"]) == ("Net", "mix.pt", "assumed")
+    assert (known["model"], known["metadata"], known["normalisation"]) == (
+        "Net",
+        {"file": "mix.pt"},
+        "assumed",
+    )
     assert known["weights_sha256"] == weights_digest(model) == weights_digest(torch.compile(model))
     assert "name" not in known and "config_not_applied" not in known
     model.pretrained_cfg = {"architecture": "net", "interpolation": "bicubic", "crop_pct": 1.0}
@@ -376,10 +381,8 @@ def test_the_record_says_which_network_it_was(root):
     assert report.caption.startswith("net, seed 3, 12 images")
     with pytest.raises(TypeError, match="`metadata`"):
         evaluate(model, root, **SMALL, metadata={"net": model})
-    with pytest.raises(
-        ValueError, match="`metadata` must use other names than the record's own, got blurs, date"
-    ):
-        evaluate(model, root, **SMALL, metadata={"blurs": "D4", "date": "today", "run": 3})
+    with pytest.raises(TypeError, match=r"`metadata` .* that JSON can hold, got .*nan"):
+        evaluate(model, root, **SMALL, metadata={"loss": float("nan")})
     other = Net()
     other.pretrained_cfg = {"architecture": "other", "interpolation": "box"}
     settings = {name: value for name, value in SMALL.items() if name not in ("crop", "scales")}
@@ -411,7 +414,6 @@ def test_weights_of_every_kind_have_a_digest():
             r"mean \(was .*; normalisation \(was 'assumed', now 'mean given, std assumed'\)",
         ),
         ({"seed": 1}, r"seed \(was 0, now 1\)"),
-        ({"metadata": {"name": "b"}}, r"name \(was None, now 'b'\)"),
         ({"model": Net(CLASSES).double()}, r"weights_sha256 \(was '[0-9a-f]{64}', now '[0-9a-f]{64}'\)"),
     ],
 )
@@ -424,8 +426,39 @@ def test_a_report_of_another_evaluation_is_not_written_over(root, tmp_path, chan
     ):
         evaluate(root=root, **settings | changes)
     assert {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()} == before
-    evaluate(root=root, **settings)  # the same once more may
+    evaluate(root=root, **settings, metadata={"name": "a note"})  # the same once more may
     evaluate(root=root, **settings | changes, overwrite=True)
+
+
+def test_a_report_of_other_images_is_not_written_over(root, tmp_path):
+    """The names of two folders, or two parts of a dataset, may be alike."""
+    dataset = [(photo(number), number % CLASSES) for number in range(8)]
+    other = tmp_path / "elsewhere" / root.name
+    shutil.copytree(root, other)
+    next((other / "val").rglob("*.png")).unlink()
+    parts = [Subset(dataset, [0, 1, 2]), Subset(dataset, [3, 4, 5])]
+    for one, two in ((root, other), parts, (dataset[:3], dataset)):
+        out = tmp_path / f"out{len(one) if isinstance(one, list) else type(one).__name__}"
+        evaluate(Net(), one, **SMALL, blurs="D4", output=out)
+        with pytest.raises(ValueError, match=r"`output` .* with report.json of another listing \(was"):
+            evaluate(Net(), two, **SMALL, blurs="D4", output=out)
+        evaluate(Net(), one, **SMALL, blurs="D4", output=out)
+
+
+def test_what_a_kill_leaves_is_no_file_of_others(root, tmp_path):
+    """The arrays are written first, then the JSON, then the tables."""
+    evaluate(Net(), root, **SMALL, blurs="D4", output=tmp_path)
+    for names in (["report.md"], ["report.md", "report.csv"], ["report.md", "report.csv", "report.json"]):
+        for name in names:
+            (tmp_path / name).unlink()
+        evaluate(Net(), root, **SMALL, blurs="D4", output=tmp_path)
+    assert len(list(tmp_path.glob("report.*"))) == 4
+
+
+def test_a_refusal_leaves_no_folder(root, tmp_path):
+    with pytest.raises(TypeError, match="`metadata`"):
+        evaluate(Net(), root, **SMALL, metadata={1: {2}}, output=tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_partial_report_of_another_evaluation_is_kept(root, tmp_path):
@@ -439,7 +472,7 @@ def test_a_partial_report_of_another_evaluation_is_kept(root, tmp_path):
     evaluate(Stops(100, KeyboardInterrupt()), root, **SMALL, blurs="D8", batch_size=4, output=tmp_path / "a")
 
 
-@pytest.mark.parametrize("name", ["report.json", "report.md", "report.csv", "partial.npz"])
+@pytest.mark.parametrize("name", ["report.json", "report.md", "report.csv", "partial.json"])
 def test_files_of_others_are_not_written_over(root, tmp_path, name):
     (tmp_path / name).write_text("[1]")
     with pytest.raises(ValueError, match=f"`output` must hold no files of others, .* with {name}"):

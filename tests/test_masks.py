@@ -1,6 +1,7 @@
 """Images with masks: listings, what is refused, and that image and mask stay aligned through every step."""
 
 import io
+import zipfile
 
 import numpy as np
 import pytest
@@ -351,7 +352,44 @@ def masks_of(*values, size=(6, 4)):
 @pytest.mark.parametrize("count", [1, 15, 16, 17, 100])
 def test_masks_of_0_and_255_are_refused(count):
     with pytest.raises(ValueError, match=r"`root`.* nothing but 0 and 255 .*== 255\)\.astype\(np\.uint8\)\)"):
-        check_masks(open_masks(masks_of(*[[0, 255]] * count), split="val"))
+        check_masks(open_masks(masks_of(*[[0, 255]] * count), split="val"), workers=0)
+
+
+def test_backgrounds_first_do_not_hide_masks_of_0_and_255():
+    """Folders are sorted, and what has no object may come first."""
+    with pytest.raises(ValueError, match="nothing but 0 and 255 in 100 masks"):
+        check_masks(open_masks(masks_of(*[[0]] * 16, *[[0, 255]] * 84), split="val"), workers=0)
+
+
+class Zipped(torch.utils.data.Dataset):
+    """Opened where it is first read, as people do who load in workers."""
+
+    def __init__(self, path, count):
+        self.path, self.count, self.file = path, count, None
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        if self.file is None:
+            self.file = zipfile.ZipFile(self.path)
+        return tuple(Image.open(io.BytesIO(self.file.read(f"{name}{index}.png"))) for name in "im")
+
+
+def test_a_dataset_is_not_opened_before_the_workers_are(tmp_path):
+    """Workers that inherit an open file share its place in it, and read each other's bytes."""
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as file:
+        for index, (image, mask) in enumerate(masks_of(*[[0, 1]] * 20)):
+            for name, picture in (("i", image), ("m", mask)):
+                stream = io.BytesIO()
+                picture.save(stream, "PNG")
+                file.writestr(f"{name}{index}.png", stream.getvalue())
+    dataset = Zipped(tmp_path / "all.zip", 20)
+    check_masks(open_masks(dataset, split="val"), workers=2)
+    assert dataset.file is None
+    check_masks(open_masks(dataset, split="val"), workers=0)
+    assert dataset.file is not None
+    dataset.file.close()
 
 
 @pytest.mark.parametrize(
@@ -363,10 +401,11 @@ def test_masks_of_0_and_255_are_refused(count):
         [[0, 255]] * 15 + [[0, 1]],
         [[0, 255]] * 16 + [[0, 1]],  # looked at beyond the sixteen, since these hold nothing else
         [[0, 255]] * 60 + [[0, 1, 255]] * 40,
+        [[0, 255]] * 97 + [[0, 1, 255]] + [[0, 255]] * 202,  # one alone, where nobody looks at first
     ],
 )
 def test_masks_with_classes_pass(values):
-    check_masks(open_masks(masks_of(*values), split="val"))
+    check_masks(open_masks(masks_of(*values), split="val"), workers=0)
 
 
 def test_few_masks_are_looked_at():
@@ -377,11 +416,14 @@ def test_few_masks_are_looked_at():
             Counting.read += 1
             return super().__getitem__(index)
 
-    check_masks(open_masks(Counting(masks_of(*[[0]] * 100)), split="val"))
-    assert Counting.read == 16
+    check_masks(open_masks(Counting(masks_of(*[[0, 1]] * 100)), split="val"), workers=0)
+    assert Counting.read == 1
+    Counting.read = 0
+    check_masks(open_masks(Counting(masks_of(*[[0]] * 1000)), split="val"), workers=0)
+    assert Counting.read == 16 + 48 - 1  # the first one is among those spread
 
 
 def test_broken_masks_are_passed_over_where_asked():
     pairs = [(Image.new("RGB", (6, 4)), Image.new("RGB", (6, 4))), *masks_of([0, 255])]
     with pytest.raises(ValueError, match="nothing but 0 and 255"):
-        check_masks(open_masks(pairs, split="val", on_error="skip"))
+        check_masks(open_masks(pairs, split="val", on_error="skip"), workers=0)

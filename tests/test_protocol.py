@@ -692,6 +692,8 @@ def test_a_network_that_normalises_by_itself_must_say_so(layer):
     with pytest.raises(ValueError, match=r"`mean` must be given where `model` has a layer Normalize"):
         own_normalisation(network)
     assert own_normalisation(network, (0, 0, 0), (1, 1, 1)) == ((0, 0, 0), (1, 1, 1))
+    with pytest.raises(ValueError, match=r"`mean` must be given where `model` has a layer Normalize"):
+        own_normalisation(nn.Sequential(network[0], configured()))
 
 
 @pytest.mark.parametrize(

@@ -476,7 +476,7 @@ def test_a_colour_marked_transparent_loses_its_mark():
 
 
 @pytest.mark.parametrize("size", [(0, 5), (5, 0), (0, 0)])
-@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "F", "CMYK"])
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "F", "CMYK", "P", "1", "I;16"])
 def test_pictures_without_pixels(mode, size):
     image = PIL.Image.new(mode, size)
     for make in TRANSFORMS.values():
@@ -569,6 +569,16 @@ ARRAYS = {
     "with labels in a tensor": lambda array: [array, torch.arange(2)],
     "with a mask": lambda array: {"image": array, "mask": tv_tensors.Mask(torch.zeros(9, 8))},
 }
+
+
+def test_an_array_beside_a_plain_mask_is_not_left_sharp():
+    """The only plain tensor would be taken for the image, and the picture handed on."""
+    picture, mask = np.zeros((8, 9, 3), np.uint8), torch.zeros(1, 8, 9, dtype=torch.uint8)
+    with pytest.raises(TypeError, match=r"`inputs` must say which is the image.*tv_tensors.Image"):
+        blurlib.DiskBlur(2.0)(picture, mask)
+    image, boxes, labels = torch.rand(1, 8, 9), np.zeros((8, 4)), np.zeros((8, 9), np.uint8)
+    found = blurlib.DiskBlur(2.0)(image, boxes, labels)
+    assert found[1] is boxes and found[2] is labels and not torch.equal(found[0], image)
 
 
 @each_call

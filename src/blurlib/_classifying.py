@@ -13,7 +13,6 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from ._model_config import unwrapped
 from .data import ImageRoot, Skipped
 from .mixes import BlurMixSampler
 from .processes import Team
@@ -65,7 +64,7 @@ class Classifying(Dataset[Any]):
             try:
                 with torch.no_grad():
                     result = network(torch.zeros(1, 3, side, side, device=device))
-            except RuntimeError as error:
+            except (AssertionError, RuntimeError) as error:
                 raise ValueError(
                     f"`model` must take images of (B, 3, {side}, {side}), got the error "
                     f"{str(error).splitlines()[0]!r}; choose `network_side` and `crop` to fit it"
@@ -143,7 +142,6 @@ def batch_norms(network: nn.Module) -> list[nn.Module]:
 
 def needs_several(network: nn.Module, size: tuple[int, int], device: torch.device) -> bool:
     """Whether batch norm would have one value a channel in a batch of one image, which torch refuses."""
-    network = unwrapped(network)  # hooks in a compiled network would stay in it
     found = []
 
     def look(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -152,7 +150,8 @@ def needs_several(network: nn.Module, size: tuple[int, int], device: torch.devic
     hooks = [module.register_forward_pre_hook(look) for module in batch_norms(network)]
     try:
         if hooks:
-            with torch.no_grad():
+            # Uncompiled: hooks would become part of what is compiled, and stay.
+            with torch.no_grad(), torch.compiler.set_stance("force_eager"):
                 network(torch.zeros(1, 3, *size, device=device))
     finally:
         for hook in hooks:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ._model_config import config_values, unwrapped
+from ._model_config import config_values, has_config, unwrapped
 
 __all__ = [
     "check_identity",
@@ -23,21 +23,25 @@ __all__ = [
     "circumstances",
     "flattened",
     "model_facts",
+    "network_name",
     "plain",
     "weights_digest",
     "with_metadata",
 ]
 
-_REPORT_FILES = ("report.json", "report.npz", "report.csv", "report.md", "partial.json", "partial.npz")
 # What an evaluation finds out, or what changes from day to day: no sign of another evaluation.
 _FOUND = ("classes", "complete", "date", "deblurring.seconds", "skipped", "top_k", "void_share")
 
 
 def model_facts(model: nn.Module) -> dict[str, Any]:
-    """Which network it is, for records: class, name where its configuration tells, weights."""
-    names, tags = config_values(model, "architecture"), config_values(model, "tag")
-    name = {"name": ".".join(map(str, names + tags))} if len(names) == 1 and len(tags) <= 1 else {}
-    return {"model": type(unwrapped(model)).__name__, **name, "weights_sha256": weights_digest(model)}
+    """Which network it is, for records: class, name where its own configuration tells, weights."""
+    inside = unwrapped(model)
+    names = config_values(inside, "architecture") if has_config(inside) else []
+    return {
+        "model": type(inside).__name__,
+        **({"name": str(names[0])} if names else {}),
+        "weights_sha256": weights_digest(model),
+    }
 
 
 def circumstances(model: nn.Module, device: torch.device) -> dict[str, Any]:
@@ -54,19 +58,23 @@ def circumstances(model: nn.Module, device: torch.device) -> dict[str, Any]:
 
 
 def with_metadata(settings: Mapping[str, Any], metadata: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A record's settings and what the user adds, which may name the network but replace nothing else."""
+    """A record's settings and, as "metadata", what the user notes of the network."""
+    if metadata is None:
+        return dict(settings)
     try:
-        more = plain({} if metadata is None else dict(metadata))
+        notes = json.loads(json.dumps(dict(metadata), allow_nan=False))
     except (TypeError, ValueError) as error:
         raise TypeError(
-            f"`metadata` must be a mapping from names to values that JSON can hold, got {metadata!r}"
+            "`metadata` must be a mapping from names to values that JSON can hold, got "
+            f"{metadata!r} ({error})"
         ) from error
-    taken = sorted(set(more) & {*settings, *_FOUND} - {"name"})
-    if taken:
-        raise ValueError(
-            f"`metadata` must use other names than the record's own, got {', '.join(taken)}; rename them"
-        )
-    return {**settings, **more}
+    return {**settings, "metadata": notes}
+
+
+def network_name(settings: Mapping[str, Any], otherwise: str = "") -> str:
+    """What a record calls its network: as the user says, as its configuration says, or its class."""
+    names = (settings.get("metadata", {}).get("name"), settings.get("name"), settings.get("model"))
+    return str(next((name for name in names if name), otherwise))
 
 
 def weights_digest(model: nn.Module) -> str:
@@ -124,29 +132,32 @@ def check_replaceable(folder: Path, settings: Mapping[str, Any], *, overwrite: b
         settings: of the evaluation, as far as they are known before it.
         overwrite: let it pass.
     """
-    there = [name for name in _REPORT_FILES if (folder / name).exists()]
-    if overwrite or not there:
+    if overwrite:
         return
     wanted = flattened(plain(settings))
-    stored = [name for name in there if name.endswith(".json")]
+    stored = [name for name in ("report.json", "partial.json") if (folder / name).exists()]
     for name in stored:
         try:
             known = flattened(json.loads((folder / name).read_text(encoding="utf-8"))["settings"])
         except (AttributeError, KeyError, TypeError, ValueError):
-            stored = []  # some other program's
-            break
+            raise _of_others(folder, name) from None
         different = [
             f"{key} (was {known.get(key)!r:.80}, now {wanted.get(key)!r:.80})"
             for key in dict.fromkeys([*wanted, *known])
-            if known.get(key) != wanted.get(key) and key not in _FOUND
+            if known.get(key) != wanted.get(key) and key not in _FOUND and not key.startswith("metadata.")
         ]
         if different:
             raise ValueError(
                 f"`output` must hold no report of another evaluation, got {str(folder)!r} with {name} of "
                 f"another {'; '.join(different)}; name another `output`, or pass overwrite=True"
             )
-    if not stored:
-        raise ValueError(
-            f"`output` must hold no files of others, got {str(folder)!r} with {', '.join(there)}, which "
-            "would be overwritten; name another `output`, or pass overwrite=True"
-        )
+    for name in ("report.csv", "report.md"):  # written after the JSON
+        if not stored and (folder / name).exists():
+            raise _of_others(folder, name)
+
+
+def _of_others(folder: Path, name: str) -> ValueError:
+    return ValueError(
+        f"`output` must hold no files of others, got {str(folder)!r} with {name}, which would be "
+        "overwritten; name another `output`, or pass overwrite=True"
+    )

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
-__all__ = ["config_values", "ignored_config", "inherit_config", "unwrapped"]
+__all__ = ["config_values", "has_config", "ignored_config", "inherit_config", "unwrapped"]
 
 _HOLDERS = ("pretrained_cfg", "default_cfg")  # timm's names, new and old
 _WRAPPERS = (DataParallel, DistributedDataParallel, AveragedModel)
@@ -44,12 +44,15 @@ def config_values(model: nn.Module, name: str) -> list[Any]:
     return values
 
 
+def has_config(model: nn.Module) -> bool:
+    """Whether a network carries a configuration itself."""
+    return any(getattr(model, holder, None) for holder in _HOLDERS)
+
+
 def _configs(model: nn.Module) -> list[Any]:
     """The outermost configurations: that of a network hides those of its parts."""
-    for holder in _HOLDERS:
-        config = getattr(model, holder, None)
-        if config:
-            return [config]
+    if has_config(model):
+        return [next(config for holder in _HOLDERS if (config := getattr(model, holder, None)))]
     return [config for child in model.children() for config in _configs(child)]
 
 

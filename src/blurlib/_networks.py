@@ -13,6 +13,8 @@ import torch
 from torch import nn
 from torchvision import models
 
+from ._progress import is_live
+from .randomness import check_seed
 from .segmentation import ZoomOut
 
 _VOC_CLASSES = 21
@@ -42,7 +44,7 @@ def named_network(
     if arch is not None:
         raise ValueError(f"`--arch` must come with a file of weights (.pt), got MODEL {name!r}; leave it out")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(check_seed(seed))
         return _built(name, classes, pretrained=True, tell=tell)
 
 
@@ -109,8 +111,8 @@ def _torchvision(
     weights = models.get_model_weights(name).DEFAULT
     try:
         if classes is None or classes == len(weights.meta["categories"]):
-            return cast("nn.Module", models.get_model(name, weights=weights))
-        state = weights.get_state_dict(progress=True)
+            return cast("nn.Module", models.get_model(name, weights=weights, progress=is_live()))
+        state = weights.get_state_dict(progress=is_live())
     except OSError as error:
         raise OSError(
             f"cannot download the weights of {name} ({error}); look at the connection, or give a file "

@@ -10,12 +10,23 @@ from typing import Any
 
 from tqdm import tqdm
 
-__all__ = ["progress_bar"]
+__all__ = ["is_live", "progress_bar"]
+
+
+def is_live() -> bool:
+    """Whether stderr redraws a line; a notebook is no terminal, but does."""
+    return sys.stderr.isatty() or "ipykernel" in sys.modules
 
 
 @contextmanager
 def progress_bar(
-    items: Iterable[Any], *, title: str, unit: str, show: bool, total: int | None = None
+    items: Iterable[Any],
+    *,
+    title: str,
+    unit: str,
+    show: bool,
+    total: int | None = None,
+    whole: int | None = None,
 ) -> Iterator[tqdm[Any]]:
     """Goes through items with a bar on stderr; in a log, that is no terminal, with one line at the end.
 
@@ -25,14 +36,14 @@ def progress_bar(
         unit: of an item.
         show: show anything at all.
         total: how many items; None for their length.
+        whole: how many the line tells, where other processes have more of them.
 
     Yields:
         The bar, to iterate over; what `set_postfix_str` gave it last is in the line too.
     """
-    # A notebook is no terminal either, but draws the bar.
-    live = sys.stderr.isatty() or "ipykernel" in sys.modules
+    live = is_live()
     started = time.perf_counter()
-    count = total if total is not None else len(items)  # type: ignore[arg-type]  # a loader, a range
+    count = next(n for n in (whole, total, getattr(items, "__len__", int)()) if n is not None)
     with tqdm(items, desc=title, unit=unit, total=total, disable=not (show and live)) as bar:
         yield bar
     if show and not live:

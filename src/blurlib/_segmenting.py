@@ -78,7 +78,7 @@ class Segmenting(Dataset[Any]):
         try:
             with torch.no_grad():
                 result = network(torch.zeros(1, 3, *size, device=device))
-        except RuntimeError as error:
+        except (AssertionError, RuntimeError) as error:
             raise ValueError(
                 f"`model` must take images of (B, 3, {size[0]}, {size[1]}), got the error "
                 f"{str(error).splitlines()[0]!r}; choose `network_side` and `crop` to fit it"

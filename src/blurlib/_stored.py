@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-__all__ = ["json_path", "output_folder", "read_arrays", "read_plain", "write_arrays"]
+__all__ = ["json_path", "keep_report", "output_folder", "read_arrays", "read_plain", "write_arrays"]
 
 _T = TypeVar("_T")
 
@@ -27,6 +27,15 @@ def output_folder(output: str | os.PathLike[str]) -> Path:
         raise ValueError(f"`output` must be a folder, got the file {str(folder)!r}")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def keep_report(report: Any, folder: Path) -> None:
+    """A whole report with its tables; what an evaluation that stopped had left there goes."""
+    report.save(folder)
+    report.to_csv(folder / "report.csv")
+    report.to_markdown(folder / "report.md")
+    for name in ("partial.json", "partial.npz"):
+        (folder / name).unlink(missing_ok=True)
 
 
 def write_arrays(target: Path, **arrays: np.ndarray) -> None:

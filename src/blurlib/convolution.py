@@ -93,10 +93,10 @@ def blur(
 def _check_array(image: np.ndarray, kernel: Any, border: str) -> None:
     if image.dtype not in _ARRAYS:
         wide = "float64" if image.dtype.itemsize > 2 else "float32"
-        raise TypeError(
-            f"`image` must be uint8, float16, float32 or float64, got {image.dtype}; convert it first, for "
-            f"example image.astype(np.{wide})"
-        )
+        remedy = f"convert it first, for example image.astype(np.{wide})"
+        if image.dtype.kind == "c":
+            remedy = "blur image.real and image.imag, each by itself"
+        raise TypeError(f"`image` must be uint8, float16, float32 or float64, got {image.dtype}; {remedy}")
     if image.ndim not in (2, 3):
         raise ValueError(
             f"`image` must be an array (H, W) or (H, W, C), got shape {image.shape}; give one image at a "
@@ -152,7 +152,7 @@ def _check(image: Any, kernel: Any, border: str) -> None:
     if isinstance(image, PIL.Image.Image):
         raise TypeError(
             f"`image` must be a tensor or an array, got a Pillow image of mode {image.mode}; use "
-            "blurlib.transforms.apply(image, 'D4'), with the blur that is meant, or give np.asarray(image)"
+            "blurlib.transforms.apply(image, 'D4'), with the blur that is meant"
         )
     if not isinstance(image, Tensor):
         raise TypeError(

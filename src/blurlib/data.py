@@ -71,6 +71,13 @@ def folder_name(folder: str | os.PathLike[str]) -> str:
     return Path(folder).resolve().name.encode(errors="backslashreplace").decode()
 
 
+def subset_indices(root: object) -> bytes:
+    """Which items of which `Subset` a dataset takes; empty for any other."""
+    if not isinstance(root, Subset):
+        return b""
+    return np.asarray(root.indices, dtype="<i8").tobytes() + subset_indices(root.dataset)
+
+
 class ImageRoot:
     """An indexable listing of labelled images; made by :func:`open_root`.
 
@@ -164,11 +171,15 @@ class ImageRoot:
     def digest(self) -> str:
         """A SHA-256 of all ids and labels: listings that share it hold the same images in the same order.
 
+        Of a dataset the ids are numbers; which images a `torch.utils.data.Subset` chose enters too, what
+        another dataset holds does not.
+
         Returns:
             64 hexadecimal digits.
         """
         ids = "\n".join(self.id(position) for position in range(len(self)))
-        return hashlib.sha256(os.fsencode(ids) + b"\n" + self.labels.astype("<i8").tobytes()).hexdigest()
+        labels = self.labels.astype("<i8").tobytes()
+        return hashlib.sha256(os.fsencode(ids) + b"\n" + labels + subset_indices(self.root)).hexdigest()
 
     def load(self, position: int) -> tuple[Image.Image, int]:
         """Reads and decodes one image.

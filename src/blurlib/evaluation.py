@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from ._identity import check_replaceable, circumstances, with_metadata
 from ._model_config import ignored_config, unwrapped
 from ._progress import progress_bar
-from ._stored import output_folder
+from ._stored import keep_report, output_folder
 from ._views import ImageViews, Owner, Plan, batches, loader
 from .blurs import Blur, parse_list
 from .data import ImageRoot, OnError, Skipped, open_root, pick_device, pick_workers
@@ -267,7 +267,6 @@ def evaluate(
     place = pick_device(device)
     colours = normalisation(model, mean, std) if behind is None else _own_colours(behind, mean, std)
     listing = open_root(root, split="val", limit=limit, seed=seed, on_error=on_error)
-    folder = None if output is None else output_folder(output)
     settings = {
         **plan.settings(),
         "mean": list(colours[0]),
@@ -279,14 +278,16 @@ def evaluate(
         "limit": limit,
         "on_error": on_error,
         "root": f"{listing.name}/val" if isinstance(root, (str, os.PathLike)) else listing.name,
+        "listing": listing.digest(),
         **circumstances(model, place),
     }
     if behind is not None:
         settings["deblurring"] = {"method": behind.name, "blur": str(behind.blur), "border": behind.border}
     networks, numbers = _networks(model, plan)
     settings = with_metadata(settings, metadata)
-    if folder is not None:
-        check_replaceable(folder, settings, overwrite=overwrite)
+    if output is not None:
+        check_replaceable(Path(output), settings, overwrite=overwrite)
+    folder = None if output is None else output_folder(output)
     with joined(place, together=distributed) as team:
         team.wait()  # nobody writes before everybody has looked
         positions = range(team.rank, len(listing), team.world)
@@ -304,7 +305,11 @@ def evaluate(
             with (
                 evaluating(networks, place) as there,
                 progress_bar(
-                    views, title="evaluate", unit="image", show=progress and team.rank == 0
+                    views,
+                    title="evaluate",
+                    unit="image",
+                    show=progress and team.rank == 0,
+                    whole=len(listing),
                 ) as items,
             ):
                 for batch, owners in batches(tally.opened(items), batch_size, plan.crop**2, numbers):
@@ -320,17 +325,9 @@ def evaluate(
         tally.merge(team)
         report = tally.report(settings, complete=True)
         if keeping:
-            _keep(report, keeping)
+            keep_report(report, keeping)
         team.wait()  # nobody reads before it is written
     return report
-
-
-def _keep(report: BlurReport, folder: Path) -> None:
-    report.to_csv(folder / "report.csv")
-    report.to_markdown(folder / "report.md")
-    report.save(folder)
-    for name in ("partial.json", "partial.npz"):
-        (folder / name).unlink(missing_ok=True)
 
 
 def _shown(model: nn.Module, given: dict[str, Any]) -> dict[str, Any]:
@@ -411,7 +408,7 @@ def _log_probabilities(
                 return model.positions(batch).flatten(2).cpu().double()
             # To the CPU before the precision rises: not every device has float64.
             return scores(model, batch).cpu().double().log_softmax(dim=1)[..., None]
-        except RuntimeError as error:
+        except (AssertionError, RuntimeError) as error:
             if _runs(model, batch[:1]) or not _runs(model, batch.new_zeros(1, 3, 224, 224)):
                 raise  # it is not the size
             raise ValueError(
@@ -423,7 +420,7 @@ def _log_probabilities(
 def _runs(model: nn.Module, images: torch.Tensor) -> bool:
     try:
         model(images)
-    except RuntimeError:
+    except (AssertionError, RuntimeError):
         return False
     return True
 

@@ -646,7 +646,7 @@ def _chosen(
             f"`{name}` must be given where the networks inside `model` have different ones, got "
             f"{' and '.join(map(str, own))} in their configurations"
         )
-    if not own and any(isinstance(layer, _NORMALISING) for layer in model.modules()):
+    if any(isinstance(layer, _NORMALISING) for layer in model.modules()):
         raise ValueError(
             f"`{name}` must be given where `model` has a layer Normalize, got None; pass mean=(0, 0, 0) and "
             "std=(1, 1, 1) if that layer takes images in [0, 1]"

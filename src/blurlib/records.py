@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import blurs
+from ._identity import network_name
 from ._stored import json_path, read_arrays, read_plain, write_arrays
 from .comparison import Comparison, check_same_images, compare_records
 from .confidence import confidence_lines, risk_coverage
@@ -93,7 +94,7 @@ class BlurReport:
         """What was measured on what, in a line or two."""
         known = self.settings
         first = self.records[0]
-        parts = [str(known.get("name") or known.get("model", "")), f"{first.count} images"]
+        parts = [network_name(known), f"{first.count} images"]
         parts[1] += f" of {known['root']}" if "root" in known else ""
         if first.skipped:
             parts.append(f"{first.skipped} more could not be read")

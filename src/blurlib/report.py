@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ._identity import flattened
+from ._identity import flattened, network_name
 from .blurs import OwnShake, describe, parse
 from .figures import Prediction, blurred_figure, kernels_figure, predictions_figure
 from .page import Code, Figure, Section, Table, write_page
@@ -89,7 +89,7 @@ def report_page(
         parts.append(Section(title="All numbers", parts=details))
     table = _settings_table(settings, (before or {}).get("settings"))
     parts.append(Section(title="Settings", text=_SETTINGS, parts=[table]))
-    alone = f"{settings.get('name') or settings.get('model', 'A network')} under blur"
+    alone = f"{network_name(settings, 'A network')} under blur"
     return write_page(
         path,
         title=title or ("Before and after fine-tuning on blur" if compared else alone),
@@ -310,7 +310,7 @@ def _facts(report: Mapping[str, Any], comparison: Mapping[str, Any] | None) -> d
     settings = report.get("settings") or {}
     records = report["records"]
     facts = {
-        "Network": settings.get("name") or settings.get("model"),
+        "Network": network_name(settings),
         "Images": f"{records[0]['count']:,}",
         "From": settings.get("root"),
     }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from ._identity import check_replaceable, circumstances, with_metadata
 from ._model_config import ignored_config
 from ._progress import progress_bar
-from ._stored import output_folder
+from ._stored import keep_report, output_folder
 from .blurs import Blur, OwnShake, own_shake, parse_list
 from .confusion import VOID, boundary_band, boundary_counts, confusion_matrix
 from .data import OnError, Skipped, pick_device, pick_workers
@@ -140,7 +141,6 @@ def evaluate_segmentation(
     place = pick_device(device)
     colours = normalisation(model, mean, std)
     listing = open_masks(root, split="val", limit=limit, seed=seed, on_error=on_error)
-    folder = None if output is None else output_folder(output)
     settings = {
         "task": "segmentation",
         "blurs": [str(blur) for blur in chosen],
@@ -159,16 +159,18 @@ def evaluate_segmentation(
         "on_error": on_error,
         "seed": seed,
         "root": f"{listing.name}/val" if isinstance(root, (str, os.PathLike)) else listing.name,
+        "listing": listing.digest(),
         **circumstances(model, place),
     }
     settings = with_metadata(settings, metadata)
-    if folder is not None:
-        check_replaceable(folder, settings, overwrite=overwrite)
-    check_masks(listing)
+    if output is not None:
+        check_replaceable(Path(output), settings, overwrite=overwrite)
     with joined(place, together=distributed) as team:
         team.wait()  # nobody writes before everybody has looked
         positions = range(team.rank, len(listing), team.world)
         processes = pick_workers(workers, len(positions), world=neighbours() if distributed else 1)
+        check_masks(listing, workers=processes)
+        folder = None if output is None else output_folder(output)
         if processes:  # compiled here once, and not in each of them
             for blur in chosen:
                 prepare(type(blur), dtypes=(torch.uint8,))
@@ -186,7 +188,11 @@ def evaluate_segmentation(
             with (
                 evaluating(model, place) as there,
                 progress_bar(
-                    loader, title="evaluate", unit="image", show=progress and team.rank == 0
+                    loader,
+                    title="evaluate",
+                    unit="image",
+                    show=progress and team.rank == 0,
+                    whole=len(listing),
                 ) as items,
             ):
                 for item in items:
@@ -212,11 +218,7 @@ def evaluate_segmentation(
         if team.rank == 0:
             warn_of_void(report.settings["void_share"])
         if keeping:
-            report.to_csv(keeping / "report.csv")
-            report.to_markdown(keeping / "report.md")
-            report.save(keeping)
-            for name in ("partial.json", "partial.npz"):
-                (keeping / name).unlink(missing_ok=True)
+            keep_report(report, keeping)
         team.wait()  # nobody reads before it is written
     return report
 

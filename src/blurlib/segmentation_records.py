@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ._identity import network_name
 from ._stored import json_path, read_arrays, read_plain, write_arrays
 from .blurs import Blur
 from .metrics import find
@@ -68,7 +69,7 @@ class SegmentationReport:
     def caption(self) -> str:
         """What was measured, in a line."""
         known, first = self.settings, self.records[0]
-        name = known.get("name") or known.get("model")
+        name = network_name(known)
         what = f"{name} on {known['root']}" if name and "root" in known else ""
         band = (
             f"band: within {known['band']} px of a boundary, {percent(first.band_share)} % of the pixels"

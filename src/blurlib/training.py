@@ -11,6 +11,7 @@ import fnmatch
 import math
 import os
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -245,8 +246,9 @@ def finetune(
         ),
     }
     about = with_metadata(about, metadata)
+    processes = pick_workers(workers, len(listing), world=neighbours())
     if isinstance(listing, MaskRoot):
-        check_masks(listing)
+        check_masks(listing, workers=processes)
 
     with joined(picked) as team:
         network = copy.deepcopy(model).to(picked)
@@ -285,7 +287,6 @@ def finetune(
         sampler = KeyedSampler(
             len(listing), batch_size=batch_size, seed=seed, rank=team.rank, world=team.world
         )
-        processes = pick_workers(workers, len(listing), world=neighbours())
         loader: DataLoader[Any] = DataLoader(
             work,
             batch_sampler=sampler,
@@ -407,6 +408,12 @@ def _epoch(
             "look at their values"
         )
     if epoch == 0 and team.rank == 0:
+        if total["single"] == team.world * len(loader):
+            warnings.warn(
+                "every batch held a single image of its size for some process, and batch norm used its "
+                "running statistics throughout; a larger `batch_size` or one size for all would train them",
+                stacklevel=2,
+            )
         warn_of_void(total["void"] / (total["void"] + total["counted"]))
     row = {
         "epoch": epoch + 1,

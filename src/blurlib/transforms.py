@@ -96,6 +96,9 @@ _ARRAY_REMEDY = (
 
 
 def _convolve_pil(image: PIL.Image.Image, kernel: Tensor, border: Border) -> PIL.Image.Image:
+    if 0 in image.size:
+        check_border(border)
+        return image.copy()
     if image.mode not in _MODES:
         remedy = "image.convert('RGB')"
         if image.mode.startswith("I"):  # which Pillow would cut off at 255
@@ -120,6 +123,8 @@ def _weigh_colours(blurred: np.ndarray, array: np.ndarray, kernel: Tensor, borde
 
     Where a kernel meets opaque pixels alone the colours are those of an image without alpha, to the bit.
     """
+    if border != "zeros" and array[..., -1].min() == 255:
+        return
     alpha = array[..., -1].astype(np.float64)
     weight = blur(alpha, kernel, border=border)
     soft = weight < 255 * (1 - 1e-9) * float(kernel.sum())
@@ -246,13 +251,20 @@ def _check_images(flat_inputs: list[Any]) -> None:
             "`inputs` must hold a PIL image or a tensor, got none but a NumPy array of shape "
             f"{arrays[0].shape}; {_ARRAY_REMEDY}"
         )
+    for array in arrays:
+        if array.ndim == 3 and array.shape[2] in (3, 4) and plain[0].shape[-3:] == (1, *array.shape[:2]):
+            raise TypeError(
+                f"`inputs` must say which is the image, got an array of shape {array.shape} beside a plain "
+                f"tensor of shape {tuple(plain[0].shape)}, which would be blurred; wrap the image in "
+                "tv_tensors.Image, a mask in tv_tensors.Mask"
+            )
     for other in plain[1:]:
         both = plain[0], other
         if all(map(_could_be_an_image, both)) and plain[0].shape[:-2] == other.shape[:-2]:
             shapes = " and ".join(str(tuple(x.shape)) for x in both)
             raise TypeError(
                 f"`inputs` must not hold several plain tensors that could be images, got shapes {shapes}, of "
-                "which only the first would be blurred; wrap each image in tv_tensors.Image"
+                "which only the first would be blurred; wrap what is an image in tv_tensors.Image"
             )
 
 
