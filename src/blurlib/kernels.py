@@ -14,7 +14,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from . import _trajectories, randomness
+from . import randomness
+from ._engine import draw_trajectory
 
 __all__ = [
     "BANK_SIZES",
@@ -318,7 +319,7 @@ def _shake_kernel(index: int, seed: int, grid: int, size: int, control_points: i
     while True:
         words = randomness.words(2 * control_points + 2 * grid * grid, seed=seed, key=(index, attempt))
         samples = _SAMPLES_PER_POINT * control_points
-        if _trajectories.draw_trajectory(words, basis, grid, samples, kernel):
+        if draw_trajectory(words, basis, grid, samples, kernel):
             return kernel
         attempt += 1
 

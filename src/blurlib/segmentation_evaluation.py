@@ -33,7 +33,6 @@ from .segmentation import pixel_logits
 from .segmentation_counts import PixelCounts, SegmentationRecord
 from .segmentation_protocol import SegmentationProtocol, segmentation_view
 from .segmentation_records import SegmentationReport
-from .warming import prepare
 
 __all__ = ["PAPER_BLURS", "evaluate_segmentation", "predicted"]
 
@@ -169,9 +168,6 @@ def evaluate_segmentation(
         team.wait()  # nobody writes before everybody has looked
         positions = range(team.rank, len(listing), team.world)
         processes = pick_workers(workers, len(positions), world=neighbours() if distributed else 1)
-        if processes:  # compiled here once, and not in each of them
-            for blur in chosen:
-                prepare(type(blur), dtypes=(torch.uint8,))
         tally = _Tally(listing, chosen, plan, band)
         loader: DataLoader[Any] = DataLoader(
             _Scenes(listing, chosen, plan, seed),

@@ -24,7 +24,6 @@ from . import kernels
 from .blurs import Blur, Disk, Gaussian, Line, Shake, kept_kernel, parse
 from .convolution import Border, blur, check_border
 from .kernels import Bank
-from .warming import prepare
 
 __all__ = [
     "CameraShakeBlur",
@@ -257,12 +256,7 @@ def _check_images(flat_inputs: list[Any]) -> None:
 
 
 class BlurTransform(v2.Transform):  # type: ignore[misc]  # torchvision has no types
-    """What the four transforms share: one blur a call, applied to images and videos only.
-
-    Each compiles what it needs when it is made (`prepare`): in the process that makes the DataLoader, then,
-    and not in every worker. Transparent Pillow images also take the loops for 64-bit images, which `warmup`
-    compiles.
-    """
+    """What the four transforms share: one blur a call, applied to images and videos only."""
 
     # The default would hand over masks and boxes too, which are tensors.
     _transformed_types = (tv_tensors.Image, tv_tensors.Video, _is_plain, PIL.Image.Image)
@@ -317,7 +311,6 @@ class DiskBlur(BlurTransform):
         super().__init__(border)
         self.radius = _range("radius", radius, 0.0, kernels.MAX_RADIUS)
         self.antialias = antialias
-        prepare(Disk)
 
     def draw(self, generator: torch.Generator | None = None) -> Disk:
         """Draw a blur.
@@ -359,7 +352,6 @@ class MotionBlur(BlurTransform):
         super().__init__(border)
         self.length = _range("length", length, 0.0, 2 * kernels.MAX_RADIUS)
         self.angle = _range("angle", angle, -1e6, 1e6, "degrees")
-        prepare(Line)
 
     def draw(self, generator: torch.Generator | None = None) -> Line:
         """Draw a blur.
@@ -395,7 +387,6 @@ class CameraShakeBlur(BlurTransform):
     def __init__(self, *, bank: Bank = "train", border: Border = "reflect") -> None:
         super().__init__(border)
         self.bank = Shake(0, bank).bank
-        prepare(Shake)
 
     def draw(self, generator: torch.Generator | None = None) -> Shake:
         """Draw a blur.
@@ -434,7 +425,6 @@ class GaussianBlur(BlurTransform):
     def __init__(self, sigma: Range, *, border: Border = "reflect") -> None:
         super().__init__(border)
         self.sigma = _range("sigma", sigma, 0.0, kernels.MAX_RADIUS / 4)
-        prepare(Gaussian)
 
     def draw(self, generator: torch.Generator | None = None) -> Gaussian:
         """Draw a blur.
