@@ -63,7 +63,8 @@ def blur_array(image: np.ndarray, kernel: Tensor, border: str, backend: str | No
     rows, columns, *channels = image.shape
     stride, *inner = image.strides
     step, address = channels[0] if channels else 1, image.__array_interface__["data"][0]
-    in_rows = inner in ([itemsize], [step * itemsize, itemsize]) and stride >= 0 and stride % itemsize == 0
+    in_rows = inner[0] == step * itemsize and (step == 1 or inner[1] == itemsize)
+    in_rows = in_rows and stride >= 0 and stride % itemsize == 0
     if backend is not None or MISSING or code is None or not in_rows or address % itemsize:
         array = np.require(image, requirements=("C", "A", "W"))
         bands = torch.from_numpy(array if channels else array[..., None]).permute(2, 0, 1)

@@ -36,15 +36,12 @@ def apply(image: Tensor, kernel: Tensor, border: str, backend: str | None = None
 
 def _is_derived(tensor: Tensor) -> bool:
     """Whether a tensor belongs to a transform of torch.func or has a tangent."""
-    if forward_ad.unpack_dual(tensor).tangent is not None:
-        return True
-    if type(tensor) is not Tensor or tensor.layout is not torch.strided or tensor.is_meta:
-        return False
-    try:
-        tensor.data_ptr()
-    except RuntimeError:  # it has no memory of its own
-        return True
-    return False
+    if type(tensor) is Tensor and tensor.layout is torch.strided and not tensor.is_meta:
+        try:
+            tensor.data_ptr()
+        except RuntimeError:  # it stands for another one
+            return True
+    return forward_ad.unpack_dual(tensor).tangent is not None
 
 
 def _is_forward_mode() -> bool:

@@ -198,8 +198,9 @@ std::vector<int> run(const Image& image, const Kernels& kernels, std::string_vie
     task.rows = side(shape[n - 2]), task.columns = side(shape[n - 1]);
     task.step = image.interleaved ? side(shape[n - 3]) : 1;
     task.stride = strides[n - 2];
-    check(image.interleaved ? strides[n - 3] == 1 && strides[n - 1] == task.step
-                            : strides[n - 1] == 1 || task.columns < 2,
+    const bool side_by_side = image.interleaved ? strides[n - 3] == 1 && strides[n - 1] == task.step
+                                                : strides[n - 1] == 1 || task.columns < 2;
+    check(side_by_side || std::count(shape.begin(), shape.end(), 0),
           "`image` must have the pixels of a row side by side");
     check(std::int64_t(task.columns) * task.step < 1 << 30, "`image` must have rows below 2^30 elements");
 
