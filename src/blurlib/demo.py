@@ -22,7 +22,6 @@ from .analysis import predictions
 from .blurs import OwnShake, own_shake, parse, parse_list
 from .comparison import Comparison
 from .evaluation import evaluate
-from .mixes import parse_mix
 from .protocol import blurred, to_canonical
 from .records import BlurReport
 from .samples import Crops, crops

@@ -68,7 +68,9 @@ def blur_array(image: np.ndarray, kernel: Tensor, border: str, backend: str | No
     if backend is not None or MISSING or code is None or not in_rows or address % itemsize:
         array = np.require(image, requirements=("C", "A", "W"))
         bands = torch.from_numpy(array if channels else array[..., None]).permute(2, 0, 1)
-        return np.asarray(blur_cpu(bands, kernel, border, backend).permute(1, 2, 0).numpy()).reshape(image.shape)
+        return np.asarray(blur_cpu(bands, kernel, border, backend).permute(1, 2, 0).numpy()).reshape(
+            image.shape
+        )
     kernel = _plain(kernel)
     result = np.empty(image.shape, image.dtype)
     left = _core.blur(

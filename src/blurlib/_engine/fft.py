@@ -16,7 +16,9 @@ from .layouts import border_index
 _Convolve = Callable[[np.ndarray], np.ndarray]
 
 
-def blur_planes(source: np.ndarray, target: np.ndarray, kernel: np.ndarray, border: str, threads: int) -> None:
+def blur_planes(
+    source: np.ndarray, target: np.ndarray, kernel: np.ndarray, border: str, threads: int
+) -> None:
     """Blur planes (..., H, W) of uint8, float32 or float64, of any strides, into `target`.
 
     Whole planes go to as many threads.
@@ -58,7 +60,12 @@ def _convolution(kernel: np.ndarray, rows: int, columns: int) -> _Convolve:
 
 
 def _blur_plane(
-    plane: np.ndarray, kernel: np.ndarray, rows: np.ndarray, columns: np.ndarray, convolve: _Convolve, real: type
+    plane: np.ndarray,
+    kernel: np.ndarray,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    convolve: _Convolve,
+    real: type,
 ) -> np.ndarray:
     """Around the middle of the plane's range, so that 32 bits lose less than 5e-7 of the largest number."""
     finite = np.isfinite(plane)

@@ -48,4 +48,4 @@ def draw_trajectory_plainly(
 if MISSING:
     draw_trajectory = draw_trajectory_plainly
 else:
-    from ._core import draw_trajectory
+    pass
