@@ -1,7 +1,7 @@
 """The CPU engine at every boundary of its implementation, against float64, with huge next to tiny values.
 
-Tiles are 64 rows and at most 1024 columns; registers have 16 to 64 bytes, of which up to four are taken at a
-time; sums of bytes change their type at 256 taps and their division at 4096; floats are added in chunks of 66.
+Tiles are 64 rows and at most 1024 columns; registers have 16 to 64 bytes, of which up to four are taken at
+a time; sums of bytes change their type at 256 taps and their division at 4096; floats are added in chunks.
 """
 
 from __future__ import annotations

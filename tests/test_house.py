@@ -33,6 +33,7 @@ LAYERS = (
     {"kernels"},
     {"convolution"},
     {"blurs", "_inverse"},
+    {"_compiled"},
     {"transforms"},
     {"mixes"},
     {"data", "protocol", "metrics", "samples", "confusion"},

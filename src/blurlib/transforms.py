@@ -21,6 +21,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from . import kernels
+from ._compiled import Drawn, draw_kernel
 from .blurs import Blur, Disk, Gaussian, Line, Shake, kept_kernel, parse
 from .convolution import Border, blur, check_border
 from .kernels import Bank
@@ -84,7 +85,9 @@ def convolve(image: Any, kernel: Tensor, border: Border) -> Any:
             f"`image` must be a PIL image or a tensor (..., C, H, W), got {type(image).__name__}"
             + (f"; {_ARRAY_REMEDY}" if isinstance(image, np.ndarray) else "")
         )
-    result = blur(image.as_subclass(Tensor), kernel.to(image.device), border=border)
+    # Compilers cannot trace a cast to the same class.
+    plain = image if type(image) is Tensor else image.as_subclass(Tensor)
+    result = blur(plain, kernel.to(image.device), border=border)
     return tv_tensors.wrap(result, like=image) if isinstance(image, tv_tensors.TVTensor) else result
 
 
@@ -277,8 +280,14 @@ class BlurTransform(v2.Transform):  # type: ignore[misc]  # torchvision has no t
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draw the blur of this call (v2's hook)."""
         del flat_inputs
+        if torch.compiler.is_compiling():
+            return {"kernel": draw_kernel(*self._draws())}
         drawn = self.draw()
         return {"kernel": drawn.kernel()}
+
+    def _draws(self) -> tuple[str, Drawn] | tuple[str, Drawn, Drawn]:
+        """What `draw` draws, for compilers: the kind of blur, and what its numbers are drawn from."""
+        raise TypeError(f"{type(self).__name__} cannot be compiled; draw its blur outside, and use apply()")
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Apply the drawn blur to one image or video (v2's hook)."""
@@ -323,6 +332,9 @@ class DiskBlur(BlurTransform):
         """
         return Disk(_draw(self.radius, generator), antialias=self.antialias)
 
+    def _draws(self) -> tuple[str, Drawn]:
+        return "soft disk" if self.antialias else "disk", self.radius
+
     def extra_repr(self) -> str:
         """All settings, for printing."""
         return f"radius={self.radius}, antialias={self.antialias}, border={self.border}"
@@ -364,6 +376,9 @@ class MotionBlur(BlurTransform):
         """
         return Line(_draw(self.length, generator), _draw(self.angle, generator))
 
+    def _draws(self) -> tuple[str, Drawn, Drawn]:
+        return "line", self.length, self.angle
+
     def extra_repr(self) -> str:
         """All settings, for printing."""
         return f"length={self.length}, angle={self.angle}, border={self.border}"
@@ -399,6 +414,9 @@ class CameraShakeBlur(BlurTransform):
         """
         size = kernels.BANK_SIZES[self.bank]
         return Shake(int(torch.randint(size, (), generator=generator)), self.bank)
+
+    def _draws(self) -> tuple[str, Drawn]:
+        return f"{self.bank} shake", range(kernels.BANK_SIZES[self.bank])
 
     def extra_repr(self) -> str:
         """All settings, for printing."""
@@ -436,6 +454,9 @@ class GaussianBlur(BlurTransform):
             The blur.
         """
         return Gaussian(_draw(self.sigma, generator))
+
+    def _draws(self) -> tuple[str, Drawn]:
+        return "gaussian", self.sigma
 
     def extra_repr(self) -> str:
         """All settings, for printing."""

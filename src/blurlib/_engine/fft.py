@@ -77,7 +77,7 @@ def _blur_plane(
 
 
 def _bordered(plane: np.ndarray, rows: np.ndarray, columns: np.ndarray, outside: float) -> np.ndarray:
-    bordered = plane[np.ix_(rows, columns)]
+    bordered: np.ndarray = plane[np.ix_(rows, columns)]
     bordered[rows < 0], bordered[:, columns < 0] = outside, outside
     return bordered
 

@@ -3,8 +3,8 @@
 Two linear maps, each the other's gradient: blur and its adjoint. Each is an operator, by public names of torch
 alone, and a call always goes through the dispatcher: modes, subclasses, tracers and profilers see it, and
 nothing reaches the core that has no memory. An operator is enough for autograd, compilation, export and vmap.
-It cannot take part in the derivatives of torch.func nor in forward mode (torch 2.14: `grad` raises, `jvp` gives
-zeros), so there `apply` takes an autograd.Function around it.
+It cannot take part in the derivatives of torch.func nor in forward mode (torch 2.14: `grad` raises, `jvp`
+gives zeros), so there `apply` takes an autograd.Function around it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def apply(image: Tensor, kernel: Tensor, border: str, backend: str | None = None
     """Dispatch to the operator, or to the Function where an operator has no derivative."""
     if torch.compiler.is_compiling():
         if _is_forward_mode():
-            return _blur_uncompiled(image, kernel, border, backend)
+            return cast("Tensor", _blur_uncompiled(image, kernel, border, backend))
     elif _is_derived(image) or _is_derived(kernel):
         return cast("Tensor", _Blur.apply(image, kernel, border, backend))
     return _blur(image, kernel, border, backend)
@@ -41,7 +41,7 @@ def _is_derived(tensor: Tensor) -> bool:
             tensor.data_ptr()
         except RuntimeError:  # it stands for another one
             return True
-    return forward_ad.unpack_dual(tensor).tangent is not None
+    return forward_ad.unpack_dual(tensor).tangent is not None  # type: ignore[no-untyped-call]  # torch's
 
 
 def _is_forward_mode() -> bool:
@@ -64,7 +64,7 @@ def _blur_uncompiled(image: Tensor, kernel: Tensor, border: str, backend: str | 
 
 # --- The operators ---
 
-_library = torch.library.Library("blurlib", "DEF")
+_library: Any = torch.library.Library("blurlib", "DEF")  # type: ignore[no-untyped-call]  # torch's
 _library.define("blur(Tensor image, Tensor kernel, str border, str? backend=None) -> Tensor")
 _library.define("blur_adjoint(Tensor gradient, Tensor kernel, str border, str? backend=None) -> Tensor")
 _blur: _Linear = torch.ops.blurlib.blur.default

@@ -1,10 +1,13 @@
-"""Camera-shake trajectories by their definition, for installations without the native core, which searches."""
+"""Camera-shake trajectories by their definition: for where the native core, which searches, is missing."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from .core import MISSING
+
+if not MISSING:
+    from . import _core
 
 
 def draw_trajectory_plainly(
@@ -45,7 +48,4 @@ def draw_trajectory_plainly(
     return True
 
 
-if MISSING:
-    draw_trajectory = draw_trajectory_plainly
-else:
-    pass
+draw_trajectory = draw_trajectory_plainly if MISSING else _core.draw_trajectory

@@ -1,0 +1,92 @@
+"""The transforms under torch.compile: what is drawn differs in each call, and is what would be drawn without."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from blurlib import CameraShakeBlur, DiskBlur, GaussianBlur, MotionBlur
+
+DRAWS = 20
+TRANSFORMS = {
+    "disk": DiskBlur((1, 8)),
+    "binary disk": DiskBlur((1, 8), antialias=False, border="circular"),
+    "fixed disk": DiskBlur(3),
+    "motion": MotionBlur(),
+    "level motion": MotionBlur((0, 20), angle=0),
+    "shake": CameraShakeBlur(),
+    "test shake": CameraShakeBlur(bank="test"),
+    "gaussian": GaussianBlur((0.0, 3.0)),
+}
+
+
+@pytest.fixture(autouse=True)
+def _fresh_compiler():
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def drawn(transform, image: torch.Tensor) -> list[torch.Tensor]:
+    found = []
+    for seed in range(DRAWS):
+        torch.manual_seed(seed)
+        found.append(transform(image))
+    return found
+
+
+def differ(images: list[torch.Tensor]) -> bool:
+    """Whether most draws are another blur; two sigmas may have one kernel, as two radii of binary disks do."""
+    return len({one.numpy().tobytes() for one in images}) > DRAWS / 2
+
+
+@pytest.mark.parametrize("fullgraph", [False, True])
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_compiled_draws_are_the_uncompiled_ones(name, fullgraph):
+    transform = TRANSFORMS[name]
+    image = torch.randint(0, 256, (2, 3, 30, 33), dtype=torch.uint8)
+    compiled = torch.compile(transform, backend="aot_eager", fullgraph=fullgraph)
+    expected = drawn(transform, image)
+    for a, b in zip(drawn(compiled, image), expected, strict=True):
+        assert torch.equal(a, b)
+    assert differ(expected) == (name != "fixed disk")
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_compiled_to_machine_code(name):
+    """There random numbers are the compiler's own: a point of light becomes some kernel, each time another."""
+    try:
+        torch._inductor.cpp_builder.get_cpp_compiler()
+    except Exception:
+        pytest.skip("no C++ compiler")
+    image = torch.zeros((1, 41, 41))
+    image[0, 20, 20] = 1
+    compiled = torch.compile(TRANSFORMS[name], fullgraph=True)
+    found = drawn(compiled, image)
+    for one in found:
+        assert one.sum().item() == pytest.approx(1, abs=1e-5)
+        assert one.min() >= 0
+    assert differ(found) == (name != "fixed disk")
+
+
+def test_one_graph_for_a_pipeline():
+    pipeline = v2.Compose([DiskBlur((1, 8)), v2.ToDtype(torch.float32, scale=True), MotionBlur((2, 9))])
+    image = torch.randint(0, 256, (3, 30, 33), dtype=torch.uint8)
+    compiled = torch.compile(pipeline, backend="aot_eager", fullgraph=True)
+    for a, b in zip(drawn(compiled, image), drawn(pipeline, image), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
+
+
+def test_gradients_and_other_inputs():
+    image = torch.rand(3, 20, 21)
+    compiled = torch.compile(DiskBlur((1, 8)), backend="aot_eager")
+    leaf = image.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(compiled(leaf).square().sum(), leaf)
+    assert slope.isfinite().all()
+    torch.manual_seed(1)
+    found, label = compiled(tv_tensors.Image(image), 7)
+    torch.manual_seed(1)
+    assert torch.equal(found, DiskBlur((1, 8))(image))
+    assert label == 7
