@@ -1,4 +1,4 @@
-"""The transforms under torch.compile: what is drawn differs in each call, and is what would be drawn without."""
+"""The transforms under torch.compile: each call draws anew, and draws what it would without."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def drawn(transform, image: torch.Tensor) -> list[torch.Tensor]:
 
 
 def differ(images: list[torch.Tensor]) -> bool:
-    """Whether most draws are another blur; two sigmas may have one kernel, as two radii of binary disks do."""
+    """Whether most are another blur; two sigmas may have one kernel, as two radii of binary disks do."""
     return len({one.numpy().tobytes() for one in images}) > DRAWS / 2
 
 
@@ -56,7 +56,7 @@ def test_compiled_draws_are_the_uncompiled_ones(name, fullgraph):
 
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_compiled_to_machine_code(name):
-    """There random numbers are the compiler's own: a point of light becomes some kernel, each time another."""
+    """Random numbers are the compiler's own there: a point of light becomes some kernel, mostly another."""
     try:
         torch._inductor.cpp_builder.get_cpp_compiler()
     except Exception:

@@ -1,8 +1,8 @@
 """Kernels of drawn blurs where torch.compile traces a transform: one operator, opaque to it.
 
-A compiler cannot follow how a kernel is made, and takes no tensor whose size depends on a random number. So the
-numbers are drawn as tensors, in the graph, and the operator returns the kernel in a window of a fixed size: the
-zeros around it change nothing.
+A compiler cannot follow how a kernel is made, and takes no tensor whose size depends on a random number. So
+the numbers are drawn as tensors, in the graph, and the operator returns the kernel in a window of a fixed
+size: the zeros around it change nothing.
 """
 
 from __future__ import annotations
@@ -70,4 +70,5 @@ def _drawn_kernel(numbers: Tensor, kind: str, side: int) -> Tensor:
 
 @_drawn_kernel.register_fake
 def _(numbers: Tensor, kind: str, side: int) -> Tensor:
+    del kind
     return numbers.new_empty((side, side))

@@ -33,12 +33,17 @@ def blur_cpu(image: Tensor, kernel: Tensor, border: str, backend: str | None = N
     interleaved = is_interleaved(image)
     if not (interleaved or image.stride(-1) == 1 or image.shape[-1] < 2):
         image = image.contiguous()
-    if image.data_ptr() % image.itemsize:  # an array of somebody's, in the middle of a file
+    address = image.data_ptr()
+    if address % image.itemsize:  # an array of somebody's, in the middle of a file
         image = image.clone(memory_format=torch.preserve_format)
+        address = image.data_ptr()
     kernel = _plain(kernel)
-    result = empty_like(image)
+    # When the caches are cold, each of torch's functions takes as long as blurring some rows.
+    result = (
+        empty_like(image) if interleaved else torch.empty_like(image, memory_format=torch.contiguous_format)
+    )
     left = _core.blur(
-        image.data_ptr(),
+        address,
         result.data_ptr(),
         code,
         image.shape,

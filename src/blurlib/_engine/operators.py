@@ -1,10 +1,10 @@
 """blur() for torch: what a compiler sees, gradients, what the transforms of torch.func do.
 
-Two linear maps, each the other's gradient: blur and its adjoint. Each is an operator, by public names of torch
-alone, and a call always goes through the dispatcher: modes, subclasses, tracers and profilers see it, and
-nothing reaches the core that has no memory. An operator is enough for autograd, compilation, export and vmap.
-It cannot take part in the derivatives of torch.func nor in forward mode (torch 2.14: `grad` raises, `jvp`
-gives zeros), so there `apply` takes an autograd.Function around it.
+Two linear maps, each the other's gradient: blur and its adjoint. Each is an operator, by public names of
+torch alone, and a call always goes through the dispatcher: modes, subclasses, tracers and profilers see it,
+and nothing reaches the core that has no memory. An operator is enough for autograd, compilers, export and
+vmap. It cannot take part in the derivatives of torch.func nor in forward mode (torch 2.14: `grad` raises,
+`jvp` gives zeros), so there `apply` takes an autograd.Function around it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _Linear = Callable[[Tensor, Tensor, str, str | None], Tensor]
 
 def apply(image: Tensor, kernel: Tensor, border: str, backend: str | None = None) -> Tensor:
     """Dispatch to the operator, or to the Function where an operator has no derivative."""
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_dynamo_compiling():
         if _is_forward_mode():
             return cast("Tensor", _blur_uncompiled(image, kernel, border, backend))
     elif _is_derived(image) or _is_derived(kernel):

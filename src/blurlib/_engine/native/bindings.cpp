@@ -46,8 +46,8 @@ std::string kind_of(Array<const double, nb::ndim<2>> kernel, char type) {
     return blur::kind_of({blur::Type::doubles, kernel.data(), shape}, type_of(type));
 }
 
-bool draw_trajectory(Array<const std::uint64_t, nb::ndim<1>> words, Array<const double, nb::ndim<3>> basis, int grid,
-                     int samples, Array<double, nb::ndim<2>> kernel) {
+bool draw_trajectory(Array<const std::uint64_t, nb::ndim<1>> words, Array<const double, nb::ndim<3>> basis,
+                     int grid, int samples, Array<double, nb::ndim<2>> kernel) {
     const int points = int(basis.shape(2)), size = int(kernel.shape(0));
     const bool fits = grid > 0 && points > 1 && samples > 1 && basis.shape(0) == 4 &&
                       int(basis.shape(1)) == points - 1 && int(kernel.shape(1)) == size && size >= grid &&

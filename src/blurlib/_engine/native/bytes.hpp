@@ -117,7 +117,8 @@ inline Quarters totals(const std::int32_t* total) {
 
 // total[x] += sum over the taps of from[x + enter[k]], stepping: less from[x + leave[k]].
 template <bool stepping, class Total>
-void add_bytes(Total* total, int length, const std::uint8_t* from, const Offsets& enter, const Offsets& leave) {
+void add_bytes(Total* total, int length, const std::uint8_t* from, const Offsets& enter,
+               const Offsets& leave) {
     const int at_a_time = sizeof(Total) == 2 ? 256 : 128;  // 16 bits hold these; with a sign, half as many
     for (int first = 0; first < enter.size; first += at_a_time) {
         const int last = least(enter.size, first + at_a_time);

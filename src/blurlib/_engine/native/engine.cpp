@@ -36,7 +36,8 @@ std::vector<Loops> runnable() {
     std::vector<Loops> found;
 #if defined(BLUR_X86)
     __builtin_cpu_init();
-    const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+    const bool v3 =
+        __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
     const bool v4 = v3 && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
                     __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512cd");
     if (v4) found.push_back({"v4", v4::run});
@@ -159,7 +160,7 @@ void check_kernels(const Kernels& kernels) {
     const auto& shape = kernels.shape;
     check(shape.size() == 2 || shape.size() == 3, "`kernel` must be (h, w) or (B, h, w)");
     const std::int64_t height = shape[shape.size() - 2], width = shape.back();
-    check(height % 2 == 1 && width % 2 == 1 && height < 1 << 15 && width < 1 << 15,
+    check(height > 0 && height % 2 && width > 0 && width % 2 && height < 1 << 15 && width < 1 << 15,
           "`kernel` must have odd height and width below 2^15");
 }
 
@@ -189,9 +190,12 @@ std::vector<std::int64_t> plane_starts(const Image& image) {
 std::vector<int> run(const Image& image, const Kernels& kernels, std::string_view border, int threads) {
     const auto &shape = image.shape, &strides = image.strides;
     const std::size_t n = shape.size();
-    check(n >= 3 && strides.size() == n, "`image` must be (..., C, H, W)");
+    check(n >= 3 && strides.size() == n && *std::min_element(shape.begin(), shape.end()) >= 0,
+          "`image` must be (..., C, H, W)");
     check_kernels(kernels);
     const bool each = kernels.shape.size() == 3;
+    const auto borders = {"reflect", "symmetric", "replicate", "circular", "zeros"};
+    check(std::find(borders.begin(), borders.end(), border) != borders.end(), "`border` has no such rule");
     check(!each || (n > 3 && kernels.shape[0] == shape[0]), "`kernel` (B, h, w) must have the image's B");
     Task task{};
     task.type = image.type;

@@ -6,16 +6,27 @@
 namespace blur {
 namespace {
 
-// Tile by tile the largest float of a channel becomes this: 256 of them fit into 32 bits.
-constexpr double largest_integer = (1 << 23) - 4;
+// Tile by tile the largest float of a channel becomes this integer. 256 of them fit into 32 bits; for up to
+// 1024 taps it is smaller, so that these fit, and more are added up in doubles. Rounding to it is an error of
+// at most 2.5e-7 of the largest float. (What overflows on the way to a sum that fits does no harm: it comes
+// back.)
+constexpr int most_equal_floats = 1024;
+inline double largest_integer(int taps) {
+    const int at_once = taps <= 256 || taps > most_equal_floats ? 256 : taps;
+    return (1LL << 31) / at_once - 4;
+}
 
 // The factors of that along a row of the buffer, and the shares that lead back along a row of the result.
 // Numbers whose factor would be too large for a float are multiplied by `lift` before.
 struct Scales {
     Memory<float> factors, shares;
     float lift = 1;
+    const double largest;
 
-    explicit Scales(const Tiles<float, float>& tiles) : factors(tiles.stride), shares(tiles.sums<float>()) {}
+    explicit Scales(const Tiles<float, float>& tiles)
+        : factors(tiles.stride),
+          shares(tiles.sums<float>()),
+          largest(largest_integer(tiles.task.core.size)) {}
 
     void find(const Tiles<float, float>& tiles) {
         const int step = tiles.task.step, used = tiles.used, length = tiles.length;
@@ -29,8 +40,8 @@ struct Scales {
         lift = smallest < 1e-30f ? 0x1p64f : 1;
         for (int c = 0; c < step; c++) {
             const double peak = double(shares[c]) * lift;
-            factors[c] = peak == 0 ? 0 : float(largest_integer / peak);
-            shares[c] = float(peak / largest_integer);
+            factors[c] = peak == 0 ? 0 : float(largest / peak);
+            shares[c] = float(peak / largest);
         }
         for (int x = step; x < used; x++) factors[x] = factors[x - step];
         for (int x = step; x < length; x++) shares[x] = shares[x - step];
@@ -52,7 +63,7 @@ inline void quantise(const Tiles<float, float>& tiles, const Scales& scales) {
     }
 }
 
-// Totals of a register: 32 bits hold those of 256 taps, a double those of all.
+// Totals of a register: 32 bits hold those of few taps, a double those of all.
 inline void add_to(std::int32_t* total, I32 sum) { store(total, load<I32>(total) + sum, lanes<float>); }
 inline void add_to(double* total, I32 sum) {
     using HalfI32 = Vector<std::int32_t, lanes<double>>;
@@ -60,14 +71,6 @@ inline void add_to(double* total, I32 sum) {
     std::memcpy(half, &sum, sizeof sum);
     for (int i = 0; i < 2; i++, total += lanes<double>)
         store(total, load<F64>(total) + convert<F64>(half[i]), lanes<double>);
-}
-inline F32 real(const std::int32_t* total) { return convert<F32>(load<I32>(total)); }
-inline F32 real(const double* total) {
-    HalfF32 half[2];
-    for (int i = 0; i < 2; i++) half[i] = convert<HalfF32>(load<F64>(total + i * lanes<double>));
-    F32 value;
-    std::memcpy(&value, half, sizeof value);
-    return value;
 }
 
 template <bool stepping, int n>
@@ -87,7 +90,7 @@ inline void sum_integers(I32 (&sums)[n], const float* from, const Offsets& enter
 // total[x] += sum over the taps of from[x + enter[k]], stepping: less from[x + leave[k]].
 template <bool stepping, class Total>
 void add_integers(Total* total, int length, const float* from, const Offsets& enter, const Offsets& leave) {
-    const int at_a_time = stepping ? 128 : 256;  // 32 bits hold these
+    const int at_a_time = sizeof(Total) == 4 ? enter.size : stepping ? 128 : 256;  // 32 bits hold these
     for (int first = 0; first < enter.size; first += at_a_time) {
         const int last = least(enter.size, first + at_a_time);
         along<lanes<float>, 4>(0, length, [&](auto count, int x, int) {
@@ -99,25 +102,60 @@ void add_integers(Total* total, int length, const float* from, const Offsets& en
     }
 }
 
-// to[x] = share[x] * (core * total[x] + sum over the groups of weight * sum of the group's from[x + tap])
-template <class Total>
-void mix_integers(float* to, int length, const Total* total, const float* from, const Ring& ring,
-                  const Scales& scales) {
+// Adds the ring's sums to those of some registers: the sum over the groups of weight * sum of from[tap].
+template <int n>
+inline void add_ring(F32 (&mixed)[n], const float* from, const Ring& ring) {
+    for (int g = 0; g < ring.weights.size; g++) {
+        const float weight = float(ring.weights.data[g]);
+        I32 sums[n];
+        sum_integers<false>(sums, from, ring.taps, ring.taps, ring.starts.data[g], ring.starts.data[g + 1]);
+        for (int r = 0; r < n; r++) mixed[r] += weight * convert<F32>(sums[r]);
+    }
+}
+
+// to[x] = share[x] * (core * total[x] + ring)
+void mix_floats(float* to, int length, const std::int32_t* total, const float* from, const Ring& ring,
+                const Scales& scales) {
     const float drop = 1 / scales.lift;
     along<lanes<float>, 4>(0, length, [&](auto count, int x, int elements) {
         constexpr int n = decltype(count)::value;
         F32 mixed[n];
-        for (int r = 0; r < n; r++) mixed[r] = real(total + x + r * lanes<float>) * ring.core;
-        for (int g = 0; g < ring.weights.size; g++) {
-            const float weight = float(ring.weights.data[g]);
-            const int first = ring.starts.data[g], last = ring.starts.data[g + 1];
-            I32 sums[n];
-            sum_integers<false>(sums, from + x, ring.taps, ring.taps, first, last);
-            for (int r = 0; r < n; r++) mixed[r] += weight * convert<F32>(sums[r]);
-        }
+        for (int r = 0; r < n; r++)
+            mixed[r] = convert<F32>(load<I32>(total + x + r * lanes<float>)) * ring.core;
+        add_ring(mixed, from + x, ring);
         for (int r = 0; r < n; r++) {
             const int at = x + r * lanes<float>;
-            store(to + at, mixed[r] * load<F32>(scales.shares.data() + at) * drop, elements - r * lanes<float>);
+            store(to + at, mixed[r] * load<F32>(scales.shares.data() + at) * drop,
+                  elements - r * lanes<float>);
+        }
+    });
+}
+// The same from doubles, which are half as many to a register; the ring's sums stand in the result meanwhile.
+void mix_floats(float* to, int length, const double* total, const float* from, const Ring& ring,
+                const Scales& scales) {
+    const bool has_ring = ring.weights.size > 0;
+    if (has_ring) {
+        along<lanes<float>, 4>(0, length, [&](auto count, int x, int elements) {
+            constexpr int n = decltype(count)::value;
+            F32 mixed[n] = {};
+            add_ring(mixed, from + x, ring);
+            for (int r = 0; r < n; r++)
+                store(to + x + r * lanes<float>, mixed[r], elements - r * lanes<float>);
+        });
+    }
+    const double core = ring.core, drop = 1 / double(scales.lift);
+    along<lanes<double>, 4>(0, length, [&](auto count, int x, int elements) {
+        constexpr int n = decltype(count)::value;
+        for (int r = 0; r < n; r++) {
+            const int at = x + r * lanes<double>, left = elements - r * lanes<double>;
+            F64 mixed = load<F64>(total + at) * core;
+            if (has_ring) {
+                HalfF32 around = {};
+                std::memcpy(&around, to + at, least(left, lanes<double>) * sizeof(float));
+                mixed += convert<F64>(around);
+            }
+            mixed *= convert<F64>(load<HalfF32>(scales.shares.data() + at)) * drop;
+            store(to + at, convert<HalfF32>(mixed), left);
         }
     });
 }
@@ -142,7 +180,7 @@ void equal_floats(const Task& task, std::int64_t first, std::int64_t last) {
                 std::memset(total.data(), 0, sums * sizeof(Total));
                 add_integers<false>(total.data(), tiles.length, tiles.row(y), core, core);
             }
-            mix_integers(tiles.result(y), tiles.length, total.data(), tiles.row(y), ring, scales);
+            mix_floats(tiles.result(y), tiles.length, total.data(), tiles.row(y), ring, scales);
         }
     });
 }

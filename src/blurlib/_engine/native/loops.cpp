@@ -1,8 +1,8 @@
 // The loops over pixels, compiled once for each instruction set, whose name BLUR_ISA is.
 //
-// A block of a row stays in registers while all taps pass by. That is what makes them fast, and what compilers
-// do not find in plain loops. Everything here but `run` is in an anonymous namespace: functions that two of the
-// compilations shared would be linked once, for whichever came first.
+// A block of a row stays in registers while all taps pass by. That is what makes them fast, and what
+// compilers do not find in plain loops. Everything here but `run` is in an anonymous namespace: functions
+// that two of the compilations shared would be linked once, for whichever came first.
 #include "boxes.hpp"
 #include "bytes.hpp"
 #include "integers.hpp"
@@ -41,12 +41,14 @@ Run weighing(Kind kind) {
 }
 
 Run choose(const Task& task) {
-    const bool few = task.core.size <= 256, is_short = task.length <= 256;
+    const bool few = task.core.size <= (task.type == Type::bytes ? 256 : most_equal_floats);
+    const bool is_short = task.length <= 256;
     switch (task.type) {
         case Type::bytes:
             if (task.kind == Kind::equal) return few ? equal_bytes<std::uint16_t> : equal_bytes<std::int32_t>;
             if (task.kind == Kind::box)
-                return is_short ? box_sums<std::uint8_t, std::uint16_t> : box_sums<std::uint8_t, std::int32_t>;
+                return is_short ? box_sums<std::uint8_t, std::uint16_t>
+                                : box_sums<std::uint8_t, std::int32_t>;
             return weighing<std::uint8_t, float>(task.kind);
         case Type::floats:
             if (task.kind == Kind::equal) return few ? equal_floats<std::int32_t> : equal_floats<double>;

@@ -24,18 +24,17 @@ struct Window {
     int height, width;
     std::vector<double> weights;
 
-    double at(int i, int j) const {
-        return i < 0 || i >= height ? 0.0 : weights[std::size_t(i) * width + j];
-    }
+    double at(int i, int j) const { return i < 0 || i >= height ? 0.0 : weights[std::size_t(i) * width + j]; }
 };
 
 void check_sum(double total) {
     if (!std::isfinite(total))
-        throw std::invalid_argument("`kernel` must be finite, got NaN or infinity in it; look at how it was made");
+        throw std::invalid_argument(
+            "`kernel` must be finite, got NaN or infinity in it; look at how it was made");
     if (std::abs(total - 1) <= 1e-3) return;
     char text[120];
-    std::snprintf(text, sizeof text, "`kernel` must have a sum of 1 within 1e-3, got %g; use kernel / kernel.sum()",
-                  total);
+    std::snprintf(text, sizeof text,
+                  "`kernel` must have a sum of 1 within 1e-3, got %g; use kernel / kernel.sum()", total);
     throw std::invalid_argument(text);
 }
 

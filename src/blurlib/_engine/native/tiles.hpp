@@ -38,11 +38,11 @@ template <class Pixel, class Stored>
 class Tiles {
   public:
     const Task& task;
-    const int stride;       // elements from row to row of the buffer
-    Memory<Stored> buffer;  // the tile and what lies around it
-    int height, length;     // rows of the tile, elements of one
-    int filled, used;       // rows of the buffer, elements of one
-    Pixel* target;          // where the tile begins in the result
+    const int stride;                          // elements from row to row of the buffer
+    Memory<Stored> buffer;                     // the tile and what lies around it
+    int height, length;                        // rows of the tile, elements of one
+    int filled, used;                          // rows of the buffer, elements of one
+    Pixel* target;                             // where the tile begins in the result
     Memory<typename Bits<Pixel>::type> peaks;  // floats: the largest magnitude in each column of the buffer
 
     explicit Tiles(const Task& task)
@@ -80,7 +80,8 @@ class Tiles {
             for (int left = 0; left < task.columns; left += width) {
                 length = least(width, task.columns - left) * task.step;
                 used = length + (task.width - 1) * task.step;
-                target = static_cast<Pixel*>(task.target) + (plane * task.rows + top) * line() + left * task.step;
+                target =
+                    static_cast<Pixel*>(task.target) + (plane * task.rows + top) * line() + left * task.step;
                 fill(plane, top, left);
                 if constexpr (sizeof(Pixel) > 1) {
                     if (is_broken()) {

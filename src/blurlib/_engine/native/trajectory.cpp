@@ -85,7 +85,8 @@ std::vector<char> visited_pixels(const Curve& curve) {
 
 Curve curve_of(const std::uint64_t* words, const Spline& spline, int grid) {
     const int points = spline.points, pieces = points - 1;
-    Curve curve{pieces, spline.samples, grid, std::vector<double>(4 * pieces), std::vector<double>(4 * pieces)};
+    Curve curve{pieces, spline.samples, grid, std::vector<double>(4 * pieces),
+                std::vector<double>(4 * pieces)};
     for (int k = 0; k < 4 * pieces; k++) {
         for (int p = 0; p < points; p++) {
             curve.x[k] += spline.basis[k * points + p] * std::floor(uniform(words[2 * p]) * grid);
@@ -120,7 +121,8 @@ bool draw_trajectory(const std::uint64_t* words, const Spline& spline, int grid,
     for (int r = 0; r < grid; r++) {
         for (int c = 0; c < grid; c++) {
             const std::int64_t weight = weights[r * grid + c];
-            if (weight) kernel[(r - row + middle) * size + c - column + middle] = double(weight) / double(total);
+            if (weight)
+                kernel[(r - row + middle) * size + c - column + middle] = double(weight) / double(total);
         }
     }
     return true;

@@ -1,4 +1,5 @@
-// Vectors as GCC and Clang have them in plain C++, as wide as the instruction set that this file is compiled for.
+// Vectors as GCC and Clang have them in plain C++, as wide as the instruction set that this file is compiled
+// for.
 #pragma once
 
 #include <cstdint>
@@ -115,8 +116,8 @@ template <class T>
 class Memory {
   public:
     explicit Memory(std::int64_t size)
-        : data_(static_cast<T*>(::operator new(size * sizeof(T), std::align_val_t{64}))) {}
-    ~Memory() { ::operator delete(data_, std::align_val_t{64}); }
+        : data_(static_cast<T*>(::operator new (size * sizeof(T), std::align_val_t{64}))) {}
+    ~Memory() { ::operator delete (data_, std::align_val_t{64}); }
     Memory(const Memory&) = delete;
     Memory& operator=(const Memory&) = delete;
     T* data() const { return data_; }
