@@ -119,7 +119,8 @@ def _refuse_kernel(wanted: bool) -> None:
 def _backward(linear: Callable[..., Tensor], ctx: Any, gradient: Tensor | None) -> tuple[Tensor | None, ...]:
     _refuse_kernel(ctx.needs_input_grad[1])
     found = None if gradient is None else linear(gradient, ctx.saved_tensors[0], *ctx.rest)
-    return found, None, None, None
+    # As many as arguments were given: the dispatcher leaves out what is as by default.
+    return found, *(None for _ in ctx.needs_input_grad[1:])
 
 
 def _jvp(
