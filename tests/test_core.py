@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.interpolate
 import torch
 
 import blurlib
@@ -91,7 +92,7 @@ def test_trajectories_that_do_not_fit_are_refused(words, basis, grid, kernel):
 @pytest.mark.parametrize(("grid", "size", "points"), [(15, 17, 6), (39, 41, 6), (5, 5, 2), (9, 15, 12)])
 def test_trajectories_are_those_of_the_definition(grid, size, points):
     """To the bit, and drawn again where they are."""
-    basis, drawn = kernels._spline_basis(points), 0
+    basis, drawn = trajectories.spline_basis(points), 0
     for index in range(60):
         words = randomness.words(2 * points + 2 * grid**2, seed=3, key=(index,))
         found, expected = np.zeros((2, size, size))
@@ -101,6 +102,12 @@ def test_trajectories_are_those_of_the_definition(grid, size, points):
         np.testing.assert_array_equal(found, expected)
         drawn += fits
     assert drawn > 3
+
+
+@pytest.mark.parametrize("points", [2, 3, 4, 5, 6, 7, 20, 64])
+def test_the_spline_is_that_of_scipy(points):
+    expected = scipy.interpolate.CubicSpline(np.arange(points), np.eye(points), bc_type="not-a-knot").c
+    np.testing.assert_allclose(trajectories.spline_basis(points), expected, rtol=0, atol=1e-14)
 
 
 def test_instruction_sets():

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from . import randomness
-from ._engine import draw_trajectory
+from ._engine import draw_trajectory, spline_basis
 
 __all__ = [
     "BANK_SIZES",
@@ -313,7 +313,7 @@ def camera_shake(
 
 
 def _shake_kernel(index: int, seed: int, grid: int, size: int, control_points: int) -> np.ndarray:
-    basis = _spline_basis(control_points)
+    basis = spline_basis(control_points)
     kernel = np.zeros((size, size))
     attempt = 0
     while True:
@@ -322,16 +322,6 @@ def _shake_kernel(index: int, seed: int, grid: int, size: int, control_points: i
         if draw_trajectory(words, basis, grid, samples, kernel):
             return kernel
         attempt += 1
-
-
-@functools.lru_cache(maxsize=8)
-def _spline_basis(control_points: int) -> np.ndarray:
-    """Polynomial coefficients (4, pieces, points) of the spline, which is linear in its control points."""
-    from scipy.interpolate import CubicSpline
-
-    knots = np.arange(control_points, dtype=np.float64)
-    basis = CubicSpline(knots, np.eye(control_points), bc_type="not-a-knot").c
-    return np.ascontiguousarray(basis, dtype=np.float64)
 
 
 def shake_bank(bank: Bank) -> torch.Tensor:

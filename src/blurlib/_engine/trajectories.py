@@ -1,6 +1,9 @@
-"""Camera-shake trajectories by their definition: for where the native core, which searches, is missing."""
+"""Camera-shake trajectories: their splines, and how one is drawn where the native core is missing."""
 
 from __future__ import annotations
+
+import functools
+from fractions import Fraction
 
 import numpy as np
 
@@ -8,6 +11,55 @@ from .core import MISSING
 
 if not MISSING:
     from . import _core
+
+
+@functools.lru_cache(maxsize=8)
+def spline_basis(points: int) -> np.ndarray:
+    """Coefficients (4, points - 1, points) of the cubic spline with not-a-knot ends, one unit of time a piece.
+
+    The highest power first, for times from 0 to 1; linear in the values at the points. It is SciPy's CubicSpline,
+    in fractions and rounded once: the same on every machine, and without SciPy's second of import.
+    """
+    n = points
+    # Equations for the slopes s at the points, each as coefficients of s and then of the values y.
+    rows = []
+
+    def equation(first: int, slopes: tuple[int, ...], values: tuple[int, ...]) -> None:
+        row = [Fraction(0)] * (2 * n)
+        for k, (s, y) in enumerate(zip(slopes, values, strict=True)):
+            row[first + k], row[n + first + k] = Fraction(s), Fraction(y)
+        rows.append(row)
+
+    for i in range(1, n - 1):  # second derivatives meet
+        equation(i - 1, (1, 4, 1), (-3, 0, 3))
+    for i in (0, max(0, n - 3)):
+        if n > 3:  # third derivatives meet at the points next to the ends
+            equation(i, (1, 0, -1), (-2, 4, -2))
+        elif n == 3 and len(rows) < 3:  # two pieces are a parabola, ...
+            equation(len(rows) - 1, (1, 1), (-2, 2))
+        elif n == 2:  # ... one is a line
+            equation(0, (1, 0) if len(rows) == 0 else (0, 1), (-1, 1))
+    _solve(rows, n)
+    slopes = [row[n:] for row in rows]
+    basis = np.zeros((4, n - 1, n))
+    for i in range(n - 1):
+        for p in range(n):
+            start, end, step = slopes[i][p], slopes[i + 1][p], Fraction((p == i + 1) - (p == i))
+            basis[:, i, p] = start + end - 2 * step, 3 * step - 2 * start - end, start, p == i
+    return basis
+
+
+def _solve(rows: list[list[Fraction]], n: int) -> None:
+    """Make the first n columns the unit matrix (Gauss and Jordan)."""
+    for k in range(n):
+        pivot = next(i for i in range(k, n) if rows[i][k])
+        rows[k], rows[pivot] = rows[pivot], rows[k]
+        scale = rows[k][k]
+        rows[k] = [value / scale if value else value for value in rows[k]]
+        for i, row in enumerate(rows):
+            factor = row[k]
+            if factor and i != k:
+                rows[i] = [a - factor * b if b else a for a, b in zip(row, rows[k], strict=True)]
 
 
 def draw_trajectory_plainly(
