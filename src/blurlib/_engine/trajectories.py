@@ -15,10 +15,10 @@ if not MISSING:
 
 @functools.lru_cache(maxsize=8)
 def spline_basis(points: int) -> np.ndarray:
-    """Coefficients (4, points - 1, points) of the cubic spline with not-a-knot ends, one unit of time a piece.
+    """Coefficients (4, points - 1, points) of the cubic spline with not-a-knot ends, a unit of time a piece.
 
-    The highest power first, for times from 0 to 1; linear in the values at the points. It is SciPy's CubicSpline,
-    in fractions and rounded once: the same on every machine, and without SciPy's second of import.
+    The highest power first, for times from 0 to 1; linear in the values at the points. It is SciPy's
+    CubicSpline, in fractions and rounded once: the same everywhere, and without SciPy's second of import.
     """
     n = points
     # Equations for the slopes s at the points, each as coefficients of s and then of the values y.
