@@ -67,19 +67,25 @@ $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "blurlib needs Python 3.10 or newer: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
 
-# Editable, so that a change in the checkout is what runs; again whenever the dependencies change.
-$(VENV)/.demo: pyproject.toml | $(BIN)/python
+# What an installation is made of: the dependencies, the core, and which modules there are (an editable one knows
+# its modules by name). The list is rewritten only when a module is added, moved or removed.
+CORE := pyproject.toml CMakeLists.txt $(wildcard src/blurlib/_engine/native/*)
+MODULES := build/modules.txt
+$(shell mkdir -p build && find src -name '*.py' | sort | cmp -s - $(MODULES) || find src -name '*.py' | sort > $(MODULES))
+
+# Editable, so that a change in the checkout is what runs.
+$(VENV)/.demo: $(CORE) $(MODULES) | $(BIN)/python
 	@echo "Setting up $(VENV): torch is large, so this takes some minutes the first time."
 	$(PIP) --editable '.[demo]'
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml | $(BIN)/python
+$(VENV)/.dev: $(CORE) $(MODULES) | $(BIN)/python
 	@echo "Setting up $(VENV): torch is large, so this takes some minutes the first time."
 	$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.demo
 
 # The rivals, which nothing else needs.
-$(VENV)/.bench: pyproject.toml | $(BIN)/python
+$(VENV)/.bench: $(CORE) $(MODULES) | $(BIN)/python
 	@echo "Setting up $(VENV): torch is large, so this takes some minutes the first time."
 	$(PIP) --editable '.[dev,bench]'
 	@touch $@ $(VENV)/.dev $(VENV)/.demo

@@ -30,7 +30,7 @@ from tasks import Picture, Task
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = (
-    "numpy", "scipy", "torch", "torchvision", "numba", "opencv-python-headless", "albumentations", "kornia",
+    "numpy", "scipy", "torch", "torchvision", "opencv-python-headless", "albumentations", "kornia",
     "deepinv", "scikit-image", "pillow",
 )  # fmt: skip
 

@@ -88,7 +88,7 @@ def commands():
     return typer.main.get_command(cli.app).commands
 
 
-@pytest.mark.parametrize("name", ["demo", "blur", "evaluate", "finetune", "report", "warmup"])
+@pytest.mark.parametrize("name", ["demo", "blur", "evaluate", "finetune", "report"])
 def test_help_has_examples_that_parse(name, monkeypatch):
     monkeypatch.setenv("TERMINAL_WIDTH", "80")
     text = run(name, "--help").output
@@ -102,7 +102,7 @@ def test_help_has_examples_that_parse(name, monkeypatch):
 
 def test_help_of_the_whole_lists_the_commands():
     text = run("--help").output
-    assert set(commands()) == {"demo", "blur", "evaluate", "finetune", "reproduce", "report", "warmup"}
+    assert set(commands()) == {"demo", "blur", "evaluate", "finetune", "reproduce", "report"}
     assert all(f" {name} " in text for name in commands())
     assert "blurlib demo --out" in text
 
@@ -682,12 +682,3 @@ def test_demo_passes_its_options_on(tmp_path, monkeypatch):
     output = run("demo", "--out", tmp_path / "d", "--seed", 3, "--quick", "--no-progress").stdout
     assert given == {"out": tmp_path / "d", "seed": 3, "quick": True, "progress": False}
     assert f"The page: {tmp_path / 'd' / 'index.html'}" in output
-
-
-def test_warmup_says_where_machine_code_is_kept(monkeypatch):
-    output = run("warmup").stdout
-    found = re.fullmatch(r"Ready after (\d+\.\d) s; machine code is kept in (.+)\n", output)
-    assert float(found[1]) < 100 and all(Path(each).is_dir() for each in found[2].split(", "))
-    monkeypatch.setattr(cli, "kept_in", list)
-    error = run("warmup", code=2).stderr
-    assert "error: no folder for machine code can be written; set NUMBA_CACHE_DIR" in error

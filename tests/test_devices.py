@@ -19,7 +19,8 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import oracles
-from blurlib import _devices, _operators, blur, kernels
+from blurlib import blur, kernels
+from blurlib._engine import operators, torch_backend
 from images import DTYPES, KINDS, check, each_border, each_dtype, few, normalised, odd_kernels, pixels
 
 op = torch.ops.blurlib.blur
@@ -28,7 +29,7 @@ SHAKE = kernels.bank_kernel(3)
 
 def on_device(image: torch.Tensor, kernel: torch.Tensor, border: str = "reflect") -> torch.Tensor:
     """The code for devices, on the CPU."""
-    return _devices.blur_torch(image, kernel, border)
+    return torch_backend.blur_torch(image, kernel, border)
 
 
 def quick_reference(image: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
@@ -164,7 +165,7 @@ def test_chunks_change_nothing(allowed, dtype, border, monkeypatch):
         (video, torch.stack([SHAKE, SHAKE.flip(0)])),
     ]
     whole = [on_device(image, kernel, border) for image, kernel in works]
-    monkeypatch.setattr(_devices, "TEMPORARY_BYTES", allowed)
+    monkeypatch.setattr(torch_backend, "TEMPORARY_BYTES", allowed)
     for (image, kernel), expected in zip(works, whole, strict=True):
         found = on_device(image, kernel, border).double()
         if dtype == torch.uint8:
@@ -220,10 +221,10 @@ def test_memory_stays_within_the_bound(shape, side, dtype, border):
             with Memory(image, kernel) as memory:
                 result = on_device(image, kernel, border)
             temporary = memory.peak - result.untyped_storage().nbytes()
-        assert temporary <= _devices.TEMPORARY_BYTES * 0.55
+        assert temporary <= torch_backend.TEMPORARY_BYTES * 0.55
         # Nor chunks so small that a GPU would idle.
-        if result.numel() * 8 > _devices.TEMPORARY_BYTES:
-            assert temporary >= _devices.TEMPORARY_BYTES / 8
+        if result.numel() * 8 > torch_backend.TEMPORARY_BYTES:
+            assert temporary >= torch_backend.TEMPORARY_BYTES / 8
 
 
 # --- Fake CUDA tensors ---
@@ -260,7 +261,7 @@ class NoWaiting(TorchDispatchMode):
 )
 def test_fake_cuda_tensors(allowed, dtype, border, monkeypatch):
     """Shape, type, strides and device of the result; no value looked at, nothing moved."""
-    monkeypatch.setattr(_devices, "TEMPORARY_BYTES", allowed)
+    monkeypatch.setattr(torch_backend, "TEMPORARY_BYTES", allowed)
     with FakeTensorMode(), NoWaiting():
         planar = torch.empty((2, 3, 33, 20), device="cuda", dtype=dtype)
         last = planar.to(memory_format=torch.channels_last)
@@ -284,7 +285,7 @@ def test_fake_cuda_adjoint(each, border):
     with FakeTensorMode(), NoWaiting():
         gradient = torch.empty((2, 3, 33, 20), device="cuda")
         kernel = torch.empty((2, 17, 17) if each else (17, 17), device="cuda")
-        for function in (torch.ops.blurlib.blur_adjoint, _operators._adjoint._init_fn):
+        for function in (torch.ops.blurlib.blur_adjoint, operators._adjoint_anywhere):
             back = function(gradient, kernel, border)
             assert back.shape == gradient.shape
             assert back.device.type == "cuda"
@@ -413,7 +414,7 @@ def test_cuda_batches_memory_and_waiting():
     finally:
         torch.cuda.set_sync_debug_mode("default")
     used = torch.cuda.max_memory_allocated() - before - 2 * image.numel()
-    assert used <= _devices.TEMPORARY_BYTES
+    assert used <= torch_backend.TEMPORARY_BYTES
     assert (found.cpu().int() - blur(image, each).int()).abs().max() <= 1
     with torch.autocast("cuda", dtype=torch.float16):
         assert torch.equal(blur(there, kernel), found)

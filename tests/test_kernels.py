@@ -346,7 +346,7 @@ def test_banks_have_their_sizes():
 
 @pytest.mark.parametrize("bank", ["test", "train"])
 def test_banks_are_pinned(bank):
-    """SHA-256 of the float64 entries, little-endian: no version of NumPy or numba changes a bank."""
+    """SHA-256 of the float64 entries, little-endian: no version of NumPy changes a bank."""
     entries = kernels.shake_bank(bank).numpy().astype("<f8").tobytes()
     assert hashlib.sha256(entries).hexdigest() == BANKS[bank]
 

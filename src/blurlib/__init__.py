@@ -24,14 +24,12 @@ from . import (
     records,
     training,
     transforms,
-    warming,
 )
-from .convolution import blur
+from .convolution import backends, blur
 from .evaluation import evaluate
 from .mixes import BlurMixSampler
 from .training import finetune
 from .transforms import CameraShakeBlur, DiskBlur, GaussianBlur, MotionBlur
-from .warming import warmup
 
 __version__ = _version("blurlib")
 
@@ -41,6 +39,7 @@ __all__ = [
     "DiskBlur",
     "GaussianBlur",
     "MotionBlur",
+    "backends",
     "blur",
     "blurs",
     "comparison",
@@ -58,6 +57,4 @@ __all__ = [
     "records",
     "training",
     "transforms",
-    "warming",
-    "warmup",
 ]

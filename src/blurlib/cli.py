@@ -55,8 +55,6 @@ from .kernels import check_integer
 from .processes import is_first, launched
 from .records import BlurReport
 from .segmentation_records import SegmentationReport, is_segmentation
-from .warming import kept_in
-from .warming import warmup as compile_ahead
 
 __all__ = ["app", "main"]
 
@@ -427,25 +425,3 @@ def report(
     if html is not None:
         after.to_html(html, before=original, control=other)
         typer.echo(f"\nWrote {html}; open it in a browser")
-
-
-# --- warmup
-
-
-@app.command()
-def warmup() -> None:
-    """Compile ahead, so that no first blur waits for it: for container images and clusters.
-
-    It says where the machine code is kept; the later runs must find it there, on a processor of the same kind
-    and with the same versions. It goes into blurlib's own folder or, where that cannot be written, into the
-    user's cache folder; the environment variable NUMBA_CACHE_DIR names another.
-
-    For example:
-
-        blurlib warmup
-    """
-    seconds = compile_ahead()
-    folders = kept_in()
-    if not folders:
-        raise OSError("no folder for machine code can be written; set NUMBA_CACHE_DIR to one that can")
-    typer.echo(f"Ready after {seconds:.1f} s; machine code is kept in {', '.join(map(str, folders))}")

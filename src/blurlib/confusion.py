@@ -7,7 +7,6 @@ and a mean over classes is taken once, at the end (VOC's mean IoU, never a mean 
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
 
 from .kernels import check_integer
 
@@ -212,6 +211,8 @@ def boundary_counts(
 
 
 def _rim(mask: np.ndarray, depth: int) -> np.ndarray:
+    from scipy import ndimage
+
     inside = ndimage.minimum_filter(mask.view(np.uint8), size=2 * depth + 1, mode="constant", cval=0)
     rim: np.ndarray = mask & (inside == 0)
     return rim

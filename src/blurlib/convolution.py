@@ -1,38 +1,53 @@
 """Blur images: one same-size true convolution with a border rule, with one kernel an image or one for all.
 
-On the CPU numba loops carry out a plan made for the kernel; on other devices torch convolves, directly or by
-FFT. Both stand behind one operator, whose gradient is its adjoint.
+On the CPU a native core makes a plan for the kernel and carries it out; on other devices torch convolves,
+directly or by FFT. Both stand behind one operator, whose gradient is its adjoint.
 """
 
 from __future__ import annotations
 
-from typing import Any, cast, get_args, overload
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Literal, cast, get_args, overload
 
 import numpy as np
 import PIL.Image
 import torch
 from torch import Tensor
 
-from ._images import Border
-from ._operators import apply
-from ._processor import blur_array
+from ._engine import Border, apply, blur_array, cpu_backend
 
-__all__ = ["Border", "blur"]
+__all__ = ["Backend", "Border", "backends", "blur"]
+
+#: What blurs instead of the fastest: torch's own operations, on the CPU too.
+Backend = Literal["torch"]
 
 _BORDERS = get_args(Border)
 _DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 @overload
-def blur(image: Tensor, kernel: Tensor, *, border: Border = "reflect") -> Tensor: ...
+def blur(
+    image: Tensor, kernel: Tensor, *, border: Border = "reflect", backend: Backend | None = None
+) -> Tensor: ...
 
 
 @overload
-def blur(image: np.ndarray, kernel: Tensor | np.ndarray, *, border: Border = "reflect") -> np.ndarray: ...
+def blur(
+    image: np.ndarray,
+    kernel: Tensor | np.ndarray,
+    *,
+    border: Border = "reflect",
+    backend: Backend | None = None,
+) -> np.ndarray: ...
 
 
 def blur(
-    image: Tensor | np.ndarray, kernel: Tensor | np.ndarray, *, border: Border = "reflect"
+    image: Tensor | np.ndarray,
+    kernel: Tensor | np.ndarray,
+    *,
+    border: Border = "reflect",
+    backend: Backend | None = None,
 ) -> Tensor | np.ndarray:
     """Convolve images with blur kernels: same size, same type.
 
@@ -57,6 +72,8 @@ def blur(
                 zeros       0 0 0 | a b c d | 0 0 0
 
             Each works for any image and any kernel size.
+        backend: None for the fastest (see :func:`backends`); "torch" for torch's own operations, with the
+            precision of other devices.
 
     Returns:
         A tensor or an array of the image's shape, dtype and device. uint8: flat kernels (disk, box) are
@@ -85,9 +102,27 @@ def blur(
         if isinstance(kernel, np.ndarray) and kernel.dtype.kind == "f":
             kernel = torch.from_numpy(kernel.astype(np.float64))
         _check_array(image, kernel, border)
-        return blur_array(image, cast("Tensor", kernel), border)
+        _check_backend(backend)
+        return blur_array(image, cast("Tensor", kernel), border, backend)
     _check(image, kernel, border)
-    return apply(image, cast("Tensor", kernel), border)
+    _check_backend(backend)
+    return apply(image, cast("Tensor", kernel), border, backend)
+
+
+def backends() -> Mapping[str, str]:
+    """What blurs on each kind of device.
+
+    On the CPU it is the native core, with the widest instructions that the processor has (on x86-64 "v4" for
+    AVX-512, "v3" for AVX2, else "base"); or torch, where the core could not be built: right, but slower.
+
+    Returns:
+        A mapping such as ``{"cpu": "native v4", "cuda": "torch"}``, which cannot be changed.
+
+    Example:
+        >>> backends()["cuda"]
+        'torch'
+    """
+    return MappingProxyType({"cpu": cpu_backend(), "cuda": "torch"})
 
 
 def _check_array(image: np.ndarray, kernel: Any, border: str) -> None:
@@ -133,6 +168,11 @@ def check_border(border: object, *, name: str = "border") -> Border:
     if border not in _BORDERS:
         raise ValueError(f"`{name}` must be one of {', '.join(_BORDERS)}, got {border!r}")
     return cast("Border", border)
+
+
+def _check_backend(backend: str | None) -> None:
+    if backend not in (None, "torch"):
+        raise ValueError(f'`backend` must be None or "torch"; got {backend!r}')
 
 
 def _check_kernel(kernel: Tensor) -> None:

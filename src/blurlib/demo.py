@@ -22,12 +22,10 @@ from .analysis import predictions
 from .blurs import OwnShake, own_shake, parse, parse_list
 from .comparison import Comparison
 from .evaluation import evaluate
-from .mixes import parse_mix
 from .protocol import blurred, to_canonical
 from .records import BlurReport
 from .samples import Crops, crops
 from .training import finetune
-from .warming import prepare
 
 __all__ = ["DemoSettings", "Trained", "network", "run", "train"]
 
@@ -197,11 +195,6 @@ def train(settings: DemoSettings | None = None, *, seed: int = 0, progress: bool
             progress=progress, **view,
         )  # fmt: skip
 
-    def compiled() -> None:
-        for blur in (*parse_mix(numbers.mix), *parse_list(numbers.blurs)):
-            prepare(type(blur), dtypes=(torch.uint8,))
-
-    step("Compiling the blurs, which later runs find on disk", compiled)  # else fine-tuning would stand still
     start = network(len(learn.classes), seed=seed)
     again = (numbers.tuning_epochs, numbers.tuning_lr, seed + 1)
     networks = {

@@ -33,7 +33,6 @@ from .records import BlurReport
 from .segmentation_evaluation import PAPER_BLURS as SEGMENTATION_BLURS
 from .segmentation_evaluation import evaluate_segmentation
 from .segmentation_records import SegmentationReport
-from .warming import prepare
 
 __all__ = ["PAPER_BLURS", "Average", "evaluate"]
 
@@ -292,11 +291,6 @@ def evaluate(
         team.wait()  # nobody writes before everybody has looked
         positions = range(team.rank, len(listing), team.world)
         processes = pick_workers(workers, len(positions), world=neighbours() if distributed else 1)
-        if processes:  # compiled here once, and not in each of them
-            for blur in plan.blurs:
-                prepare(type(blur), dtypes=(torch.uint8,))
-            if behind is not None:
-                prepare(type(behind.blur), dtypes=(torch.float32,))
         views = loader(listing, plan, processes, positions, None if behind is None else behind.restore)
         tally = _Tally(plan, listing)
         keeping = folder if team.rank == 0 else None

@@ -14,7 +14,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from . import _trajectories, randomness
+from . import randomness
+from ._engine import draw_trajectory, spline_basis
 
 __all__ = [
     "BANK_SIZES",
@@ -312,25 +313,15 @@ def camera_shake(
 
 
 def _shake_kernel(index: int, seed: int, grid: int, size: int, control_points: int) -> np.ndarray:
-    basis = _spline_basis(control_points)
+    basis = spline_basis(control_points)
     kernel = np.zeros((size, size))
     attempt = 0
     while True:
         words = randomness.words(2 * control_points + 2 * grid * grid, seed=seed, key=(index, attempt))
         samples = _SAMPLES_PER_POINT * control_points
-        if _trajectories.draw_trajectory(words, basis, grid, samples, kernel):
+        if draw_trajectory(words, basis, grid, samples, kernel):
             return kernel
         attempt += 1
-
-
-@functools.lru_cache(maxsize=8)
-def _spline_basis(control_points: int) -> np.ndarray:
-    """Polynomial coefficients (4, pieces, points) of the spline, which is linear in its control points."""
-    from scipy.interpolate import CubicSpline
-
-    knots = np.arange(control_points, dtype=np.float64)
-    basis = CubicSpline(knots, np.eye(control_points), bc_type="not-a-knot").c
-    return np.ascontiguousarray(basis, dtype=np.float64)
 
 
 def shake_bank(bank: Bank) -> torch.Tensor:

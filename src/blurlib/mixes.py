@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +20,6 @@ from . import kernels, randomness
 from .blurs import NUMBER, Blur, OwnShake, Shake, kept_kernel, parse
 from .convolution import Border, check_border
 from .transforms import BlurTransform
-from .warming import prepare
 
 __all__ = ["BlurMixSampler", "parse_mix"]
 
@@ -135,8 +134,6 @@ class BlurMixSampler:
         (torch.Size([4, 3, 32, 32]), [0, 1, 2, 3])
     """
 
-    _dtypes: ClassVar[tuple[torch.dtype, ...]] = (torch.uint8, torch.float32)
-
     def __init__(
         self, mix: str | Blur | Mapping[Any, float], *, seed: int = 0, border: Border = "reflect"
     ) -> None:
@@ -144,8 +141,6 @@ class BlurMixSampler:
         self.seed = randomness.check_seed(seed)
         self.border = check_border(border)
         self._edges = np.cumsum(list(self.shares.values()))
-        for each in self.shares:  # compiled here and not in every worker; transforms have done so themselves
-            prepare(type(each), dtypes=self._dtypes)
 
     def __repr__(self) -> str:
         return f"BlurMixSampler({str(self)!r}, seed={self.seed}, border={self.border!r})"
@@ -231,12 +226,6 @@ class BlurMixSampler:
             return Shake(int(inner * kernels.BANK_SIZES["train"]), "train")
         drawn: Blur = choice if isinstance(choice, Blur) else choice.draw(generator())
         return drawn
-
-
-class ByteMixSampler(BlurMixSampler):
-    """A mix for 8-bit images alone, as fine-tuning has them: half as much to compile."""
-
-    _dtypes = (torch.uint8,)
 
 
 def _whole(name: str, value: Any) -> int:

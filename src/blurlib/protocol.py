@@ -23,7 +23,7 @@ from torchvision import transforms
 from torchvision.transforms import v2
 
 from . import convolution, randomness
-from ._images import planes
+from ._engine import planes
 from ._model_config import config_values
 from .blurs import Blur, Sharp, kept_kernel
 from .convolution import Border, check_border

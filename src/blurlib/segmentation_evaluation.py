@@ -34,7 +34,6 @@ from .segmentation import pixel_logits
 from .segmentation_counts import PixelCounts, SegmentationRecord
 from .segmentation_protocol import SegmentationProtocol, segmentation_view
 from .segmentation_records import SegmentationReport
-from .warming import prepare
 
 __all__ = ["PAPER_BLURS", "evaluate_segmentation", "predicted"]
 
@@ -171,9 +170,6 @@ def evaluate_segmentation(
         processes = pick_workers(workers, len(positions), world=neighbours() if distributed else 1)
         check_masks(listing, workers=processes)
         folder = None if output is None else output_folder(output)
-        if processes:  # compiled here once, and not in each of them
-            for blur in chosen:
-                prepare(type(blur), dtypes=(torch.uint8,))
         tally = _Tally(listing, chosen, plan, band)
         loader: DataLoader[Any] = DataLoader(
             _Scenes(listing, chosen, plan, seed),

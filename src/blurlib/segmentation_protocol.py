@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from . import randomness
-from ._images import planes
+from ._engine import planes
 from .blurs import Blur
 from .convolution import Border, check_border
 from .kernels import check_integer

@@ -31,7 +31,7 @@ from .blurs import Blur
 from .data import ImageRoot, KeyedSampler, OnError, Skipped, batches, open_root, pick_device, pick_workers
 from .kernels import check_integer
 from .masks import MaskRoot, check_masks, open_masks, warn_of_void
-from .mixes import BlurMixSampler, ByteMixSampler
+from .mixes import BlurMixSampler
 from .processes import Team, joined, keyed_noise, neighbours
 from .protocol import Protocol, Resample, normalisation, normalisation_source
 from .runs import BatchNorm, RunFolder, TrainingSettings
@@ -195,7 +195,7 @@ def finetune(
     batch_size = recipe["batch_size"] if batch_size is None else batch_size
     picked = pick_device(device)
     check_integer("seed", seed, low=-(2**63), high=2**64 - 1)
-    mix = blur if isinstance(blur, BlurMixSampler) else ByteMixSampler(blur, seed=seed)
+    mix = blur if isinstance(blur, BlurMixSampler) else BlurMixSampler(blur, seed=seed)
     means, stds = normalisation(model, mean, std)
     settings = TrainingSettings(
         blur=repr(mix),

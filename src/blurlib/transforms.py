@@ -21,10 +21,10 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from . import kernels
+from ._compiled import Drawn, draw_kernel
 from .blurs import Blur, Disk, Gaussian, Line, Shake, kept_kernel, parse
 from .convolution import Border, blur, check_border
 from .kernels import Bank
-from .warming import prepare
 
 __all__ = [
     "CameraShakeBlur",
@@ -85,7 +85,9 @@ def convolve(image: Any, kernel: Tensor, border: Border) -> Any:
             f"`image` must be a PIL image or a tensor (..., C, H, W), got {type(image).__name__}"
             + (f"; {_ARRAY_REMEDY}" if isinstance(image, np.ndarray) else "")
         )
-    result = blur(image.as_subclass(Tensor), kernel.to(image.device), border=border)
+    # Compilers cannot trace a cast to the same class.
+    plain = image if type(image) is Tensor else image.as_subclass(Tensor)
+    result = blur(plain, kernel.to(image.device), border=border)
     return tv_tensors.wrap(result, like=image) if isinstance(image, tv_tensors.TVTensor) else result
 
 
@@ -269,12 +271,7 @@ def _check_images(flat_inputs: list[Any]) -> None:
 
 
 class BlurTransform(v2.Transform):  # type: ignore[misc]  # torchvision has no types
-    """What the four transforms share: one blur a call, applied to images and videos only.
-
-    Each compiles what it needs when it is made (`prepare`): in the process that makes the DataLoader, then,
-    and not in every worker. Transparent Pillow images also take the loops for 64-bit images, which `warmup`
-    compiles.
-    """
+    """What the four transforms share: one blur a call, applied to images and videos only."""
 
     # The default would hand over masks and boxes too, which are tensors.
     _transformed_types = (tv_tensors.Image, tv_tensors.Video, _is_plain, PIL.Image.Image)
@@ -295,8 +292,14 @@ class BlurTransform(v2.Transform):  # type: ignore[misc]  # torchvision has no t
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draw the blur of this call (v2's hook)."""
         del flat_inputs
+        if torch.compiler.is_compiling():
+            return {"kernel": draw_kernel(*self._draws())}
         drawn = self.draw()
         return {"kernel": drawn.kernel()}
+
+    def _draws(self) -> tuple[str, Drawn] | tuple[str, Drawn, Drawn]:
+        """What `draw` draws, for compilers: the kind of blur, and what its numbers are drawn from."""
+        raise TypeError(f"{type(self).__name__} cannot be compiled; draw its blur outside, and use apply()")
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Apply the drawn blur to one image or video (v2's hook)."""
@@ -329,7 +332,6 @@ class DiskBlur(BlurTransform):
         super().__init__(border)
         self.radius = _range("radius", radius, 0.0, kernels.MAX_RADIUS)
         self.antialias = antialias
-        prepare(Disk)
 
     def draw(self, generator: torch.Generator | None = None) -> Disk:
         """Draw a blur.
@@ -341,6 +343,9 @@ class DiskBlur(BlurTransform):
             The blur.
         """
         return Disk(_draw(self.radius, generator), antialias=self.antialias)
+
+    def _draws(self) -> tuple[str, Drawn]:
+        return "soft disk" if self.antialias else "disk", self.radius
 
     def extra_repr(self) -> str:
         """All settings, for printing."""
@@ -371,7 +376,6 @@ class MotionBlur(BlurTransform):
         super().__init__(border)
         self.length = _range("length", length, 0.0, 2 * kernels.MAX_RADIUS)
         self.angle = _range("angle", angle, -1e6, 1e6, "degrees")
-        prepare(Line)
 
     def draw(self, generator: torch.Generator | None = None) -> Line:
         """Draw a blur.
@@ -383,6 +387,9 @@ class MotionBlur(BlurTransform):
             The blur.
         """
         return Line(_draw(self.length, generator), _draw(self.angle, generator))
+
+    def _draws(self) -> tuple[str, Drawn, Drawn]:
+        return "line", self.length, self.angle
 
     def extra_repr(self) -> str:
         """All settings, for printing."""
@@ -407,7 +414,6 @@ class CameraShakeBlur(BlurTransform):
     def __init__(self, *, bank: Bank = "train", border: Border = "reflect") -> None:
         super().__init__(border)
         self.bank = Shake(0, bank).bank
-        prepare(Shake)
 
     def draw(self, generator: torch.Generator | None = None) -> Shake:
         """Draw a blur.
@@ -420,6 +426,9 @@ class CameraShakeBlur(BlurTransform):
         """
         size = kernels.BANK_SIZES[self.bank]
         return Shake(int(torch.randint(size, (), generator=generator)), self.bank)
+
+    def _draws(self) -> tuple[str, Drawn]:
+        return f"{self.bank} shake", range(kernels.BANK_SIZES[self.bank])
 
     def extra_repr(self) -> str:
         """All settings, for printing."""
@@ -446,7 +455,6 @@ class GaussianBlur(BlurTransform):
     def __init__(self, sigma: Range, *, border: Border = "reflect") -> None:
         super().__init__(border)
         self.sigma = _range("sigma", sigma, 0.0, kernels.MAX_RADIUS / 4)
-        prepare(Gaussian)
 
     def draw(self, generator: torch.Generator | None = None) -> Gaussian:
         """Draw a blur.
@@ -458,6 +466,9 @@ class GaussianBlur(BlurTransform):
             The blur.
         """
         return Gaussian(_draw(self.sigma, generator))
+
+    def _draws(self) -> tuple[str, Drawn]:
+        return "gaussian", self.sigma
 
     def extra_repr(self) -> str:
         """All settings, for printing."""

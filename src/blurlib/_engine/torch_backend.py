@@ -1,4 +1,4 @@
-"""blur() in torch's own operations, for every device that is not the CPU.
+"""blur() in torch's own operations: for every other device than the CPU, and for the CPU without the core.
 
 No value is looked at, so that nothing waits for the device: what is done follows from shapes and dtypes.
 Small kernels are convolved directly, others by FFT, in float32 (in float64 for float64 images).
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
-from ._images import border_index, empty_like
+from .layouts import border_index, empty_like
 
 #: What one call may hold in memory beside its arguments and its result: more images are taken in turn, and
 #: tall ones in bands of rows. Exceeded only where a band as high as the kernel does not fit.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Literal
 
 import numpy as np
@@ -17,7 +16,7 @@ def is_interleaved(image: Tensor) -> bool:
     """Whether the memory is HWC (channels_last, or a part of such an image), which then needs no copy."""
     channels = image.shape[-3]
     return (
-        channels > 1 and not image.is_contiguous() and image.stride(-3) == 1 and image.stride(-1) == channels
+        channels > 1 and image.stride(-3) == 1 and image.stride(-1) == channels and not image.is_contiguous()
     )
 
 
@@ -46,8 +45,3 @@ def border_index(size: int, pad: int, border: str, device: torch.device | str = 
     period = 2 * size if border == "symmetric" else max(1, 2 * size - 2)
     folded = position % period
     return torch.where(folded < size, folded, period - folded - int(border == "symmetric"))
-
-
-@functools.lru_cache(maxsize=1024)
-def border_map(size: int, pad: int, border: str) -> np.ndarray:
-    return np.asarray(border_index(size, pad, border).numpy())

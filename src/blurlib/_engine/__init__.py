@@ -1,0 +1,9 @@
+"""One convolution, fast: the operator, what carries it out, and how images lie in memory."""
+
+from .core import cpu_backend
+from .cpu import blur_array
+from .layouts import Border, planes
+from .operators import apply
+from .trajectories import draw_trajectory, spline_basis
+
+__all__ = ["Border", "apply", "blur_array", "cpu_backend", "draw_trajectory", "planes", "spline_basis"]

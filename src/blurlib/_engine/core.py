@@ -1,0 +1,35 @@
+"""The native core, or why it is not there.
+
+`pip install` builds it from `native/` with a C++ compiler, and installs the package without it where that
+fails. Then torch's own operations blur on the CPU too.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+
+try:
+    from . import _core
+except ImportError as error:
+    #: Why the core cannot be used; empty where it can.
+    MISSING = str(error) or "it was not built"
+else:
+    MISSING = ""
+
+
+@functools.cache
+def warn_of_missing_core() -> None:
+    """Once in a process, at the first blur on the CPU."""
+    warnings.warn(
+        "blurlib's native core is not installed, so torch blurs on the CPU: right, but several times slower. "
+        "It is built when blurlib is installed where a C++ compiler (g++ 12 or clang 14, or newer) and "
+        "Python's headers (python3-dev) are: pip install --force-reinstall --no-deps blurlib. "
+        f"({MISSING})",
+        stacklevel=2,
+    )
+
+
+def cpu_backend() -> str:
+    """What blurs on the CPU: the core, with the name of its instruction set, or torch."""
+    return "torch" if MISSING else f"native {_core.instructions()}"
