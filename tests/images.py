@@ -12,11 +12,14 @@ from hypothesis import strategies as st
 
 import oracles
 from blurlib import blur, kernels
+from blurlib._engine.core import MISSING
 
 DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64)
 each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 each_border = pytest.mark.parametrize("border", oracles.BORDERS)
 few = settings(deadline=None, max_examples=15)
+# What torch alone does not promise: see docs/devices.md.
+needs_core = pytest.mark.skipif(bool(MISSING), reason="the native core is not installed")
 
 
 # The checker

@@ -29,6 +29,7 @@ from images import (
     each_dtype,
     few,
     in_layout,
+    needs_core,
     normalised,
     odd_kernels,
     pixels,
@@ -289,6 +290,7 @@ def test_no_blur_is_a_copy(kernel):
         assert found.data_ptr() != image.data_ptr()
 
 
+@needs_core
 @each_dtype
 def test_zeros_around_a_kernel_change_nothing(dtype):
     image = pixels((3, 20, 23), dtype)
@@ -337,6 +339,7 @@ def test_a_sum_within_a_thousandth_is_taken_as_it_is():
             assert torch.equal(blur(white, kernel * factor), white)
 
 
+@needs_core
 @pytest.mark.parametrize("border", ["reflect", "zeros"])
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64], ids=str)
@@ -359,6 +362,7 @@ def test_one_broken_pixel_spoils_no_more_than_the_window_around_it(kind, dtype, 
     assert bool(found[~near].isfinite().all())
 
 
+@needs_core
 def test_a_very_bright_patch_does_not_spoil_the_dark_below_it():
     """The bound is on max|image|, but dark rows far from a bright patch should keep their own precision."""
     image = pixels((1, 400, 30), torch.float32)
@@ -514,6 +518,7 @@ class Blurred(Dataset):
         return torch.cat([one[None], batch]).double()
 
 
+@needs_core
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_worker_processes(method):

@@ -16,10 +16,9 @@ from hypothesis import strategies as st
 import oracles
 from blurlib import blur, kernels
 from blurlib._engine import cpu
-from blurlib._engine.core import MISSING
+from images import needs_core
 
 few = settings(deadline=None, max_examples=25)
-needs_core = pytest.mark.skipif(bool(MISSING), reason="the native core is not installed")
 
 
 def noise(shape: tuple[int, ...], dtype: torch.dtype, seed: int = 0) -> torch.Tensor:
@@ -158,6 +157,7 @@ def test_float64_is_within_a_part_in_a_trillion(name):
         np.testing.assert_allclose(blur(image.double(), PRECISE[name]), expected, rtol=0, atol=limit)
 
 
+@needs_core
 @pytest.mark.parametrize("scale", [1e-44, 1e-40, 1e-30, 1e-20, 1e20, 1e37])
 @pytest.mark.parametrize("name", ["disk 8", "soft disk 8.3", "disk 32"])
 def test_floats_of_any_magnitude(name, scale):
@@ -167,6 +167,7 @@ def test_floats_of_any_magnitude(name, scale):
     np.testing.assert_allclose(blur(image, PRECISE[name]).double().numpy(), expected, rtol=0, atol=limit)
 
 
+@needs_core
 def test_a_bright_channel_costs_the_others_nothing():
     image = torch.stack([adversaries(90, 40)["noise"][0] * s for s in (1e-6, 1.0, 1e6)])
     for layout in (image, image.permute(1, 2, 0).contiguous().permute(2, 0, 1)):
@@ -177,6 +178,7 @@ def test_a_bright_channel_costs_the_others_nothing():
             np.testing.assert_allclose(found[channel], expected[channel], rtol=0, atol=limit)
 
 
+@needs_core
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("border", ["reflect", "circular", "zeros"])
 @pytest.mark.parametrize(
@@ -209,6 +211,7 @@ def test_what_is_not_finite_goes_where_the_kernel_carries_it(name, border, dtype
     assert found[0, 63, 40].isnan() or found[0, 63, 40] > 0
 
 
+@needs_core
 def test_infinities_of_both_signs_meet_as_nan():
     image = torch.zeros((1, 20, 20))
     image[0, 10, 8], image[0, 10, 12] = math.inf, -math.inf
@@ -290,6 +293,7 @@ for kernel in kernels:
 """
 
 
+@needs_core
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.parametrize("planar", [True, False], ids=["CHW", "HWC"])
 def test_a_large_photograph_needs_the_output_and_little_more(planar):

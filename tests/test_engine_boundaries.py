@@ -16,12 +16,11 @@ from hypothesis import strategies as st
 import oracles
 from blurlib import blur, kernels
 from blurlib._engine.core import MISSING
-from images import in_layout, normalised
+from images import in_layout, needs_core, normalised
 
 if not MISSING:
     from blurlib._engine import _core
 
-needs_core = pytest.mark.skipif(bool(MISSING), reason="the native core is not installed")
 each_type = pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64], ids=str)
 some = settings(deadline=None, max_examples=6)
 
@@ -106,6 +105,7 @@ def check(image: torch.Tensor, kernel: torch.Tensor, border: str) -> None:
         np.testing.assert_allclose(found.double().numpy(), expected, rtol=0, atol=limit)
 
 
+@needs_core
 @each_type
 @pytest.mark.parametrize("name", KERNELS)
 @some
@@ -139,6 +139,7 @@ def test_every_instruction_set(name, dtype, instructions):
         _core.use(before)
 
 
+@needs_core
 @pytest.mark.parametrize("width", [1025, 1500, 2049])
 @pytest.mark.parametrize("kernel", [kernels.disk(4), kernels.disk(12), kernels.disk(4, antialias=True)])
 def test_a_tile_feels_the_border_from_the_far_edge(kernel, width):
@@ -166,6 +167,7 @@ def test_nearly_equal_weights_are_not_equal_to_doubles():
         check(picture((1, 70, 40), torch.float64, "noise", 0), normalised(weights), "reflect")
 
 
+@needs_core
 @pytest.mark.parametrize("side", [2049, 2901])
 def test_flat_kernels_of_millions_of_taps(side):
     """From 2^23 taps on 32 bits do not hold the sum."""

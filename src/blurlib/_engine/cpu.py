@@ -29,6 +29,8 @@ def blur_cpu(image: Tensor, kernel: Tensor, border: str, backend: str | None = N
         return blur_torch(image, kernel, border)
     code = _CODES.get(image.dtype)
     if code is None:
+        if image.dtype not in (torch.float16, torch.bfloat16):
+            raise TypeError(f"`image` must be uint8 or floating, got {image.dtype}; convert it first")
         return empty_like(image).copy_(blur_cpu(image.float(), kernel, border))
     interleaved = is_interleaved(image)
     if not (interleaved or image.stride(-1) == 1 or image.shape[-1] < 2):
