@@ -40,11 +40,11 @@ types: $(VENV)/.dev  ## mypy, strict
 docs: $(VENV)/.dev  ## the pages, in docs/_build/html; a warning is an error
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
-bench: $(VENV)/.bench  ## time the engine against its rivals, 45 minutes; writes records, page and tables
+bench: $(VENV)/.bench  ## time the engine against other libraries, 20 minutes; writes records, page and table
 	$(BIN)/python benchmarks/engine.py
-	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/pipeline.py
-	$(BIN)/python benchmarks/engine.py --page
+	$(BIN)/python benchmarks/speed_page.py
 	$(BIN)/python docs/tables.py
 
 tables: $(VENV)/.dev  ## write the result tables of README and docs from the committed records
@@ -53,7 +53,7 @@ tables: $(VENV)/.dev  ## write the result tables of README and docs from the com
 	$(BIN)/python benchmarks/paper_tables.py table
 	$(BIN)/python benchmarks/camvid.py table
 	$(BIN)/python benchmarks/deblurring.py table
-	$(BIN)/python benchmarks/engine.py --page
+	$(BIN)/python benchmarks/speed_page.py
 	$(BIN)/python docs/tables.py
 
 wheel: $(VENV)/.dev  ## build sdist and wheel in dist

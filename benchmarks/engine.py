@@ -1,113 +1,224 @@
-"""The blur engine against its rivals: every cell of the grid, all variants of a size in turns.
+"""blurlib's engine and other libraries: one blur, hot and cold, all variants in turns.
 
-    python benchmarks/engine.py                         the whole grid; writes results/speed_<date>.json
-    python benchmarks/engine.py --quick                 a first look, within three minutes
-    python benchmarks/engine.py --sizes 384x512 --blurs D8,G4 --rounds 5
-    python benchmarks/engine.py --sizes 4000x6000 --add results/speed_<date>.json
-    python benchmarks/engine.py --page                  page, plots and README's table from the records
+    python benchmarks/engine.py                   the whole grid; writes results/engine.json
+    python benchmarks/engine.py --quick           a first look; nothing is written
+    python benchmarks/engine.py --blurs D8,G4     single images of some blurs; nothing is written
+    python benchmarks/engine.py --against PATH    this engine and another commit's, no other library
 
-Only a whole run writes its record by itself; a part of it does with `--out`. Times are medians of thread CPU
-time (`time.thread_time`; wall clock with two threads), so that a busy machine disturbs them little; what
-counts are the ratios within one run. Memory and the pipeline are measured by memory.py and pipeline.py.
+PATH is a checkout whose `src` needs no building, or the Python of an environment with the other blurlib.
+`--out` writes a record where none is written by itself.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
+import functools
+import gc
+import random
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-ROUNDS = {"224x224": 21, "384x512": 15, "1080x1920": 5, "4000x6000": 3}
-QUICK_ROUNDS = 5
+import torch
+
+import blurlib
+import timing
+from against import Engine
+from cells import TINY, Cell, difference, grid, kernel_of, picture
+from timing import CORE, Record
+
+OURS = "blurlib"
+WIDEST = CORE.instructions() if CORE else ""
+NARROWER = "v3" if WIDEST == "v4" else ""  # timed too
+ROUNDS, QUICK_ROUNDS, LEAST = 15, 5, 3
+TINY_ROUNDS = 20  # as many rounds, for calls of some microseconds
+SPENT = 0.6  # seconds for one variant in one mode, beyond which it joins fewer rounds
+ALLOWED = {"uint8": 0.502, "float32": 1e-6}  # how far ours may be from the exact picture
+AGREES = {"uint8": 2.5, "float32": 1e-5}  # beyond, a library's picture is another one
+
+
+@dataclass
+class Variant:
+    """One way to answer a cell.
+
+    Attributes:
+        name: the function's.
+        library: whose it is.
+        error: the largest difference from the exact picture.
+        seconds: of one call in a mode; what comes before the call is not timed.
+        times: what was measured, by mode.
+    """
+
+    name: str
+    library: str
+    error: float
+    seconds: Callable[[str], float]
+    times: dict[str, list[float]] = field(default_factory=dict)
+
+
+# --- The variants of a cell ---
+
+
+def variants(cell: Cell) -> tuple[list[Variant], list[Record]]:
+    """What is timed, ours first; and what is not, since it gives another picture."""
+    import rivals  # which a comparison of two commits needs not
+
+    kind = cell.layout.split()[1]
+    found = [ours(cell, OURS)]
+    if cell.batch:
+        found.append(ours(cell, f"{OURS}, 2 threads", threads=2))
+    elif cell.size != TINY and NARROWER:
+        found.append(ours(cell, f"{OURS} {NARROWER}", instructions=NARROWER))
+    settle()
+    left_out = []
+    for library, name, run in rivals.functions(cell):
+        error = difference(cell, run(), inside=library in rivals.OTHER_BORDER)
+        if error > AGREES[kind]:
+            entry = {"library": library, "function": name, "error": short(error)}
+            left_out.append({**asdict(cell), **entry})
+        else:
+            timed = functools.partial(timing.seconds, run, clock=cell.clock)
+            found.append(Variant(f"{library} {name}", library, error, timed))
+    return found, left_out
+
+
+def ours(cell: Cell, name: str, threads: int = 1, instructions: str = WIDEST) -> Variant:
+    """The public function, on the image's memory as it is."""
+    image, kernel = picture(cell.size, cell.layout, cell.batch), kernel_of(cell.blur)
+
+    def timed(mode: str) -> float:
+        settle(threads, instructions)
+        try:
+            return timing.seconds(lambda: blurlib.blur(image, kernel), mode, cell.clock)
+        finally:
+            settle()
+
+    settle(threads, instructions)
+    error, allowed = difference(cell, blurlib.blur(image, kernel)), ALLOWED[cell.layout.split()[1]]
+    if not error <= allowed:
+        raise AssertionError(f"{name} on {cell}: {error:.3g} from the exact picture, {allowed:g} allowed")
+    return Variant(name, OURS, error, timed)
+
+
+def settle(threads: int = 1, instructions: str = WIDEST) -> None:
+    """How the next call is done."""
+    torch.set_num_threads(threads)
+    if CORE is not None:
+        CORE.use(instructions)
+
+
+# --- The rounds ---
+
+
+def measure(cell: Cell, chosen: Sequence[Variant], rounds: int, order: random.Random) -> Record:
+    """All variants in all modes, in an order drawn anew for each round; a row of medians in milliseconds."""
+    rounds *= TINY_ROUNDS if cell.size == TINY else 1
+    quota = {v.name: max(LEAST, min(rounds, int(SPENT / v.seconds("cold")))) for v in chosen}
+    gc.collect()
+    gc.disable()
+    try:
+        for turn in range(rounds):
+            todo = [(v, mode) for v in chosen for mode in cell.modes if turn < quota[v.name]]
+            order.shuffle(todo)
+            for variant, mode in todo:
+                variant.times.setdefault(mode, []).append(variant.seconds(mode))
+    finally:
+        gc.enable()
+    times = {}
+    for v in chosen:
+        medians = {mode: short(1e3 * statistics.median(v.times[mode])) for mode in cell.modes}
+        times[v.name] = {"library": v.library, **medians, "error": short(v.error), "rounds": quota[v.name]}
+    row = {**asdict(cell), "times": times}
+    print(line(row), flush=True)
+    return row
+
+
+def short(value: float) -> float:
+    """Four digits."""
+    return float(f"{value:.4g}")
+
+
+def line(row: Record) -> str:
+    """A row in short: our times, and the quickest other's ratio, in each mode."""
+    own = row["times"][OURS]
+    rest = {name: entry for name, entry in row["times"].items() if entry["library"] != OURS}
+    parts = [f"{row['size']:8} {row['blur']:7} {row['layout']:12}"]
+    for mode in (mode for mode in timing.MODES if mode in own):
+        best = min(rest, key=lambda name: rest[name][mode])
+        parts.append(f"{mode} {own[mode]:8.4g} ms {rest[best][mode] / own[mode]:6.2f} {best:30}")
+    return "  ".join(parts).rstrip()
+
+
+# --- Against another commit ---
+
+
+def compare(place: Path, cells: Sequence[Cell], rounds: int, runs: int) -> Record:
+    """Some runs of both engines; of each cell and mode, the median run's ratio."""
+    engines = {OURS: Engine(Path(sys.executable)), "other": Engine(place)}
+    own, other = engines.values()
+    if own.file == other.file:
+        raise SystemExit(f"{place} has the blurlib that is here: {own.file}")
+    print(f"{own.commit}, {own.backend}, against {other.commit}, {other.backend}")
+    found = [[versus(cell, engines, rounds, random.Random(seed)) for cell in cells] for seed in range(runs)]
+    rows = []
+    for cell, of_runs in zip(cells, zip(*found, strict=True), strict=True):
+        ratios = {m: [r["times"]["other"][m] / r["times"][OURS][m] for r in of_runs] for m in cell.modes}
+        rows.append(
+            {**asdict(cell), **{m: round(statistics.median(found), 3) for m, found in ratios.items()}}
+        )
+    for mode in timing.MODES:
+        values = [row[mode] for row in rows if mode in row and row["size"] != TINY]
+        if values:
+            mean = statistics.geometric_mean(values)
+            print(f"{mode}: geometric mean {mean:.2f}, least {min(values):.2f} of {len(values)}")
+    return {"other": other.commit, "other_engine": other.backend, "runs": runs, "rows": rows}
+
+
+def versus(cell: Cell, engines: dict[str, Engine], rounds: int, order: random.Random) -> Record:
+    """A row of both engines' times."""
+    chosen = []
+    for name, engine in engines.items():
+        blurred = engine.load(picture(cell.size, cell.layout, cell.batch), kernel_of(cell.blur))
+        timed = functools.partial(engine.seconds, clock=cell.clock)
+        chosen.append(Variant(name, name, difference(cell, blurred), timed))
+    return measure(cell, chosen, rounds, order)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="few blurs, two sizes, five rounds")
-    parser.add_argument("--sizes", help=f"height x width, comma-separated, of {', '.join(ROUNDS)}")
-    parser.add_argument("--blurs", help="short names, comma-separated; single images only")
-    parser.add_argument("--rounds", type=int, help=f"times each variant runs, at most (by size: {ROUNDS})")
-    parser.add_argument("--seed", type=int, default=0, help="of the order (0)")
+    parser.add_argument("--quick", action="store_true", help="few blurs, one size, five rounds")
+    parser.add_argument("--blurs", help="short names, comma-separated, of single images")
+    parser.add_argument("--rounds", type=int, help=f"of each variant in each mode, at most ({ROUNDS})")
+    parser.add_argument("--against", type=Path, metavar="PATH", help="another commit's checkout, or a Python")
+    parser.add_argument("--runs", type=int, default=3, help="of `--against`; the median counts (3)")
     parser.add_argument("--out", type=Path, help="where the record goes")
-    parser.add_argument(
-        "--add",
-        type=Path,
-        metavar="RECORD",
-        help="a record of other sizes, which it is added to: same machine, same versions",
-    )
-    parser.add_argument("--page", action="store_true", help="write the page; nothing is measured")
     options = parser.parse_args()
-    if options.page:
-        import speed_page
-
-        print("written:", *speed_page.write())
-        return
-    sizes = tuple(options.sizes.split(",")) if options.sizes else ()
-    if not set(sizes) <= set(ROUNDS):
-        parser.error(f"`--sizes` must be of {', '.join(ROUNDS)}, got {options.sizes}")
-    blurs = tuple(options.blurs.split(",")) if options.blurs else None
-    run(sizes, blurs, options)
-
-
-def run(sizes: tuple[str, ...], blurs: tuple[str, ...] | None, options: argparse.Namespace) -> None:
-    # Rivals take seconds to import, and `--page` needs none of them.
-    import torch
-
-    import goals
-    import measure
-    from cells import QUICK_SIZES, SIZES, Cell, grid
-    from rivals import RIVALS
-
+    cells = grid(quick=options.quick)
+    if options.blurs:
+        cells = [cell for cell in cells if cell.blur in options.blurs.split(",") and cell.size != TINY]
+    rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
+    record = timing.environment() | {"rounds": rounds, "threads": 1}
+    settle()
     torch.set_grad_enabled(False)
-    # The same function is compiled for several kernels, each of them a recompilation to torch.
-    torch._dynamo.config.recompile_limit = 64  # noqa: SLF001  it has no public name
-    chosen = sizes or (QUICK_SIZES if options.quick else SIZES)
-    record = measure.environment()
-    missing = [rival.name for rival in RIVALS if not rival.installed]
-    if missing:
-        print(f"not installed, left out: {', '.join(missing)} (pip install 'blurlib[bench]')")
-    rows, left_out, compiled = [], [], []
-    groups: dict[tuple[str, int], list[Cell]] = {}
-    for cell in grid(chosen, blurs, quick=options.quick):
-        groups.setdefault((cell.size, cell.batch), []).append(cell)
-    whole = not (options.quick or sizes or blurs)
-    unfinished = measure.RESULTS / "unfinished.json"
-    # The largest images last: they take longest, and what was measured before is kept.
-    for (size, batch), cells in sorted(
-        groups.items(), key=lambda item: SIZES.index(item[0][0]) == len(SIZES) - 1
-    ):
-        start = time.perf_counter()
-        variants, too_long = measure.prepare(cells, compiled=not options.quick)
-        middle = time.perf_counter()
-        rounds = QUICK_ROUNDS if options.quick else ROUNDS[size]
-        measure.measure(variants, min(options.rounds or rounds, rounds), options.seed)
-        print(
-            f"{size}{f', batches of {batch}' if batch else ''}: {len(variants)} variants compared in "
-            f"{middle - start:.0f} s, timed in {time.perf_counter() - middle:.0f} s",
-            flush=True,
-        )
-        rows += measure.rows(variants)
-        left_out += too_long
-        compiled += measure.compile_seconds(variants)
-        so_far = record | {
-            "limits": measure.AGAINST_BEST,
-            "asides": {rival.name: rival.aside for rival in RIVALS if rival.aside},
-            "seed": options.seed,
-            "rows": rows,
-            "left_out": left_out,
-            "compiled": compiled,
-            "load": [*record["load"], measure.load()],
-        }
-        if whole:
-            measure.write("speed", so_far, unfinished)
-    record = measure.joined(options.add, so_far) if options.add else so_far
-    for figure in goals.asked(record):
-        print("  " if figure.met else "✗ ", ", ".join(map(str, figure[:4])), f"({figure.detail})")
-    if whole or options.out or options.add:
-        print("written:", measure.write("speed", record, options.out or options.add))
-        unfinished.unlink(missing_ok=True)
+    if options.against:
+        record |= compare(options.against, cells, rounds, options.runs)
+    else:
+        import cv2
+
+        cv2.setNumThreads(1)
+        order = random.Random(0)
+        rows, left_out = [], []
+        for cell in cells:
+            chosen, strangers = variants(cell)
+            left_out += strangers
+            rows.append(measure(cell, chosen, rounds, order))
+        record |= {"agrees": AGREES, "rows": rows, "left_out": left_out}
+    if options.out or not (options.quick or options.blurs or options.against):
+        print("written:", timing.write("engine", record, options.out))
 
 
 if __name__ == "__main__":

@@ -1,221 +1,269 @@
-"""The page of the speed results, its plots, and README's short table, from the newest records.
+"""The page of the speed results and README's table, from the records in results/.
 
-`python benchmarks/engine.py --page` calls it. It needs matplotlib and the records, none of the rivals.
+python benchmarks/speed_page.py
 """
 
 from __future__ import annotations
 
-import json
+import statistics
 from pathlib import Path
 
-import goals
-import speed_plots
-import speed_tables as tables
+import timing
 from blurlib.tables import markdown_table
-from cells import BLURS, words
-from goals import FLOOR, SIZE, Record
+from cells import BATCH, BLURS, LAYOUTS, SIZES, TINY, words
+from timing import MODES, RESULTS, Record
 
-HERE = Path(__file__).parent
-RESULTS = HERE / "results"
-PAGE = HERE.parent / "docs" / "results" / "speed.md"
-SHORT = "speed.md"  # README's table, in the folder of the records, where docs/tables.py looks for it
+OURS = "blurlib"
+PAGE = Path(__file__).parents[1] / "docs" / "results" / "speed.md"
+SHORT = "speed.md"  # README's table, beside the records, where docs/tables.py looks for it
+SHORT_BLURS = ("D8", "D8a", "S17", "L16@30", "H17", "G4")
+MEMORY = {"CHW uint8": "torch, uint8", "HWC uint8": "NumPy, uint8", "CHW float32": "torch, float32"}
 
-
-def newest(kind: str, folder: Path = RESULTS) -> tuple[Record, str] | None:
-    """The newest record of a kind and its file's name, or None."""
-    found = [(json.loads(path.read_text("utf-8")), path.name) for path in folder.glob(f"{kind}_*.json")]
-    return max(found, key=lambda entry: entry[0]["date"], default=None)
+Times = dict[str, float]  # by mode: milliseconds, or ratios
 
 
-def write(results: Path = RESULTS, page: Path = PAGE) -> list[str]:
-    """Write page, plots and short table, and return their paths."""
-    speed, pipeline = newest("speed", results), newest("pipeline", results)
-    if speed is None:
-        raise SystemExit(f"there is no speed_*.json in {results}; run `make bench` first")
-    texts = {page: text(results), results / SHORT: short(speed[0])}
-    for name, svg in speed_plots.drawings(speed[0], pipeline and pipeline[0]).items():
-        texts[page.parent / name] = svg
-    for path, content in texts.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content, encoding="utf-8")
-    return [str(path) for path in texts]
+def write(results: Path = RESULTS, page: Path = PAGE) -> None:
+    """Write the page and README's table."""
+    engine = timing.read("engine", results)
+    if engine is None:
+        raise SystemExit(f"there is no engine.json in {results}; run `make bench` first")
+    others = (timing.read(kind, results) for kind in ("startup", "pipeline"))
+    page.write_text(text(engine, *others), encoding="utf-8")
+    (results / SHORT).write_text(short(engine), encoding="utf-8")
+
+
+# --- The arithmetic ---
+
+
+def singles(record: Record, size: str, layout: str) -> list[Record]:
+    """The rows of single images of a size and layout, in the order of the blurs."""
+    rows = {r["blur"]: r for r in record["rows"] if (r["size"], r["layout"], r["batch"]) == (size, layout, 0)}
+    return [rows[blur] for blur in BLURS if blur in rows]
+
+
+def ratios(row: Record) -> dict[str, Times]:
+    """How many times as long as ours each library's quickest function takes."""
+    ours, found = row["times"][OURS], {}
+    for entry in row["times"].values():
+        if entry["library"] != OURS:
+            times = found.setdefault(entry["library"], {})
+            for mode in (mode for mode in MODES if mode in entry):
+                times[mode] = min(entry[mode] / ours[mode], times.get(mode, float("inf")))
+    return found
+
+
+# --- Figures in words ---
+
+
+def ms(time: float) -> str:
+    """Milliseconds with two or three digits."""
+    return f"{time:.0f}" if time >= 99.5 else f"{time:.2f}" if time >= 0.0995 else f"{time:.3f}"
+
+
+def times(value: float) -> str:
+    """A ratio with as many digits as mean something."""
+    return f"{value:.0f}" if value >= 9.95 else f"{value:.1f}" if value >= 1.95 else f"{value:.2f}"
+
+
+def both(values: Times, form: object = times) -> str:
+    """Hot / cold."""
+    return " / ".join(form(values[mode]) for mode in MODES if mode in values)
+
+
+def table(columns: list[str], lines: list[list[str]]) -> str:
+    """A table of Markdown, without its empty columns."""
+    filled = [at for at in range(len(columns)) if any(line[at] for line in lines)]
+    return markdown_table([columns[at] for at in filled], [[line[at] for at in filled] for line in lines])
+
+
+# --- The parts ---
 
 
 def short(record: Record) -> str:
-    """README's table, and where it comes from."""
-    return f"""{tables.short_table(record)}
+    """README's table: one layout, cold."""
+    rows = [row for row in singles(record, SIZES[0], LAYOUTS[0]) if row["blur"] in SHORT_BLURS]
+    rows.sort(key=lambda row: SHORT_BLURS.index(row["blur"]))
+    names = list(dict.fromkeys(name.split(",")[0] for row in rows for name in ratios(row)))
+    lines = []
+    for row in rows:
+        cells = {
+            name: [r["cold"] for at, r in ratios(row).items() if at.split(",")[0] == name] for name in names
+        }
+        others = [f"{times(min(found))} x" if found else "" for found in cells.values()]
+        lines.append([words(row["blur"]), f"{ms(row['times'][OURS]['cold'])} ms", *others])
+    size = SIZES[0].replace("x", " x ")
+    return f"""{table(["blur", OURS, *names], lines)}
 
-A picture of 3 x 384 x 512 bytes in torch's layout, border `reflect`, one thread: our time, and how many times
-as long others take for the same result, with the change of layout or type that they need.
+An image of 3 x {size} bytes in a torch tensor, one thread, cold caches: our time, and how many times as
+long others take for the same picture, with the change of layout or type that they need.
 {record["processor"]}, {record["date"][:10]}.
 """
 
 
-def text(results: Path = RESULTS) -> str:
+def text(engine: Record, startup: Record | None, pipeline: Record | None) -> str:
     """The whole page."""
-    found = {kind: newest(kind, results) for kind in ("speed", "memory", "pipeline")}
-    if found["speed"] is None:
-        raise SystemExit(f"there is no speed_*.json in {results}; run `make bench` first")
-    files = ", ".join(f"`benchmarks/results/{entry[1]}`" for entry in found.values() if entry)
-    speed = found["speed"][0]
-    memory, pipeline = (found[kind] and found[kind][0] for kind in ("memory", "pipeline"))
-    parts = (
-        _head(speed, files),
-        _asked(speed, memory, pipeline),
-        _one_size(speed),
-        _all_sizes(speed),
-        _batches(speed),
-        _growth(speed),
-        _memory(memory) if memory else "",
+    parts = [
+        _head(engine),
+        *(_size(engine, size) for size in SIZES),
+        _faster(engine),
+        _batches(engine),
+        _instructions(engine),
+        _first(engine, startup),
         _pipeline(pipeline) if pipeline else "",
-        _compiled(speed),
-        _rules(speed),
-    )
+        _compared(engine),
+        _repeat(engine),
+    ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _head(record: Record, files: str) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-    first, last = record["load"][0], record["load"][-1]
-    remark = f"\n- {record['note']}" if record.get("note") else ""  # of a record that was not made in one go
+def _head(record: Record) -> str:
     return f"""# Speed
 
-How long `blurlib.blur` takes, and how long others take for the same picture. `make bench` measures it, and
-`python benchmarks/engine.py --page` writes this page from {files}; do not edit it.
+How long `blurlib.blur` takes, and how long other libraries take for the same picture, on one thread of
+a machine with {record["processor"]}. `make bench` measures it and writes this page.
 
-Each rival is called as its users call it, in its natural memory layout and type: a user of CHW tensors pays
-for OpenCV's HWC there and back, a user of HWC arrays for torch's CHW, a user of bytes for a floating rival's
-conversion and rounding. Before anything is timed, each picture is compared with a float64 reference. Then all
-variants of one image size run once a round, in an order drawn anew for each round. Times are medians of
-thread CPU time, or of the wall clock with two threads; what counts are ratios within one run. A rival's
-ratio is its median divided by ours: above 1 it is slower.
-
-- {record["processor"]}, {record["cores"]} cores; {record["system"]}
-- {versions}
-- commit {record["commit"]}, {record["date"]}; load average {first} before, {last} after{remark}"""
+Where a cell has two numbers, the first is *hot* (the same call has just run), the second *cold* (64 MB were
+read in between, as if the image came from elsewhere). A ratio is another library's time divided by ours:
+above 1, blurlib is faster; the quickest other is in bold. A library that wants another memory layout, or
+floats, pays for the conversion there and back; "OpenCV, by planes" avoids the change of layout by a loop over
+the channels. An empty cell means that the library has no function for the blur, or computes
+[another one](#what-is-compared)."""
 
 
-def _asked(speed: Record, memory: Record | None, pipeline: Record | None) -> str:
-    figures = goals.asked(speed, memory, pipeline)
-    ratios = [figure for figure in figures if figure.what == "ratio"]
-    others = [figure for figure in figures if figure.what != "ratio"]
-    missed = sum(not figure.met for figure in figures)
-    return f"""## Asked and measured
-
-{len(figures)} figures, {missed} of them missed (✗). The ratios are those of the best rival, for one image of
-3 x 384 x 512 and one thread; our own formulations of the same idea in plain torch count among the rivals.
-
-{tables.ratios_table(ratios)}
-
-![The best rival's ratio for every blur and layout](speed-ratios.svg)
-
-{tables.figures_table(others)}"""
-
-
-def _one_size(record: Record) -> str:
-    return f"""## One image of 384 x 512
-
-First ours: milliseconds; picoseconds for each element of the image and each tap, a pixel of the kernel that
-is not zero; and the time divided by that of copying the image. Then the ratios of all rivals, the best one's
-in bold; in parentheses those that never count as the best, for the reason given at the end of this page.
-
-{tables.one_size(record)}"""
+def _size(record: Record, size: str) -> str:
+    sections = []
+    for layout in LAYOUTS:
+        rows = singles(record, size, layout)
+        names = list(dict.fromkeys(name for row in rows for name in ratios(row)))
+        lines = []
+        for row in rows:
+            found = ratios(row)
+            best = min(found, key=lambda name: found[name]["cold"], default="")
+            shown = {name: f"**{both(r)}**" if name == best else both(r) for name, r in found.items()}
+            ours = both(row["times"][OURS], ms)
+            lines.append([words(row["blur"]), ours, *(shown.get(name, "") for name in names)])
+        if lines:
+            columns = ["blur", "blurlib, ms", *names]
+            sections.append(f"### {MEMORY[layout]}\n\n{table(columns, lines)}")
+    return "\n\n".join([f"## One image of 3 x {size.replace('x', ' x ')}", *sections]) if sections else ""
 
 
-def _all_sizes(record: Record) -> str:
-    return f"""## Every size
-
-Ours, and the best rival's ratio.
-
-{tables.all_sizes(record)}"""
+def _faster(record: Record) -> str:
+    lines = []
+    for row in record["rows"]:
+        if not row["batch"] and row["size"] != TINY:
+            slow = {name: found for name, found in ratios(row).items() if min(found.values()) < 1}
+            shown = ", ".join(f"{name} {both(found)}" for name, found in slow.items())
+            lines += [[words(row["blur"]), row["size"], MEMORY[row["layout"]], shown]] if slow else []
+    columns = ["blur", "size", "image", "quicker than blurlib, hot or cold"]
+    shown = table(columns, lines) if lines else "In none of these cells."
+    return f"## Where another library is faster\n\n{shown}"
 
 
 def _batches(record: Record) -> str:
-    parts = []
-    if table := tables.batches(record):
-        parts += [f"`disks`: {words('disks')}; `shakes`: {words('shakes')}.", table]
-    if table := tables.two_threads(record):
-        parts += ["How many times as fast blurlib is on two threads as on one, by the wall clock:", table]
-    return "\n\n".join(["## Batches and two threads", *parts]) if parts else ""
+    lines = []
+    for row in (row for row in record["rows"] if row["batch"]):
+        one, two = (row["times"][name]["cold"] for name in (OURS, f"{OURS}, 2 threads"))
+        others = ", ".join(f"{name} {both(found)}" for name, found in ratios(row).items())
+        named = [f"{row['size']}, {words(row['blur'])}", MEMORY[row["layout"]]]
+        lines.append([*named, ms(one), ms(two), times(one / two), others])
+    columns = ["batch", "image", "one thread, ms", "two threads, ms", "gain", "others' ratios, one thread"]
+    title = f"## Batches of {BATCH} images, a kernel each\n\nCold. The others blur one image after the other."
+    return f"{title}\n\n{table(columns, lines)}" if lines else ""
 
 
-def _growth(record: Record) -> str:
-    by_area, by_size = goals.area_exponents(record), goals.size_exponents(record)
-    parts = []
-    if by_area:
-        parts += [
-            "Of our time against the image's area, over its sizes:",
-            tables.exponents(by_area),
-            "![Time against the area of the image, ours and others'](speed-area.svg)",
+def _instructions(record: Record) -> str:
+    found: dict[str, list[float]] = {}
+    for row in (row for row in record["rows"] if not row["batch"]):
+        for name, entry in row["times"].items():
+            if entry["library"] == OURS and name != OURS:
+                values = [entry[mode] / row["times"][OURS][mode] for mode in MODES]
+                found.setdefault(name, []).extend(values)
+    lines = [
+        f"With {name.removeprefix(OURS).strip()} it takes {statistics.geometric_mean(values):.2f} times "
+        f"as long as with {record['engine'].removeprefix('native ')} (geometric mean of the images above)."
+        for name, values in found.items()
+    ]
+    first = "The core has code for several instruction sets, and takes the widest that the processor has."
+    return "\n".join(["## Instruction sets", "", first, *lines]) if lines else ""
+
+
+def _first(record: Record, startup: Record | None) -> str:
+    lines = []
+    for row in (row for row in record["rows"] if row["size"] == TINY):
+        calls = both({mode: 1e3 * row["times"][OURS][mode] for mode in MODES}, "{:.0f}".format)
+        lines.append([f"a call on 1 x 8 x 8, {MEMORY[row['layout']]}", f"{calls} µs"])
+    if startup:
+        lines += [
+            ["first `DiskBlur` of a process, made and called", f"{startup['first_ms']:.1f} ms"],
+            ["`import blurlib` after torch and torchvision", f"{startup['import_ms']:.0f} ms"],
+            ["memory of the import", f"{startup['import_mb']:.0f} MB"],
+            [f"the same with {startup['kernels']} kernels made and used", f"{startup['kernels_mb']:.0f} MB"],
         ]
-    if by_size:
-        parts += [
-            f"Of our time against the kernel's radius, length or sigma, at {SIZE}:",
-            tables.exponents(by_size),
-            "![Time against the radius of a disk, ours and others'](speed-radius.svg)",
-        ]
-    first = "Exponents, fitted to logarithms by least squares: 1 is in proportion, 0 is no dependence."
-    return "\n\n".join(["## Growth", first, *parts]) if parts else ""
-
-
-def _memory(record: Record) -> str:
-    return f"""## Memory
-
-What one call adds to its process at the peak, on an image of 3 x {record["size"]}: in sizes of the output,
-which is included. Empty: not possible, or slower than {record["longest"]:g} s.
-
-{tables.memory(record)}"""
+    return f"## Small images and first calls\n\n{markdown_table(['', ''], lines)}" if lines else ""
 
 
 def _pipeline(record: Record) -> str:
-    plain = record["rows"][0]["stages"]
-    without = ", ".join(f"{stage} {tables.ms(time)}" for stage, time in plain.items() if stage != "blur")
+    lines = []
+    for row in record["rows"]:
+        blur, total = row["stages"]["blur"], sum(row["stages"].values())
+        lines.append([row["blur"], row["by"], ms(blur), f"{blur / total:.0%}", f"{1e3 / total:.0f}"])
+    columns = ["blur", "by", "blur, ms", "of the CPU time", "images/s and core"]
     return f"""## A whole pipeline
 
-JPEG files of about 500 x 375 pixels, decoded by Pillow, resized to a shorter side of 384, blurred, resized to
-256, cropped to 224 and normalised, in a DataLoader. Each blur takes and gives PIL images. CPU milliseconds an
-image; without blur: {without}.
+JPEG files of 500 x 375 pixels are decoded by Pillow, resized to a shorter side of 384, blurred, resized to
+256, cropped to 224 and normalised. Each blur takes and gives PIL images; some others' kernels differ from
+ours.
 
-{tables.pipeline(record)}
-
-![CPU milliseconds an image, by stage of the pipeline](speed-pipeline.svg)"""
+{table(columns, lines)}"""
 
 
-def _compiled(record: Record) -> str:
-    lines = [
-        [f"{row['rival']}, {row['blur']}, {row['layout']}", f"{row['seconds']:.1f}"]
-        for row in record["compiled"]
-    ]
-    if not lines:
-        return ""
-    return f"""## torch.compile
-
-Seconds of the first call, which compiles; the times above are of later ones.
-
-{markdown_table(["", "seconds"], lines)}"""
-
-
-def _rules(record: Record) -> str:
-    short = [
-        f"- {row['size']}, {row['blur']}, {row['layout']}: {value:.2f}, {rival}"
-        for row, rival, value, _ in goals.shortfalls(record)
-    ]
-    left: dict[str, list[float]] = {}
+def _compared(record: Record) -> str:
+    agrees, worst = record["agrees"], {}
+    for row in record["rows"]:
+        kind = row["layout"].split()[1]
+        for entry in row["times"].values():
+            errors = worst.setdefault(entry["library"], {})
+            errors[kind] = max(errors.get(kind, 0.0), entry["error"])
+    lines = [[name, *(f"{e[kind]:.2g}" if kind in e else "" for kind in agrees)] for name, e in worst.items()]
+    out: dict[str, dict[str, float]] = {}
     for entry in record["left_out"]:
-        left.setdefault(entry["size"], []).append(entry["predicted"])
-    out = [
-        f"- {size}: {len(seconds)} variants of {min(seconds):.1f} to {max(seconds):.0f} s a call"
-        for size, seconds in left.items()
+        if entry["layout"] == LAYOUTS[0]:
+            blurs = out.setdefault(f"{entry['library']} {entry['function']}", {})
+            blurs[entry["blur"]] = max(entry["error"], blurs.get(entry["blur"], 0.0))
+    left = [
+        f"- {name}: {', '.join(f'{words(b)} ({e:.2g})' for b, e in found.items())}"
+        for name, found in out.items()
     ]
-    limits = " or ".join(f"{limit:g} times on {size}" for size, limit in record["limits"].items())
-    reason = (
-        f"Predicted, from a small image, to take longer than 20 s a call or than the best rival: {limits}."
-    )
-    asides = [f"- {name}: {why}" for name, why in record["asides"].items() if name != FLOOR]
-    parts = {
-        "Where a rival is quicker than it may be": short or ["Nowhere."],
-        "Never counted as the best rival": asides,
-        "Left out": [reason, "", *out] if out else [],
-        "The blurs": [f"- `{blur}`: {words(blur)}" for blur in BLURS],
-    }
-    return "\n\n".join(f"## {title}\n\n" + "\n".join(lines) for title, lines in parts.items() if lines)
+    return f"""## What is compared
+
+Before anything is timed, each result is compared with a float64 reference. Largest differences, in grey
+levels for uint8, in parts of the range for float32:
+
+{table(["", *agrees], lines)}
+
+A function that is off by more than {agrees["uint8"]:g} grey levels, or {agrees["float32"]:g} of the range,
+computes another blur and is left out. Pillow and kornia-rs have other borders, and are compared where no
+border reaches. Left out, with the grey levels:
+
+{chr(10).join(left) or "nothing."}"""
+
+
+def _repeat(record: Record) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    return f"""## Repeat it
+
+`make bench`, on a machine that does nothing else, takes twenty minutes; `python benchmarks/engine.py --quick`
+is a first look. All variants of an image run in turns, in an order drawn anew for each of {record["rounds"]}
+rounds (slow ones join fewer). Times are medians, of CPU time or, for batches and 1 x 8 x 8, of the wall
+clock. The records are in `benchmarks/results`.
+
+- {record["processor"]}, {record["cores"]} cores; {record["system"]}
+- blurlib's engine: {record["engine"]}, compiled by {record["compiler"]}
+- {versions}
+- commit {record["commit"]}, {record["date"]}; load average {record["load"][0]} before, {record["load"][-1]}
+  after"""
+
+
+if __name__ == "__main__":
+    write()
