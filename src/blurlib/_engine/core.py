@@ -9,13 +9,14 @@ from __future__ import annotations
 import functools
 import warnings
 
+#: Why the core cannot be used; empty where it can.
+MISSING = ""
 try:
-    from . import _core
-except ImportError as error:
-    #: Why the core cannot be used; empty where it can.
-    MISSING = str(error) or "it was not built"
-else:
-    MISSING = ""
+    from ._core import instructions
+except ModuleNotFoundError:
+    MISSING = "not built"
+except ImportError as error:  # one that was built elsewhere
+    MISSING = str(error)
 
 
 @functools.cache
@@ -24,12 +25,13 @@ def warn_of_missing_core() -> None:
     warnings.warn(
         "blurlib's native core is not installed, so torch blurs on the CPU: right, but several times slower. "
         "It is built when blurlib is installed where a C++ compiler (g++ 12 or clang 14, or newer) and "
-        "Python's headers (python3-dev) are: pip install --force-reinstall --no-deps blurlib. "
-        f"({MISSING})",
+        "Python's headers (python3-dev) are: `pip install .` in a checkout, else "
+        "`pip install --force-reinstall --no-deps --no-cache-dir blurlib`. "
+        f"(Why it is missing: {MISSING})",
         stacklevel=2,
     )
 
 
 def cpu_backend() -> str:
     """What blurs on the CPU: the core, with the name of its instruction set, or torch."""
-    return "torch" if MISSING else f"native {_core.instructions()}"
+    return "torch" if MISSING else f"native {instructions()}"

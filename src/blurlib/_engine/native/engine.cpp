@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <exception>
+#include <initializer_list>
 #include <memory>
 #include <stdexcept>
 #include <system_error>
@@ -32,16 +33,42 @@ struct Loops {
     Run run;
 };
 
+#if defined(BLUR_X86)
+struct Registers {
+    std::uint32_t a, b, c, d;
+};
+// Asked by the instructions themselves: the compilers' builtin needs a library that clang-cl does not link.
+Registers cpuid(std::uint32_t leaf) {
+    Registers r;
+    asm volatile("cpuid" : "=a"(r.a), "=b"(r.b), "=c"(r.c), "=d"(r.d) : "a"(leaf), "c"(0));
+    return r;
+}
+
+bool has(std::uint32_t flags, std::initializer_list<int> bits) {
+    return std::all_of(bits.begin(), bits.end(), [&](int bit) { return flags >> bit & 1; });
+}
+
+// The best level of x86-64 that the processor has and whose registers the system saves: 4, 3, or 1 for the
+// rest.
+int level_of_processor() {
+    const std::uint32_t features = cpuid(1).c, more = cpuid(0).a < 7 ? 0 : cpuid(7).b;
+    // FMA, MOVBE, XGETBV, AVX, F16C; BMI1, AVX2, BMI2; LZCNT
+    if (!has(features, {12, 22, 27, 28, 29}) || !has(more, {3, 5, 8})) return 1;
+    if (cpuid(0x80000000).a < 0x80000001 || !has(cpuid(0x80000001).c, {5})) return 1;
+    std::uint32_t saved, rest;
+    asm volatile("xgetbv" : "=a"(saved), "=d"(rest) : "c"(0));
+    if (!has(saved, {1, 2})) return 1;
+    // AVX512 F, DQ, CD, BW, VL
+    return has(more, {16, 17, 28, 30, 31}) && has(saved, {5, 6, 7}) ? 4 : 3;
+}
+#endif
+
 std::vector<Loops> runnable() {
     std::vector<Loops> found;
 #if defined(BLUR_X86)
-    __builtin_cpu_init();
-    const bool v3 =
-        __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
-    const bool v4 = v3 && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-                    __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512cd");
-    if (v4) found.push_back({"v4", v4::run});
-    if (v3) found.push_back({"v3", v3::run});
+    const int level = level_of_processor();
+    if (level >= 4) found.push_back({"v4", v4::run});
+    if (level >= 3) found.push_back({"v3", v3::run});
 #endif
     found.push_back({"base", base::run});
     return found;

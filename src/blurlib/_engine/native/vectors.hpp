@@ -116,8 +116,8 @@ template <class T>
 class Memory {
   public:
     explicit Memory(std::int64_t size)
-        : data_(static_cast<T*>(::operator new (size * sizeof(T), std::align_val_t{64}))) {}
-    ~Memory() { ::operator delete (data_, std::align_val_t{64}); }
+        : data_(static_cast<T*>(::operator new(size * sizeof(T), std::align_val_t{64}))) {}
+    ~Memory() { ::operator delete(data_, std::align_val_t{64}); }
     Memory(const Memory&) = delete;
     Memory& operator=(const Memory&) = delete;
     T* data() const { return data_; }
