@@ -22,13 +22,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import measure
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 import blurlib
-import measure
 from blurlib import blurs
 from blurlib.convolution import Border
 from blurlib.deblurring import ROUNDING, epll, richardson_lucy, wiener
