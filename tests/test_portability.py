@@ -155,7 +155,7 @@ def test_older_processors(processor, levels, home):
     program = compiled(home, "g++")
     emulated = ("qemu-x86_64", "-cpu", processor, program)
     assert run(*emulated, "list").split() == levels
-    if is_there(program, levels[0]):
+    if levels == ["base"]:  # others take minutes
         assert_same(results(home, *emulated, "best"), results(home, program, levels[0]))
 
 
