@@ -33,7 +33,7 @@ OURS = "blurlib"
 WIDEST = CORE.instructions() if CORE else ""
 NARROWER = "v3" if WIDEST == "v4" else ""  # timed too
 ROUNDS, QUICK_ROUNDS, LEAST = 15, 5, 3
-TINY_ROUNDS = 20  # as many rounds, for calls of some microseconds
+TINY_ROUNDS = 5  # times as many rounds, for calls of some microseconds
 SPENT = 0.6  # seconds for one variant in one mode, beyond which it joins fewer rounds
 ALLOWED = {"uint8": 0.502, "float32": 1e-6}  # how far ours may be from the exact picture
 AGREES = {"uint8": 2.5, "float32": 1e-5}  # beyond, a library's picture is another one

@@ -253,7 +253,7 @@ def _repeat(record: Record) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     return f"""## Repeat it
 
-`make bench`, on a machine that does nothing else, takes twenty minutes; `python benchmarks/engine.py --quick`
+Leave the machine alone and run `make bench`, within twenty minutes; `python benchmarks/engine.py --quick`
 is a first look. All variants of an image run in turns, in an order drawn anew for each of {record["rounds"]}
 rounds (slow ones join fewer). Times are medians, of CPU time or, for batches and 1 x 8 x 8, of the wall
 clock. The records are in `benchmarks/results`.
