@@ -320,6 +320,7 @@ def threads():
     torch.set_num_threads(before)
 
 
+@needs_core
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("name", KINDS)
 def test_threads_share_the_strips_of_an_image(name, dtype, threads):

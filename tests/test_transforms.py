@@ -33,6 +33,7 @@ from blurlib import (
     transforms,
 )
 from blurlib.blurs import Disk, Gaussian, Line, Shake, Sharp
+from images import needs_core
 
 few = settings(deadline=None, max_examples=30)
 
@@ -677,6 +678,7 @@ def test_bad_bank_and_border():
 FIVE = "sharp + D2 + D4 + D6 + D8"
 
 
+@needs_core
 def test_each_image_of_a_batch_gets_its_own_blur():
     mix = BlurMixSampler(FIVE, seed=3, border="symmetric")
     indices = [5, 0, 17, 17, 4, 99]
