@@ -12,13 +12,12 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 from torchvision import tv_tensors
 
 import oracles
 from blurlib import blur, kernels
+from test_operators import Seen, SeenFunctions
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:`torch.jit:FutureWarning",  # torch.func's own, at first use
@@ -270,26 +269,6 @@ def test_lazy_negatives():
 
 
 # --- Modes ---
-
-
-class Seen(TorchDispatchMode):
-    def __init__(self):
-        super().__init__()
-        self.names = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.names.append(str(func))
-        return func(*args, **(kwargs or {}))
-
-
-class SeenFunctions(TorchFunctionMode):
-    def __init__(self):
-        super().__init__()
-        self.names = []
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        self.names.append(str(func))
-        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("mode", [Seen, SeenFunctions])

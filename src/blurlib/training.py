@@ -235,17 +235,15 @@ def finetune(
         work = Segmenting(open_masks(root, **usual), mix, settings)  # type: ignore[arg-type]  # likewise
     listing = work.listing
 
-    about = {
-        **model_facts(model),
-        "normalisation": normalisation_source(model, mean, std),
-        **ignored_config(
+    about: dict[str, Any] = with_metadata({}, metadata)
+    if output is not None:  # weights have a digest only where it is kept
+        about |= model_facts(model) | {"normalisation": normalisation_source(model, mean, std)}
+        about |= ignored_config(
             model,
             resample=resample,
             sides=settings.protocol.network_sides,
             crop=settings.protocol.crop if task == "classification" else None,
-        ),
-    }
-    about = with_metadata(about, metadata)
+        )
     processes = pick_workers(workers, len(listing), world=neighbours())
     if isinstance(listing, MaskRoot):
         check_masks(listing, workers=processes)

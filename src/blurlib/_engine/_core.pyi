@@ -18,7 +18,7 @@ def blur(
     threads: int,
     /,
 ) -> list[int]: ...
-def kind_of(kernel: np.ndarray, type: str, /) -> str: ...  # noqa: A002
+def kind_of(kernel: np.ndarray, type: str, /) -> str: ...  # noqa: A002  likewise
 def draw_trajectory(
     words: np.ndarray, basis: np.ndarray, grid: int, samples: int, kernel: np.ndarray, /
 ) -> bool: ...
