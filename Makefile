@@ -44,7 +44,7 @@ docs: $(VENV)/.dev  ## the pages, in docs/_build/html; a warning is an error
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
 portable: $(VENV)/.dev  ## the core by other compilers, for other processors and systems, as far as they are installed
-	$(BIN)/python -m pytest -m slow tests/test_portability.py
+	$(BIN)/python -m pytest -m slow tests/engine/test_portability.py
 
 bench: $(VENV)/.bench  ## time the engine against other libraries, within 20 minutes; writes records, page and table
 	$(BIN)/python benchmarks/engine.py

@@ -27,9 +27,8 @@ from torch.utils.data import Subset
 from torchvision.datasets import ImageFolder
 
 import blurlib
-from blurlib.comparison import Comparison
 from blurlib.data import class_balanced
-from blurlib.records import BlurReport, compare
+from blurlib.reporting import BlurReport, Comparison, compare
 
 RECORDS = Path(__file__).parent / "records" / "caltech20"
 CLASSES = 20

@@ -22,8 +22,8 @@ from typing import Any
 import torch
 
 import blurlib
-from blurlib.segmentation import ZoomOut
-from blurlib.tables import markdown_table, percent, points, with_interval
+from blurlib.models import ZoomOut
+from blurlib.reporting import markdown_table, percent, points, with_interval
 from caltech20 import VIEW, pretrained
 
 RECORDS = Path(__file__).parent / "records" / "camvid"
@@ -57,7 +57,7 @@ def original(root: Path, work: Path) -> Any:
 
 def reproduction(root: Path, work: Path) -> Any:
     """The run of table 6 and figure 5."""
-    from blurlib.segmentation_reproduction import SegmentationRun, SegmentationSettings
+    from blurlib.paper import SegmentationRun, SegmentationSettings
 
     settings = SegmentationSettings(
         network_side=SIDE, seeds=SEEDS, control=True, batch_size=4, hflip=0.5, **TUNE, **COLOURS
@@ -67,7 +67,7 @@ def reproduction(root: Path, work: Path) -> Any:
 
 def run(root: Path, work: Path) -> None:
     """Measure, and copy the records; figure 5 only as a page, for it shows frames of the root."""
-    from blurlib.exhibits import figure5
+    from blurlib.paper import figure5
 
     done = reproduction(root, work)
     print(done.costs(), flush=True)
@@ -80,8 +80,8 @@ def run(root: Path, work: Path) -> None:
 
 def tables() -> None:
     """Markdown for the docs, from the records."""
-    from blurlib.outcomes import OutcomeTable
-    from blurlib.segmentation_records import SegmentationReport, compare_segmentation
+    from blurlib.paper import OutcomeTable
+    from blurlib.reporting import SegmentationReport, compare_segmentation
 
     places = RECORDS / "evaluations"
     before = SegmentationReport.load(places / "original")

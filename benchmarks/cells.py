@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from blurlib import kernels
-from blurlib.blurs import describe, parse
+from blurlib.blurs import describe
+from blurlib.notation import parse
 
 Picture = np.ndarray | Tensor
 

@@ -29,12 +29,11 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 import blurlib
-from blurlib import blurs
-from blurlib.convolution import Border
-from blurlib.deblurring import ROUNDING, epll, richardson_lucy, wiener
-from blurlib.patch_prior import default_prior
+from blurlib import blurs, notation
+from blurlib.deblurring import ROUNDING, default_prior, epll, richardson_lucy, wiener
+from blurlib.functional import Border
 from blurlib.protocol import to_canonical
-from blurlib.tables import markdown_table
+from blurlib.reporting import markdown_table
 
 ROOT = Path(__file__).parents[1]
 RECORD = ROOT / "benchmarks" / "records" / "deblurring" / "quality.json"
@@ -137,7 +136,7 @@ def compared() -> list[dict[str, Any]]:
     for name in PHOTOGRAPHS:
         sharp = photograph(name)
         for blur, border in CASES:
-            kernel = blurs.parse(blur).kernel()
+            kernel = notation.parse(blur).kernel()
             image = blurlib.blur(sharp, kernel, border=border)
             quality: dict[str, float] = {}
             times: dict[str, list[float]] = {}
@@ -191,7 +190,7 @@ def at_borders() -> list[dict[str, Any]]:
     """PSNR near the border and in the middle, before and after, under each border."""
     rows = []
     for blur in ("D8", "S42"):
-        kernel = blurs.parse(blur).kernel()
+        kernel = notation.parse(blur).kernel()
         for border in BORDERS:
             gains: dict[str, list[float]] = {}
             for name in PHOTOGRAPHS:
@@ -233,7 +232,7 @@ def from_a_camera() -> None:
     torch.set_num_threads(1)
     rows = []
     for blur in ("D4", "D8", "S42"):
-        kernel = blurs.parse(blur).kernel()
+        kernel = notation.parse(blur).kernel()
         for name in PHOTOGRAPHS:
             inner = (..., slice(MARGIN, -MARGIN), slice(MARGIN, -MARGIN))
             whole = photograph(name)
@@ -371,7 +370,7 @@ def picture() -> None:
     """A part of one photograph: sharp, blurred, and what each method makes of it."""
     torch.set_num_threads(1)
     sharp, disk = photograph("coffee"), blurs.Disk(8).kernel()
-    image, shake = blurlib.blur(sharp, disk), blurs.parse("S42").kernel()
+    image, shake = blurlib.blur(sharp, disk), notation.parse("S42").kernel()
     shaken = blurlib.blur(sharp, shake)
     tiles = {
         "sharp": sharp,

@@ -10,8 +10,7 @@ import sys
 from pathlib import Path
 
 from blurlib import demo
-from blurlib.records import BlurReport, compare
-from blurlib.tables import markdown_table
+from blurlib.reporting import BlurReport, compare, markdown_table
 
 RECORDS = Path(__file__).parent / "records" / "demo"
 ROLES = ("original", "mix", "control")

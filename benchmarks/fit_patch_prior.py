@@ -1,4 +1,4 @@
-"""Fit the patch prior of `blurlib.deblurring.epll` and write src/blurlib/patch_prior.npz.
+"""Fit the patch prior of `blurlib.deblurring.epll` and write src/blurlib/deblurring/patch_prior.npz.
 
     python benchmarks/fit_patch_prior.py
 
@@ -28,11 +28,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blurlib.deblurring import ROUNDING
-from blurlib.patch_prior import PatchPrior
+from blurlib.deblurring import ROUNDING, PatchPrior
 
 PHOTOGRAPHS = ("astronaut", "camera", "rocket", "stereo_motorcycle", "coins")
-TARGET = Path(__file__).parents[1] / "src" / "blurlib" / "patch_prior.npz"
+TARGET = Path(__file__).parents[1] / "src" / "blurlib" / "deblurring" / "patch_prior.npz"
 SIDE = 8
 
 

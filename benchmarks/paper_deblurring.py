@@ -14,14 +14,11 @@ import numpy as np
 from torch import Tensor
 
 import blurlib
-from blurlib import bootstrap
+from blurlib import metrics
 from blurlib.data import class_balanced
 from blurlib.deblurring import DeblurThenClassify, richardson_lucy, wiener
-from blurlib.outcomes import OutcomeTable
-from blurlib.paper import Training
-from blurlib.records import BlurReport
-from blurlib.reproduction import Run
-from blurlib.tables import markdown_table, percent, points, with_interval
+from blurlib.paper import OutcomeTable, Run, Training
+from blurlib.reporting import BlurReport, markdown_table, percent, points, with_interval
 
 IMAGES, FEW = 200, 100  # ten a class; five a class for EPLL
 SIDE = 128
@@ -131,14 +128,14 @@ def methods(records: Path) -> str:
         (reference,) = reports(records / "mixes" / f"original-behind-wiener-D8-{count}")
         ids = reference.records[0].images.ids
         values = {row: correct(reports(place), blur, ids) for row, (place, blur, _) in rows.items()}
-        samples = dict(zip(values, bootstrap.means(np.stack(list(values.values()), axis=1)).T, strict=True))
+        samples = dict(zip(values, metrics.means(np.stack(list(values.values()), axis=1)).T, strict=True))
         lines = []
         for row, each in values.items():
-            line = [row, with_interval(each.mean(), bootstrap.interval(samples[row]), percent)]
+            line = [row, with_interval(each.mean(), metrics.interval(samples[row]), percent)]
             for other in (BASE, MIX):
                 change = with_interval(
                     each.mean() - values[other].mean(),
-                    bootstrap.interval(samples[row] - samples[other]),
+                    metrics.interval(samples[row] - samples[other]),
                     points,
                 )
                 line.append("-" if other == row else change)
@@ -177,7 +174,7 @@ def told_wrong(records: Path) -> str:
             images = found[0]["D8"].images
             assert images is not None
             right = correct(found, "D8", images.ids)
-            samples = bootstrap.means(right[:, None])
-            line.append(with_interval(right.mean(), bootstrap.interval(samples[:, 0]), percent))
+            samples = metrics.means(right[:, None])
+            line.append(with_interval(right.mean(), metrics.interval(samples[:, 0]), percent))
         rows.append(line)
     return markdown_table(["told", *TOLD], rows)

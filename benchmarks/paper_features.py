@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from blurlib import bootstrap
-from blurlib.analysis import disparity, invariance
-from blurlib.blurs import parse
-from blurlib.paper import Training
+from blurlib import metrics
+from blurlib.evaluation import disparity, invariance
+from blurlib.notation import parse
+from blurlib.paper import Run, Training
 from blurlib.protocol import evaluation_views, normalised
-from blurlib.reproduction import Run
-from blurlib.tables import markdown_table, with_interval
+from blurlib.reporting import markdown_table, with_interval
 
 PICTURE = Path(__file__).parents[1] / "docs" / "results" / "features.webp"
 # Ends of the stages in which EfficientNet halves the image, and the features before the last layer.
@@ -48,12 +47,12 @@ def measure(run: Run, records: Path, *, seeds: tuple[int, ...], colours: dict[st
         }
         for base in ("original", "sharp"):
             change = means["defocus"] - means[base]
-            samples = bootstrap.means(change)
+            samples = metrics.means(change)
             record[f"{measured}, defocus minus {base}"] = [
                 {
                     "layer": layer,
                     "change": float(change[:, number].mean()),
-                    "interval": bootstrap.interval(samples[:, number]),
+                    "interval": metrics.interval(samples[:, number]),
                 }
                 for number, layer in enumerate(LAYERS)
             ]

@@ -26,13 +26,18 @@ import numpy as np
 import blurlib
 import paper_deblurring
 import paper_features
-from blurlib import bootstrap
-from blurlib.exhibits import figure4
-from blurlib.outcomes import OutcomeTable
-from blurlib.records import BlurReport, compare
-from blurlib.reproduction import Run
-from blurlib.reproduction_settings import ReproductionSettings
-from blurlib.tables import markdown_table, nats, percent, points, sides_text, with_interval
+from blurlib import metrics
+from blurlib.paper import OutcomeTable, ReproductionSettings, Run, figure4
+from blurlib.reporting import (
+    BlurReport,
+    compare,
+    markdown_table,
+    nats,
+    percent,
+    points,
+    sides_text,
+    with_interval,
+)
 from caltech20 import VIEW, pretrained
 
 RECORDS = Path(__file__).parent / "records" / "paper"
@@ -138,16 +143,14 @@ def top1_at_scales(table: OutcomeTable) -> str:
     rows = []
     for name, network, sides in cells:
         found = values(network, sides)
-        ends = bootstrap.means(found.T)
-        line = [with_interval(found[n].mean(), bootstrap.interval(ends[:, n]), percent) for n in range(3)]
+        ends = metrics.means(found.T)
+        line = [with_interval(found[n].mean(), metrics.interval(ends[:, n]), percent) for n in range(3)]
         if network == "original":
             line += ["-"] * 3
         else:
             change = found - values("original", sides)
-            ends = bootstrap.means(change.T)
-            line += [
-                with_interval(change[n].mean(), bootstrap.interval(ends[:, n]), points) for n in range(3)
-            ]
+            ends = metrics.means(change.T)
+            line += [with_interval(change[n].mean(), metrics.interval(ends[:, n]), points) for n in range(3)]
         rows.append([name, *line])
     header = ["", *blurs, *(f"{blur}: change" for blur in blurs)]
     return f"## Top-1 in percent, and its change from the original\n\n{markdown_table(header, rows)}"
@@ -161,13 +164,13 @@ def scales(content: str) -> str:
         (record.blur, record.sides): getattr(record.images, {"top1": "correct"}.get(content, content))
         for record in report.records
     }
-    samples = bootstrap.means(np.stack(list(values.values()), axis=1).astype(float))
+    samples = metrics.means(np.stack(list(values.values()), axis=1).astype(float))
     style = percent if content == "top1" else nats
     rows = []
     for blur in report.blurs:
         line = [blur]
         for sides in settings:
-            ends = bootstrap.interval(samples[:, list(values).index((blur, sides))])
+            ends = metrics.interval(samples[:, list(values).index((blur, sides))])
             line.append(with_interval(float(values[blur, sides].mean()), ends, style))
         rows.append(line)
     title = {"top1": "## Top-1 in percent", "entropy": "## Entropy in nats"}[content]

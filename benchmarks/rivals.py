@@ -31,7 +31,8 @@ import torch.nn.functional as F
 import torchvision.transforms.v2.functional as tvf
 from torch import Tensor
 
-from blurlib.blurs import Blur, Box, Disk, Gaussian, Line, parse
+from blurlib.blurs import Blur, Box, Disk, Gaussian, Line
+from blurlib.notation import parse
 from cells import Cell, Picture, kernel_of, picture, trimmed
 
 Array = np.ndarray

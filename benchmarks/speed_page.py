@@ -9,7 +9,7 @@ import statistics
 from pathlib import Path
 
 import timing
-from blurlib.tables import markdown_table
+from blurlib.reporting import markdown_table
 from cells import BATCH, BLURS, LAYOUTS, SIZES, TINY, words
 from timing import MODES, RESULTS, Record
 

@@ -33,7 +33,7 @@ start = time.perf_counter()
 blurlib.DiskBlur((1.0, 8.0))(image)
 found["first_ms"] = 1e3 * (time.perf_counter() - start)
 for blur in BLURS:
-    kernel = blurlib.blurs.parse(blur).kernel()
+    kernel = blurlib.notation.parse(blur).kernel()
     for picture in (image, image.float()):
         blurlib.blur(picture, kernel)
 print(json.dumps({**found, "kernels_mb": resident() - before}))

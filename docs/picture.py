@@ -11,7 +11,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from skimage import data
 
-from blurlib.blurs import Blur, describe, parse_list
+from blurlib.blurs import Blur, describe
+from blurlib.notation import parse_list
 from blurlib.protocol import blurred, to_canonical
 
 OUT = Path(__file__).parent / "_static" / "blurs.webp"

@@ -16,8 +16,9 @@ from PIL import Image
 from torchvision.transforms import v2
 
 import blurlib
-from blurlib.blurs import describe, parse
-from blurlib.transforms import apply
+from blurlib.blurs import describe
+from blurlib.functional import apply
+from blurlib.notation import parse
 
 NAMES = ("sharp", "D8", "D8a", "H8", "L16@30", "G4", "S17", "S42")
 

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 import blurlib
-from blurlib.samples import crops
+from blurlib.demo import crops
 
 BLURS = "sharp, D2, D4, D8"  # D8 is wider than anything in the mix below
 # Small numbers for a small task. Blurs are defined at a side of 96 px here: D4 is what D16 is at 384.

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 import oracles
 from blurlib import blurs, kernels
-from blurlib.blurs import Box, Disk, Gaussian, Line, OwnShake, Shake, Sharp, parse, parse_list
-from blurlib.mixes import parse_mix
+from blurlib.blurs import Box, Disk, Gaussian, Line, OwnShake, Shake, Sharp
+from blurlib.notation import parse, parse_list, parse_mix
 
 usual = settings(deadline=None, max_examples=200)
 few = settings(deadline=None, max_examples=30)

@@ -80,7 +80,7 @@ def test_python_without_data_runs(code):
 @pytest.mark.parametrize("text", blocks("bash"))
 def test_commands_parse(text):
     typer = pytest.importorskip("typer")
-    cli = importlib.import_module("blurlib.cli")
+    cli = importlib.import_module("blurlib._cli.main")
     group = typer.main.get_command(cli.app)
     for line in text.splitlines():
         words = shlex.split(line, comments=True)
@@ -109,7 +109,9 @@ def test_tables_are_those_of_the_records():
 
 def test_every_public_module_has_its_page():
     pages = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "api").glob("*.md"))
-    modules = [
-        path.stem for path in Path(blurlib.__file__).parent.glob("*.py") if not path.stem.startswith("_")
+    package = Path(blurlib.__file__).parent
+    names = [path.stem for path in package.glob("*.py")] + [
+        path.parent.name for path in package.glob("*/__init__.py")
     ]
+    modules = [name for name in names if not name.startswith("_")]
     assert not [name for name in modules if f"automodule:: blurlib.{name}\n" not in pages]

@@ -14,8 +14,9 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 import oracles
-from blurlib import blurs, kernels, randomness
-from blurlib.mixes import parse_mix
+from blurlib import blurs, kernels
+from blurlib._common import checks, rng
+from blurlib.notation import parse_mix
 
 usual = settings(deadline=None, max_examples=60)
 few = settings(deadline=None, max_examples=25)
@@ -248,7 +249,7 @@ def test_variance_of_gaussian(sigma):
 
 
 def shake_words(seed: int, index: int):
-    return lambda count, draw: randomness.words(count, seed=seed, key=(index, draw))
+    return lambda count, draw: rng.words(count, seed=seed, key=(index, draw))
 
 
 @pytest.mark.parametrize("seed", [0, 1, -5, 2**40 + 3])
@@ -550,11 +551,11 @@ def test_more_blur_is_wider(first, second):
         (lambda: blurs.own_shake(2**63), f"a whole number, at most 2**62, got {2**63}"),
         (lambda: kernels.camera_shake(1, seed=2**64), "a 64-bit integer, from -2**63 to 2**64 - 1, got"),
         (
-            lambda: kernels.check_integer("seed", 2**64, low=-(2**63), high=2**64 - 1),
+            lambda: checks.check_integer("seed", 2**64, low=-(2**63), high=2**64 - 1),
             f"a whole number, at most 2**64 - 1, got {2**64}",
         ),
         (
-            lambda: kernels.check_integer("seed", -(2**64), low=-(2**63), high=2**64 - 1),
+            lambda: checks.check_integer("seed", -(2**64), low=-(2**63), high=2**64 - 1),
             f"a whole number, at least -2**63, got -{2**64}",
         ),
         (lambda: parse_mix({"sharp": 0.0, "D2": 1.0}), "parts of 1, above 0 and at most 1, got 0.0"),

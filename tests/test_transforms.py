@@ -29,7 +29,9 @@ from blurlib import (
     GaussianBlur,
     MotionBlur,
     blurs,
+    functional,
     kernels,
+    notation,
     transforms,
 )
 from blurlib.blurs import Disk, Gaussian, Line, Shake, Sharp
@@ -317,31 +319,31 @@ def test_worker_processes(method):
 def test_functional_forms_are_their_blurs():
     image = photo(3, 21, 22)
     pairs = [
-        (transforms.disk_blur(image, 2.5), Disk(2.5, antialias=True)),
-        (transforms.disk_blur(image, 2.5, antialias=False), Disk(2.5)),
-        (transforms.motion_blur(image, 7), Line(7, 0)),
-        (transforms.motion_blur(image, 7, angle=30), Line(7, 30)),
-        (transforms.camera_shake_blur(image, 4), Shake(4, "train")),
-        (transforms.camera_shake_blur(image, 4, bank="test"), Shake(4, "test")),
-        (transforms.gaussian_blur(image, 1.2), Gaussian(1.2)),
+        (functional.disk_blur(image, 2.5), Disk(2.5, antialias=True)),
+        (functional.disk_blur(image, 2.5, antialias=False), Disk(2.5)),
+        (functional.motion_blur(image, 7), Line(7, 0)),
+        (functional.motion_blur(image, 7, angle=30), Line(7, 30)),
+        (functional.camera_shake_blur(image, 4), Shake(4, "train")),
+        (functional.camera_shake_blur(image, 4, bank="test"), Shake(4, "test")),
+        (functional.gaussian_blur(image, 1.2), Gaussian(1.2)),
     ]
     for found, blur in pairs:
         assert torch.equal(found, blurlib.blur(image, blur.kernel()))
-        assert torch.equal(found, transforms.apply(image, blur))
-        assert torch.equal(found, transforms.apply(image, str(blur)))
+        assert torch.equal(found, functional.apply(image, blur))
+        assert torch.equal(found, functional.apply(image, str(blur)))
 
 
 @few
 @given(scale=st.floats(0.2, 3), radius=st.floats(0.5, 4))
 def test_apply_scales_the_kernel(scale, radius):
     image = photo(3, 21, 22)
-    found = transforms.apply(image, Disk(radius), scale=scale, border="symmetric")
+    found = functional.apply(image, Disk(radius), scale=scale, border="symmetric")
     assert torch.equal(found, blurlib.blur(image, Disk(radius).kernel(scale), border="symmetric"))
 
 
 def test_sharp_is_the_same_picture_but_not_the_same_memory():
     image = photo(3, 21, 22)
-    found = transforms.apply(image, "sharp")
+    found = functional.apply(image, "sharp")
     assert torch.equal(found, image)
     found.zero_()
     assert image.any()
@@ -349,7 +351,7 @@ def test_sharp_is_the_same_picture_but_not_the_same_memory():
 
 def test_apply_keeps_the_kind_of_tensor_and_its_info():
     video = tv_tensors.Video(photo(4, 3, 21, 22))
-    found = transforms.apply(video, "D2")
+    found = functional.apply(video, "D2")
     assert type(found) is tv_tensors.Video
     assert torch.equal(
         found[2].as_subclass(torch.Tensor), blurlib.blur(photo(4, 3, 21, 22)[2], Disk(2).kernel())
@@ -357,7 +359,7 @@ def test_apply_keeps_the_kind_of_tensor_and_its_info():
     buffer = io.BytesIO()
     picture().save(buffer, "PNG", dpi=(72, 72))
     with PIL.Image.open(buffer) as opened:
-        assert transforms.apply(opened, "D2").size == opened.size
+        assert functional.apply(opened, "D2").size == opened.size
 
 
 # What to convert images of the other modes by.
@@ -379,18 +381,18 @@ def test_pil_modes_that_cannot_be_averaged(mode):
     image = PIL.Image.new(mode, (256, 2))
     if deep:
         image.putdata([257 * level for level in range(256)] * 2)
-    for call in (lambda: transforms.apply(image, "D2"), lambda: DiskBlur(2)(image)):
+    for call in (lambda: functional.apply(image, "D2"), lambda: DiskBlur(2)(image)):
         with pytest.raises(ValueError, match=f"`image`.*{re.escape(repr(mode))}") as error:
             call()
     for remedy in REMEDIES[mode]:
         assert remedy in str(error.value)
         converted = eval(remedy, {"image": image, "blurlib": blurlib})
         assert not deep or len(np.unique(np.asarray(converted))) == 256
-        assert transforms.apply(converted, "D2").size == image.size
+        assert functional.apply(converted, "D2").size == image.size
     transparent = PIL.Image.new("P", (8, 8))
     transparent.info["transparency"] = b"\x00\xff"
     with pytest.raises(ValueError, match=r"image\.convert\('RGBA'\)"):
-        transforms.apply(transparent, "D2")
+        functional.apply(transparent, "D2")
 
 
 def covered(mode, seed=0, size=(46, 39)):
@@ -407,13 +409,13 @@ def covered(mode, seed=0, size=(46, 39)):
 @pytest.mark.parametrize("blur", ["D4", "D2.6a", "H8", "L7@30", "G1.5", "S17"])
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
 def test_transparent_colours_count_by_their_alpha(mode, blur, border):
-    image, kernel = covered(mode), blurs.parse(blur).kernel().numpy()
+    image, kernel = covered(mode), notation.parse(blur).kernel().numpy()
     before = image.tobytes()
-    found = np.asarray(transforms.apply(image, blur, border=border))
+    found = np.asarray(functional.apply(image, blur, border=border))
     assert image.tobytes() == before
     array = np.asarray(image)
     planes = array.astype(float).transpose(2, 0, 1)
-    alpha = transforms.apply(image.getchannel("A"), blur, border=border)
+    alpha = functional.apply(image.getchannel("A"), blur, border=border)
     np.testing.assert_array_equal(found[..., -1], np.asarray(alpha))
     weight = oracles.blur(planes[-1:], kernel, border)
     visible = found[..., -1] > 0
@@ -432,7 +434,7 @@ def test_ties_of_transparent_colours_go_up():
     """Two pixels of colours 10 and 11 under one alpha: 10.5, for every alpha."""
     for alpha in range(1, 256):
         image = PIL.Image.fromarray(np.array([[[10, 0, 3, alpha], [11, 255, 4, alpha]]], np.uint8))
-        assert transforms.apply(image, "H2", border="circular").getpixel((0, 0)) == (11, 128, 4, alpha)
+        assert functional.apply(image, "H2", border="circular").getpixel((0, 0)) == (11, 128, 4, alpha)
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
@@ -441,9 +443,11 @@ def test_opaque_images_are_blurred_as_if_they_had_no_alpha(mode, border):
     image = covered(mode)
     image.putalpha(255)
     for blur in ("D4", "H8", "G1.5", "S17", "sharp"):
-        found = transforms.apply(image, blur, border=border)
-        plain = transforms.apply(image.convert(mode[:-1]), blur, border=border)
-        reach = max(blurs.parse(blur).kernel().shape) // 2 if border == "zeros" else 0  # transparent outside
+        found = functional.apply(image, blur, border=border)
+        plain = functional.apply(image.convert(mode[:-1]), blur, border=border)
+        reach = (
+            max(notation.parse(blur).kernel().shape) // 2 if border == "zeros" else 0
+        )  # transparent outside
         inner = (reach, reach, image.width - reach, image.height - reach)
         plain.putalpha(255)
         assert found.crop(inner).tobytes() == plain.crop(inner).tobytes()
@@ -455,9 +459,9 @@ def test_one_colour_stays_one_colour_whatever_covers_it(border):
     for colour in ((255, 0, 0), (1, 2, 3)):
         flat = PIL.Image.new("RGB", image.size, colour)
         flat.putalpha(image.getchannel("A"))
-        found = np.asarray(transforms.apply(flat, "D3", border=border))
+        found = np.asarray(functional.apply(flat, "D3", border=border))
         assert (found[..., :3] == colour).all()
-    assert transforms.apply(image, "sharp", border=border).tobytes() == image.tobytes()
+    assert functional.apply(image, "sharp", border=border).tobytes() == image.tobytes()
 
 
 @each_transform
@@ -465,14 +469,14 @@ def test_transforms_know_transparency(make):
     image, transform = covered("RGBA"), make()
     found = seeded(transform, image)
     blur = seeded(transform.draw)
-    assert found.tobytes() == transforms.apply(image, blur, border=transform.border).tobytes()
+    assert found.tobytes() == functional.apply(image, blur, border=transform.border).tobytes()
 
 
 def test_a_colour_marked_transparent_loses_its_mark():
     """After a blur the pixels of just that colour are others."""
     image = PIL.Image.new("RGB", (8, 8), (1, 2, 3))
     image.info.update(transparency=(1, 2, 3), dpi=(72, 72))
-    assert transforms.apply(image, "D2").info == {"dpi": (72, 72)}
+    assert functional.apply(image, "D2").info == {"dpi": (72, 72)}
     assert image.info["transparency"] == (1, 2, 3)
 
 
@@ -483,9 +487,9 @@ def test_pictures_without_pixels(mode, size):
     for make in TRANSFORMS.values():
         assert (make()(image).size, make()(image).mode) == (size, mode)
     for blur in ("D2", "sharp"):
-        assert transforms.apply(image, blur).size == size
+        assert functional.apply(image, blur).size == size
     with pytest.raises(ValueError, match="`border`"):
-        transforms.apply(image, "D2", border="mirror")
+        functional.apply(image, "D2", border="mirror")
 
 
 # What is an image
@@ -611,13 +615,13 @@ def test_nothing_to_blur_is_nothing_wrong(make):
 @pytest.mark.parametrize("image", [np.zeros((8, 8, 3), np.uint8), [[0]], None, "photo.jpg"])
 def test_images_of_another_kind(image):
     with pytest.raises(TypeError, match="`image`") as error:
-        transforms.apply(image, "D2")
+        functional.apply(image, "D2")
     assert isinstance(image, np.ndarray) == ("blurlib.blur(image, kernel)" in str(error.value))
 
 
 def test_a_shake_of_ones_own_has_no_kernel():
     with pytest.raises(ValueError, match="shake"):
-        transforms.apply(photo(3, 8, 8), "shake")
+        functional.apply(photo(3, 8, 8), "shake")
 
 
 def test_one_pixel_pictures():
@@ -779,7 +783,7 @@ class KeyedPictures(Dataset):
     def __getitem__(self, key):
         epoch, index = key
         blur = self.mix.draw(index, epoch)
-        return transforms.apply(photo(3, 20, 21, seed=index), blur), index, str(blur)
+        return functional.apply(photo(3, 20, 21, seed=index), blur), index, str(blur)
 
 
 class Keys:
@@ -791,7 +795,7 @@ class Keys:
         return 12
 
     def __iter__(self):
-        order = blurlib.randomness.permutation(12, seed=9, key=(self.epoch,)) if self.shuffled else range(12)
+        order = blurlib._common.rng.permutation(12, seed=9, key=(self.epoch,)) if self.shuffled else range(12)
         return iter([(self.epoch, int(index)) for index in order])
 
 
@@ -822,7 +826,7 @@ def test_keyed_draws_do_not_depend_on_workers(workers, batch_size, shuffled):
             for image, index, text in zip(images, indices.tolist(), texts, strict=True):
                 assert text == str(mix.draw(index, epoch))
                 assert torch.equal(
-                    image, transforms.apply(photo(3, 20, 21, seed=index), mix.draw(index, epoch))
+                    image, functional.apply(photo(3, 20, 21, seed=index), mix.draw(index, epoch))
                 )
                 seen[index] = text
         names.append([seen[index] for index in range(12)])
@@ -962,7 +966,7 @@ def test_an_index_or_an_epoch_that_is_no_whole_number(number):
             call()
     if number is not True and not isinstance(number, torch.Tensor):
         with pytest.raises(TypeError, match="`index` must be a whole number"):
-            transforms.camera_shake_blur(photo(3, 8, 8), number)
+            functional.camera_shake_blur(photo(3, 8, 8), number)
 
 
 @pytest.mark.parametrize("indices", [[0], [0, 1, 2, 3], [], [0, 1, -1]])

@@ -4,30 +4,31 @@ Blurs images as lenses, moving subjects and shaking hands do, fine-tunes network
 blurred images, and measures what blur had cost and what came back.
 """
 
-from . import _starting as _starting  # first: Ctrl-C while the command imports the rest
+from ._common import starting as _starting  # first: Ctrl-C while the command imports the rest
 
 # isort: split
 from importlib.metadata import version as _version
 
 from . import (
     blurs,
-    comparison,
-    convolution,
     data,
+    deblurring,
     evaluation,
+    functional,
     kernels,
     metrics,
     mixes,
     models,
+    notation,
     protocol,
-    randomness,
-    records,
+    reporting,
     training,
     transforms,
 )
-from .convolution import backends, blur
 from .evaluation import evaluate
+from .functional import backends, blur
 from .mixes import BlurMixSampler
+from .reporting import compare
 from .training import finetune
 from .transforms import CameraShakeBlur, DiskBlur, GaussianBlur, MotionBlur
 
@@ -42,19 +43,20 @@ __all__ = [
     "backends",
     "blur",
     "blurs",
-    "comparison",
-    "convolution",
+    "compare",
     "data",
+    "deblurring",
     "evaluate",
     "evaluation",
     "finetune",
+    "functional",
     "kernels",
     "metrics",
     "mixes",
     "models",
+    "notation",
     "protocol",
-    "randomness",
-    "records",
+    "reporting",
     "training",
     "transforms",
 ]

@@ -1,6 +1,6 @@
 """`python -m blurlib` is the command `blurlib`."""
 
-from .cli import main
+from ._cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -16,31 +16,16 @@ shake      OwnShake()                   each image's own camera-shake kernel
 
 from __future__ import annotations
 
-import difflib
 import functools
-import re
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 
-from . import kernels, randomness
+from . import kernels
+from ._common import checks, rng
 from .kernels import Bank
 
-__all__ = [
-    "Blur",
-    "Box",
-    "Disk",
-    "Gaussian",
-    "Line",
-    "OwnShake",
-    "Shake",
-    "Sharp",
-    "describe",
-    "own_shake",
-    "parse",
-    "parse_list",
-]
+__all__ = ["Blur", "Box", "Disk", "Gaussian", "Line", "OwnShake", "Shake", "Sharp", "describe", "own_shake"]
 
 # Purposes that keep keyed draws apart from those of other modules.
 _OWN_SHAKE = 0x5AE
@@ -48,13 +33,14 @@ _OWN_SHAKE = 0x5AE
 
 def check_scale(scale: float) -> None:
     """Raise an error that names the rule and the value unless the scale is a finite number above 0."""
-    kernels.check_number("scale", scale, low=1e-6, high=1e6, unit="times")
+    checks.check_number("scale", scale, low=1e-6, high=1e6, unit="times")
 
 
 class Blur:
     """A value that names one blur kernel; compare, hash, print and parse it.
 
     Example:
+        >>> from blurlib.notation import parse
         >>> str(Disk(4)), parse("D4") == Disk(4)
         ('D4', True)
     """
@@ -114,7 +100,7 @@ class Disk(Blur):
 
     def __post_init__(self) -> None:
         object.__setattr__(
-            self, "radius", kernels.check_number("radius", self.radius, high=kernels.MAX_RADIUS)
+            self, "radius", checks.check_number("radius", self.radius, high=kernels.MAX_RADIUS)
         )
 
     def kernel(self, scale: float = 1.0) -> torch.Tensor:
@@ -143,7 +129,7 @@ class Box(Blur):
     vertical: bool = False
 
     def __post_init__(self) -> None:
-        length = kernels.check_integer("length", self.length, low=1, high=int(2 * kernels.MAX_RADIUS))
+        length = checks.check_integer("length", self.length, low=1, high=int(2 * kernels.MAX_RADIUS))
         object.__setattr__(self, "length", length)
 
     def kernel(self, scale: float = 1.0) -> torch.Tensor:
@@ -175,9 +161,9 @@ class Line(Blur):
 
     def __post_init__(self) -> None:
         object.__setattr__(
-            self, "length", kernels.check_number("length", self.length, high=2 * kernels.MAX_RADIUS)
+            self, "length", checks.check_number("length", self.length, high=2 * kernels.MAX_RADIUS)
         )
-        angle = kernels.check_number("angle", self.angle, low=-1e6, high=1e6, unit="degrees")
+        angle = checks.check_number("angle", self.angle, low=-1e6, high=1e6, unit="degrees")
         object.__setattr__(self, "angle", angle)
 
     def kernel(self, scale: float = 1.0) -> torch.Tensor:
@@ -205,7 +191,7 @@ class Gaussian(Blur):
 
     def __post_init__(self) -> None:
         object.__setattr__(
-            self, "sigma", kernels.check_number("sigma", self.sigma, high=kernels.MAX_RADIUS / 4)
+            self, "sigma", checks.check_number("sigma", self.sigma, high=kernels.MAX_RADIUS / 4)
         )
 
     def kernel(self, scale: float = 1.0) -> torch.Tensor:
@@ -236,7 +222,7 @@ class Shake(Blur):
     def __post_init__(self) -> None:
         if self.bank not in kernels.BANK_SIZES:
             raise ValueError(f"`bank` must be 'test' or 'train', got {self.bank!r}")
-        index = kernels.check_integer("index", self.index, low=0, high=kernels.BANK_SIZES[self.bank] - 1)
+        index = checks.check_integer("index", self.index, low=0, high=kernels.BANK_SIZES[self.bank] - 1)
         object.__setattr__(self, "index", index)
 
     def kernel(self, scale: float = 1.0) -> torch.Tensor:
@@ -317,116 +303,9 @@ def own_shake(index: int, *, seed: int = 0) -> Shake:
         100
     """
     size = kernels.BANK_SIZES["test"]
-    number = kernels.check_integer("index", index, low=0, high=2**62)
-    order = randomness.permutation(size, seed=seed, key=(number // size, _OWN_SHAKE))
+    number = checks.check_integer("index", index, low=0, high=2**62)
+    order = rng.permutation(size, seed=seed, key=(number // size, _OWN_SHAKE))
     return Shake(int(order[number % size]))
-
-
-NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?"
-_FORMS: dict[re.Pattern[str], Callable[[re.Match[str]], Blur]] = {
-    re.compile(rf"D({NUMBER})(a?)"): lambda m: Disk(float(m[1]), antialias=bool(m[2])),
-    re.compile(r"([HV])(\d+)"): lambda m: Box(int(m[2]), vertical=m[1] == "V"),
-    re.compile(rf"L({NUMBER})(?:@({NUMBER}))?"): lambda m: Line(float(m[1]), float(m[2] or 0)),
-    re.compile(rf"G({NUMBER})"): lambda m: Gaussian(float(m[1])),
-    re.compile(r"S(\d+)(?:@(train|test))?"): lambda m: Shake(
-        int(m[1]), "train" if m[2] == "train" else "test"
-    ),
-    re.compile(r"sharp"): lambda _: Sharp(),
-    re.compile(r"shake"): lambda _: OwnShake(),
-}
-_EXAMPLES = ("sharp", "D4", "D2.5a", "H8", "V8", "L12@30", "G4", "S17", "S17@train", "shake")
-_WORDS = {
-    "disk": "D",
-    "defocus": "D",
-    "box": "H",
-    "horizontal": "H",
-    "vertical": "V",
-    "line": "L",
-    "motion": "L",
-}
-_WORDS |= {
-    "gaussian": "G",
-    "gauss": "G",
-    "camera": "S",
-    "none": "sharp",
-    "original": "sharp",
-    "camerashake": "shake",
-}
-
-
-def parse(text: str | Blur) -> Blur:
-    """Read a short name; the inverse of ``str(blur)``.
-
-    Args:
-        text: such as "D4"; a blur is returned as it is.
-
-    Returns:
-        The blur.
-
-    Raises:
-        TypeError: if `text` is neither.
-        ValueError: if there is no such blur; the message suggests the nearest.
-
-    Example:
-        >>> parse("L12@30")
-        Line(length=12.0, angle=30.0)
-    """
-    if isinstance(text, Blur):
-        return text
-    if not isinstance(text, str):
-        raise TypeError(
-            f"`blur` must be a short name such as 'D4' or a Blur, got {type(text).__name__}: {text!r}"
-        )
-    name = text.strip()
-    for form, build in _FORMS.items():
-        match = form.fullmatch(name)
-        if match:
-            return build(match)
-    raise ValueError(
-        f"`blur` must be one of the forms {', '.join(_EXAMPLES)}; got {text!r}, did you mean "
-        f"{_nearest(name)!r}?"
-    )
-
-
-def _nearest(name: str) -> str:
-    """The short name that was most likely meant."""
-    word, number = "".join(re.findall(r"[A-Za-z]+", name)).lower(), "".join(re.findall(r"[\d.]+", name)[:1])
-    close = difflib.get_close_matches(word, [*_WORDS, "sharp", "shake"], n=1, cutoff=0.6)
-    letter = _WORDS.get(close[0], close[0]) if close else name[:1].upper()
-    if letter in ("sharp", "shake"):
-        return letter
-    if letter in "DHVLGS" and letter and number.strip("."):
-        return letter + (str(int(float(number))) if letter in "HVS" else _text(float(number)))
-    return next((example for example in _EXAMPLES if letter and example.startswith(letter)), "D4")
-
-
-def parse_list(blurs: str | Blur | Iterable[str | Blur]) -> tuple[Blur, ...]:
-    """Read several blurs, such as "sharp, D4, D8, shake".
-
-    Args:
-        blurs: short names separated by commas, one blur, or a sequence of names and blurs.
-
-    Returns:
-        The blurs in their order.
-
-    Raises:
-        ValueError: if there is none, one is unknown, or one is named twice.
-
-    Example:
-        >>> [str(blur) for blur in parse_list("sharp, D4")]
-        ['sharp', 'D4']
-    """
-    if isinstance(blurs, str):
-        blurs = [name for name in blurs.split(",") if name.strip()]
-    elif isinstance(blurs, Blur):
-        blurs = [blurs]
-    parsed = tuple(parse(blur) for blur in blurs)
-    if not parsed:
-        raise ValueError("`blurs` must name at least one blur, got none; for example 'sharp, D4, D8'")
-    double = [str(blur) for position, blur in enumerate(parsed) if blur in parsed[:position]]
-    if double:
-        raise ValueError(f"`blurs` must name each blur once, got {double[0]!r} twice; remove one of them")
-    return parsed
 
 
 def describe(blur: Blur) -> str:

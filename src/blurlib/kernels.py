@@ -14,7 +14,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from . import randomness
+from ._common import rng
+from ._common.checks import check_integer, check_number
 from ._engine import draw_trajectory, spline_basis
 
 __all__ = [
@@ -43,51 +44,6 @@ _BANK_SEEDS = {"test": 0x7E57_0001, "train": 0x72A1_0001}
 MAX_RADIUS = 1024.0
 _SAMPLES_PER_POINT = 5_000
 _TOUCH = 1e-11  # areas and reaches below are rounding: 1e-13 for the longest line, 2048 px
-
-
-# Ends of ranges from here on, or so close to 0, only keep nonsense out: a message tells the one that is met.
-_FAR, _NEAR = 10**6, 1e-6
-
-
-def check_number(name: str, value: object, *, high: float, low: float = 0.0, unit: str = "pixels") -> float:
-    """Return `value` as a float, or raise an error that names the argument, the rule and the value."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"`{name}` must be a number ({unit}), got {type(value).__name__}: {value!r}")
-    number = float(value)
-    if not low <= number <= high:  # False for NaN as well
-        rule = "" if math.isnan(number) else _rule(number, low, high)
-        raise ValueError(
-            f"`{name}` must be a finite number of {unit}{rule}, got {value!r}; choose one that is"
-        )
-    return number
-
-
-def check_integer(name: str, value: object, *, low: int, high: int) -> int:
-    """Return `value` as an int, or raise an error that names the argument, the rule and the value."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"`{name}` must be a whole number, got {type(value).__name__}: {value!r}")
-    if not low <= value <= high:
-        rule = _rule(int(value), low, high)
-        raise ValueError(f"`{name}` must be a whole number{rule}, got {value}; choose one that is")
-    return int(value)
-
-
-def _rule(value: float, low: float, high: float) -> str:
-    """The range in words; where an end is far away, the end that the value is beyond."""
-    from_zero = 0 < low <= _NEAR
-    least, most = "above 0" if from_zero else f"at least {_end(low)}", f"at most {_end(high)}"
-    if low <= -_FAR or high >= _FAR:
-        return f", {least if value < low else most}"
-    return f", {least} and {most}" if from_zero else f" from {_end(low)} to {_end(high)}"
-
-
-def _end(value: float) -> str:
-    """A bound: powers of two as such, others in digits."""
-    for power, text in ((value, ""), (value + 1, " - 1")):
-        whole = abs(int(power))
-        if whole >= _FAR and whole & (whole - 1) == 0 and whole == abs(power):
-            return f"{'-' * (value < 0)}2**{whole.bit_length() - 1}{text}"
-    return f"{value:g}"
 
 
 def disk(radius: float, *, antialias: bool = False) -> torch.Tensor:
@@ -299,7 +255,7 @@ def camera_shake(
         >>> camera_shake(2, seed=5).shape
         torch.Size([2, 17, 17])
     """
-    randomness.check_seed(seed)
+    rng.check_seed(seed)
     check_integer("count", count, low=0, high=10_000_000)
     check_integer("grid", grid, low=1, high=512)
     check_integer("control_points", control_points, low=2, high=64)
@@ -317,7 +273,7 @@ def _shake_kernel(index: int, seed: int, grid: int, size: int, control_points: i
     kernel = np.zeros((size, size))
     attempt = 0
     while True:
-        words = randomness.words(2 * control_points + 2 * grid * grid, seed=seed, key=(index, attempt))
+        words = rng.words(2 * control_points + 2 * grid * grid, seed=seed, key=(index, attempt))
         samples = _SAMPLES_PER_POINT * control_points
         if draw_trajectory(words, basis, grid, samples, kernel):
             return kernel

@@ -1,12 +1,7 @@
-"""Mixes: blurs and transforms with shares, and a sampler that gives each image of a batch its own.
-
-A mix is written ``sharp + D4`` (equal shares) or ``0.2 sharp + 0.8 shake`` (shares that sum to 1).
-"""
+"""A mix of blurs with shares, and a sampler that gives each image of a batch its own."""
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,71 +11,16 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves  # what torchvision v2 itself walks its inputs with
 from torchvision import tv_tensors
 
-from . import kernels, randomness
-from .blurs import NUMBER, Blur, OwnShake, Shake, kept_kernel, parse
-from .convolution import Border, check_border
+from . import kernels
+from ._common import checks, rng
+from .blurs import Blur, OwnShake, Shake, kept_kernel
+from .functional import Border, check_border
+from .notation import parse_mix
 from .transforms import BlurTransform
 
-__all__ = ["BlurMixSampler", "parse_mix"]
+__all__ = ["BlurMixSampler"]
 
 _DRAW = 0xB1  # purpose of a keyed draw
-
-
-def parse_mix(mix: str | Blur | Mapping[Any, float]) -> dict[Any, float]:
-    """Read a mix of blurs with shares.
-
-    Args:
-        mix: "sharp + D4" (equal shares), "0.2 sharp + 0.8 shake" (a share before each), a blur, or a mapping
-            from names, blurs or transforms (anything with a `draw` method) to shares.
-
-    Returns:
-        A dict from blurs (or the transforms given) to shares that sum to 1 exactly as far as floats do.
-
-    Raises:
-        TypeError: if `mix` is none of these, or a share is not a number.
-        ValueError: if a blur is unknown or named twice, only some shares are given, one is not above 0, or
-            they do not sum to 1 within 1e-6.
-
-    Example:
-        >>> {str(blur): share for blur, share in parse_mix("0.2 sharp + 0.8 shake").items()}
-        {'sharp': 0.2, 'shake': 0.8}
-    """
-    if isinstance(mix, Blur):
-        return {mix: 1.0}
-    if isinstance(mix, str):
-        parts = (
-            [_split_share(part) for part in mix.split(" + ")]
-            if " + " in mix
-            else [_split_share(p) for p in mix.split("+")]
-        )
-        given = [share for share, _ in parts if share is not None]
-        if given and len(given) < len(parts):
-            raise ValueError(f"`mix` must give a share for each blur or for none, got {mix!r}")
-        named = [(parse(name), 1.0 / len(parts) if share is None else share) for share, name in parts]
-    elif isinstance(mix, Mapping):
-        named = [(blur if hasattr(blur, "draw") else parse(blur), share) for blur, share in mix.items()]
-    else:
-        raise TypeError(
-            f"`mix` must be a text such as 'sharp + D4', a blur or a mapping to shares, got {mix!r}"
-        )
-    shares: dict[Any, float] = {}
-    for blur, share in named:
-        if blur in shares:
-            raise ValueError(f"`mix` must name each blur once, got {str(blur)!r} twice; add their shares")
-        shares[blur] = kernels.check_number(f"share of {blur}", share, low=1e-9, high=1.0, unit="parts of 1")
-    total = math.fsum(shares.values())
-    if not shares or abs(total - 1.0) > 1e-6:
-        raise ValueError(
-            f"`mix` must have shares that sum to 1, got {total:g} in {mix!r}; divide each by {total:g}"
-        )
-    return {blur: share / total for blur, share in shares.items()}
-
-
-def _split_share(part: str) -> tuple[float | None, str]:
-    match = re.fullmatch(rf"\s*({NUMBER})\s*(%?)\s+(\S+)\s*", part)
-    if not match:
-        return None, part
-    return float(match[1]) / (100.0 if match[2] else 1.0), match[3]
 
 
 class _BatchBlur(BlurTransform):
@@ -138,7 +78,7 @@ class BlurMixSampler:
         self, mix: str | Blur | Mapping[Any, float], *, seed: int = 0, border: Border = "reflect"
     ) -> None:
         self.shares = parse_mix(mix)
-        self.seed = randomness.check_seed(seed)
+        self.seed = rng.check_seed(seed)
         self.border = check_border(border)
         self._edges = np.cumsum(list(self.shares.values()))
 
@@ -164,10 +104,8 @@ class BlurMixSampler:
             ValueError: if one is negative.
         """
         key = (_whole("epoch", epoch), _whole("index", index), _DRAW)
-        which, inner = randomness.uniform(2, seed=self.seed, key=key)
-        return self._resolve(
-            which, inner, lambda: randomness.generator(seed=self.seed, key=(*key[:2], _DRAW + 1))
-        )
+        which, inner = rng.uniform(2, seed=self.seed, key=key)
+        return self._resolve(which, inner, lambda: rng.generator(seed=self.seed, key=(*key[:2], _DRAW + 1)))
 
     def kernels(self, indices: Iterable[int], epoch: int = 0) -> Tensor:
         """The kernels of several images, with zeros around the smaller ones.
@@ -232,7 +170,7 @@ def _whole(name: str, value: Any) -> int:
     """A number of an image or an epoch; a tensor of one is what a loop over `indices` gives."""
     if isinstance(value, Tensor) and value.ndim == 0:
         value = value.item()
-    return kernels.check_integer(name, value, low=0, high=2**62)
+    return checks.check_integer(name, value, low=0, high=2**62)
 
 
 def _stack(each: list[Tensor]) -> Tensor:

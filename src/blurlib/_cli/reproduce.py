@@ -1,0 +1,263 @@
+"""The command that measures the paper's tables anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .._common.distributed import is_first
+from ..models import named_network
+from ..paper import (
+    FIGURES,
+    ITEMS,
+    NEEDS,
+    TABLES,
+    OutcomeTable,
+    ReproductionSettings,
+    Run,
+    SegmentationRun,
+    SegmentationSettings,
+    figure1,
+    figure2,
+    figure3,
+    figure4,
+    figure5,
+)
+from .options import (
+    SEEDS,
+    Arch,
+    CanonicalSide,
+    Device,
+    Mean,
+    NetworkSize,
+    OnError,
+    Progress,
+    Std,
+    Workers,
+    floats,
+    integers,
+    option,
+    pair,
+    running,
+    say,
+    shown,
+    stopping,
+    tell,
+    training,
+    words,
+)
+
+SEGMENTATION = ("table6", "figure5")
+DEBLUR = ["epll"]
+
+
+def reproduce(
+    item: Annotated[
+        str,
+        typer.Argument(
+            metavar="ITEM",
+            help="table1 to table5, tableA, figure1 to figure4; or all of these: all. table6, figure5.",
+        ),
+    ],
+    root: Annotated[
+        Path | None,
+        option(
+            "FOLDER", "Folder with val/CLASS and train/CLASS; for table6 and figure5 Pascal VOC's layout."
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, option("MODEL", "The original network, as for evaluate. Default: the paper's.")
+    ] = None,
+    output: Annotated[
+        Path, option("FOLDER", "For networks, evaluations and tables.", "--output", "-o")
+    ] = Path("reproduction"),
+    arch: Arch = None,
+    outputs: Annotated[
+        int | None, option("N", "Outputs of the network, where not those of its weights.")
+    ] = None,
+    plan: Annotated[bool, option(None, "Say what would be done, and do nothing.", "--plan")] = False,
+    limit: Annotated[
+        int | None, running("N", "Take only N validation images, evenly from all classes.")
+    ] = None,
+    train_limit: Annotated[int | None, running("N", "Take only N training images, likewise.")] = None,
+    classes: Annotated[int | None, running("N", "Take the images of only N classes, evenly.")] = None,
+    side: Annotated[
+        int, shown("N", "Network side in place of the paper's 256; 128, 512 and the crop in proportion.")
+    ] = 256,
+    crops: Annotated[
+        str | None, shown("dense|five|center", "Default: dense for VGG and AlexNet, else five.")
+    ] = None,
+    network_side: Annotated[
+        int | None, shown("N", "For table6: geometric mean of the sides. Default: the canonical side.")
+    ] = None,
+    network_size: NetworkSize = None,
+    canonical_side: CanonicalSide = 384,
+    mean: Mean = None,
+    std: Std = None,
+    seeds: Annotated[list[str], training("N,N", "Of the fine-tunings; the tables show means.")] = SEEDS,
+    control: Annotated[
+        bool,
+        training(None, "Add to tables 3, 5 and 6 a network fine-tuned on sharp images alone.", "--control"),
+    ] = False,
+    epochs: Annotated[list[str] | None, training("N,N", "Of each phase. Default: the paper's.")] = None,
+    lr: Annotated[
+        list[str] | None, training("X,X", "Learning rate of each phase. Default: the paper's.")
+    ] = None,
+    momentum: Annotated[float, training("X", "Of SGD.")] = 0.9,
+    weight_decay: Annotated[float, training("X", "Of SGD.")] = 0.0,
+    batch_size: Annotated[
+        int | None, training("N", "Images in a batch. Default: 128; for segmentation 8.")
+    ] = None,
+    hflip: Annotated[float, training("X", "For table6: probability of a mirror image.")] = 0.0,
+    batch_norm: Annotated[str, training("train|eval", "eval keeps its statistics.")] = "train",
+    deblur: Annotated[
+        list[str],
+        option(
+            "METHODS",
+            "For table5: epll, wiener, richardson_lucy, told the true blur; wiener:D7 is told another.",
+        ),
+    ] = DEBLUR,
+    deblur_limit: Annotated[
+        int | None, option("N", "For table5: look at N images only. Default: ten a class, as the paper.")
+    ] = None,
+    image: Annotated[
+        Path | None, option("FILE", "For figure1 and figure4: a photograph. Default: a validation image.")
+    ] = None,
+    layers: Annotated[
+        list[str] | None, option("NAMES", "For figure4: layers. Default: the pooling layers.")
+    ] = None,
+    on_error: OnError = "raise",
+    workers: Workers = None,
+    device: Device = None,
+    progress: Progress = True,
+) -> None:
+    r"""Measure a table of the paper, or draw a figure, on your photographs; our numbers beside the paper's.
+
+    It fine-tunes the networks that the table needs, evaluates them, and keeps all of it, so that a second run
+    goes on where the first one stopped. First it says what there is to do and how long that may take. Under
+    torchrun the work is shared out.
+
+    For example:
+
+        blurlib reproduce table1 --root imagenet
+        blurlib reproduce all --root imagenet --output runs/paper --plan
+        blurlib reproduce table6 --root voc --model runs/sharp/model.pt --arch zoomout:vgg16
+        blurlib reproduce table3 --root pets --model runs/pets/model.pt \
+            --arch resnet18 --outputs 37 --side 128 --seeds 0,1,2 --control
+    """
+    usual = (*ITEMS, *(name for name in FIGURES if name not in SEGMENTATION))
+    known = (*usual, *SEGMENTATION)
+    items = list(usual) if item == "all" else [item]
+    if not set(items) <= set(known):
+        raise ValueError(f"`ITEM` must be one of {', '.join(known)} or all, got {item!r}")
+    shared: dict[str, Any] = {  # what is None takes the default of the task
+        "canonical_side": canonical_side,
+        "limit": limit,
+        "train_limit": train_limit,
+        "seeds": integers("--seeds", seeds),
+        "control": control,
+        "epochs": integers("--epochs", epochs) if epochs else None,
+        "lr": floats("--lr", lr) if lr else None,
+        "momentum": momentum,
+        "weight_decay": weight_decay,
+        "batch_size": batch_size,
+        "batch_norm": batch_norm,
+        "mean": floats("--mean", mean) if mean else None,
+        "std": floats("--std", std) if std else None,
+        "on_error": on_error,
+    }
+    shared = {name: value for name, value in shared.items() if value is not None}
+    running: dict[str, Any] = {"workers": workers, "device": device, "progress": progress}
+    if item in SEGMENTATION:
+        if root is None or model is None:
+            raise ValueError(
+                "`--root` and `--model` must name a folder in Pascal VOC's layout and a network that was "
+                f"trained on it sharp, for {item}, got {'no root' if root is None else 'no network'}; the "
+                "paper's was published for another framework. To train one: blurlib finetune zoomout:vgg16 "
+                "VOC --task segmentation --blur sharp --epochs 30,10 --lr 1e-3,1e-4 --output runs/sharp"
+            )
+        sizes: dict[str, Any] = {
+            "network_side": network_side,
+            "network_size": pair("--network-size", network_size),
+        }
+        _segmentation(
+            item,
+            SegmentationRun(
+                named_network(model, arch=arch, classes=outputs, seed=0, tell=say),
+                root,
+                settings=SegmentationSettings(**shared, **sizes, hflip=hflip),
+                output=output,
+                **running,
+            ),
+            plan=plan,
+        )
+        return
+    settings = ReproductionSettings(
+        side=side,
+        crops=crops,  # type: ignore[arg-type]  # checked there
+        classes=classes,
+        deblur=tuple(words(deblur)),
+        deblur_limit=deblur_limit,
+        **shared,
+    )
+    if "figure2" in items and not plan:
+        tell(f"figure2: {figure2(output)}")
+    items = [name for name in items if name != "figure2"]
+    if not items:
+        return
+    if root is None:
+        raise ValueError(f"`--root` must name a folder of photographs for {items[0]}, got none")
+    # A network of one's own serves all tables; else each table has the paper's, in a folder of its own.
+    groups: dict[str, list[str]] = {}
+    for name in items:
+        groups.setdefault(model or (TABLES[name] if name in TABLES else TABLES["table1"]).network, []).append(
+            name
+        )
+    runs = {}
+    for network, names in groups.items():
+        built = named_network(network, arch=arch, classes=outputs, seed=0, tell=say)
+        place = output if model else output / network
+        runs[network] = Run(built, root, settings=settings, output=place, **running)
+        say(
+            runs[network].costs(*dict.fromkeys(table for name in names for table in NEEDS.get(name, (name,))))
+        )
+    if plan:
+        return
+    for network, names in groups.items():
+        run = runs[network]
+        for name in names:
+            with stopping(run.output, "; the same command goes on"):
+                if name in ITEMS:
+                    table = run.table(name)
+                    tell(f"\n{name}: {table}\n\nKept as {run.output / name}.md and .json")
+                    _page(table, run.output / f"{name}.html")
+                elif name == "figure1":
+                    tell(f"\nfigure1: {figure1(run, image=image)}")
+                elif name == "figure3":
+                    tell(f"\nfigure3: {figure3(run)}")
+                else:
+                    names_of_layers = words(layers) if layers else None
+                    tell(f"\nfigure4: {figure4(run, image=image, layers=names_of_layers)}")
+
+
+def _segmentation(item: str, run: SegmentationRun, *, plan: bool) -> None:
+    say(run.costs())
+    if plan:
+        return
+    with stopping(run.output, "; the same command goes on"):
+        if item == "figure5":
+            tell(f"\nfigure5: {figure5(run)}")
+            return
+        table = run.table()
+        tell(f"\n{item}: {table}\n\nKept as {run.output / item}.md and .json")
+        _page(table, run.output / f"{item}.html")
+
+
+def _page(table: OutcomeTable, path: Path) -> None:
+    try:
+        if is_first():
+            table.to_html(path)
+    except ImportError as error:  # the numbers are there without it
+        say(f"note: no page, {error}")

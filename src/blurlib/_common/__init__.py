@@ -1,0 +1,1 @@
+"""What every run needs: keyed random numbers, processes, devices, files, provenance, checks."""

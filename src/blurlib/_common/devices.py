@@ -1,0 +1,104 @@
+"""Where the work runs: devices, loader processes, loaders that end their workers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import TypeVar
+
+import torch
+from torch.utils.data import DataLoader
+
+from .checks import check_integer
+
+__all__ = ["batches", "pick_device", "pick_workers"]
+
+T = TypeVar("T")
+
+
+def batches(loader: DataLoader[T]) -> Iterator[T]:
+    """Goes through a loader so that its workers end at once when one of them fails.
+
+    torch raises a worker's error in a frame that the error refers to; only the garbage collector frees such a
+    ring, it closes the workers' queues before the loader can say goodbye, and the process then waits 5 s for
+    each worker.
+
+    Args:
+        loader: any loader.
+
+    Yields:
+        Its batches.
+
+    Example:
+        >>> [len(batch) for batch in batches(DataLoader([1, 2, 3], batch_size=2))]
+        [2, 1]
+    """
+    try:
+        yield from loader
+    except Exception as error:
+        if loader.num_workers == 0:
+            raise
+        raise error.with_traceback(None)  # noqa: B904  the same error; its text tells where the worker was
+
+
+def pick_device(device: str | torch.device | None = None) -> torch.device:
+    """The device to work on. Training and evaluation share it.
+
+    Args:
+        device: a device or its name; None takes CUDA, else Apple's, else the CPU. "cuda" without a number is,
+            under torchrun, the process's own GPU.
+
+    Returns:
+        The device.
+
+    Raises:
+        ValueError: if it is unknown or not there.
+
+    Example:
+        >>> pick_device("cpu")
+        device(type='cpu')
+    """
+    if device is None:
+        best = "mps" if torch.backends.mps.is_available() else "cpu"
+        device = "cuda" if torch.cuda.is_available() else best
+    try:
+        picked = torch.device(device)
+        torch.empty(0, device=picked)
+        if str(picked) == "cuda":
+            picked = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(
+            f"`device` must be a device of this machine such as 'cpu' or 'cuda', got {device!r} ({reason}); "
+            "leave it out to take the best there is"
+        ) from error
+    return picked
+
+
+def pick_workers(workers: int | None, count: int, *, world: int = 1) -> int:
+    """How many loader processes to use. Results never depend on it.
+
+    Args:
+        workers: the number, or None for one a core that this process may use (8 at most, shared among `world`
+            processes), and none for fewer than 64 images, where starting them costs more than they save.
+        count: number of images.
+        world: processes on this machine.
+
+    Returns:
+        The number; 0 loads in the process itself.
+
+    Raises:
+        TypeError: if `workers` is not a whole number.
+        ValueError: if it is negative.
+
+    Example:
+        >>> pick_workers(3, 1000), pick_workers(None, 10)
+        (3, 0)
+    """
+    if workers is not None:
+        return check_integer("workers", workers, low=0, high=1024)
+    if count < 64:
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = min(8, cores // world)
+    return share if share > 1 else 0

@@ -1,0 +1,211 @@
+"""The processes that work together, as torchrun starts them, and torch's own random numbers in them."""
+
+from __future__ import annotations
+
+import atexit
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from . import rng
+
+__all__ = ["Team", "is_first", "joined", "keyed_noise", "launched", "neighbours"]
+
+_T = TypeVar("_T")
+
+_NOISE = 41  # purpose that keeps these draws apart from those of other modules
+
+
+@dataclass(frozen=True, kw_only=True)
+class Team:
+    """The processes that work together; one alone without torchrun.
+
+    Attributes:
+        rank: this process, from 0.
+        world: how many there are.
+        device: where this one computes.
+
+    Example:
+        >>> Team(rank=0, world=1, device=torch.device("cpu")).sum(torch.ones(2)).tolist()
+        [1.0, 1.0]
+    """
+
+    rank: int
+    world: int
+    device: torch.device
+
+    def wrap(self, network: nn.Module) -> nn.Module:
+        """Lets the processes average their gradients; all start from the first one's weights and buffers.
+
+        Args:
+            network: the module, on this process's device.
+
+        Returns:
+            The network itself in a team of one, else around it a module that is called in its place.
+        """
+        if self.world == 1:
+            return network
+        wrapped = DistributedDataParallel(network)
+        # Else each forward pass exchanges buffers, and processes with unlike numbers of passes (batches of
+        # several sizes) wait for each other for ever. Set here because torch has renamed the argument.
+        wrapped.broadcast_buffers = False
+        return wrapped
+
+    def sum(self, numbers: Tensor) -> Tensor:
+        """Adds up a tensor over the processes, in place.
+
+        Args:
+            numbers: the same shape in every process.
+
+        Returns:
+            The same tensor, now the sum.
+        """
+        if self.world > 1:
+            dist.all_reduce(numbers)
+        return numbers
+
+    def merge(self, texts: dict[str, str]) -> dict[str, str]:
+        """Unites a small dict over the processes.
+
+        Args:
+            texts: this process's entries.
+
+        Returns:
+            The entries of all.
+        """
+        return {name: text for part in self.gather(texts) for name, text in part.items()}
+
+    def gather(self, part: _T) -> list[_T]:
+        """Collects what each process has.
+
+        Args:
+            part: this process's; it can be pickled.
+
+        Returns:
+            One of each process, by rank.
+        """
+        if self.world == 1:
+            return [part]
+        parts: list[Any] = [None] * self.world
+        dist.all_gather_object(parts, part)
+        return parts
+
+    def share_buffers(self, network: nn.Module) -> None:
+        """Gives every process the first one's buffers (batch norm's statistics).
+
+        Args:
+            network: the module; its buffers are overwritten.
+        """
+        if self.world > 1:
+            for buffer in network.buffers():
+                dist.broadcast(buffer, 0)
+
+    def wait(self) -> None:
+        """Waits until every process is here."""
+        if self.world > 1:
+            dist.barrier()
+
+
+def launched() -> bool:
+    """Whether torchrun started this process together with others.
+
+    Returns:
+        False for a process alone.
+
+    Example:
+        >>> launched()
+        False
+    """
+    return dist.is_available() and int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def neighbours() -> int:
+    """How many processes torchrun started on this machine.
+
+    Returns:
+        1 without torchrun.
+
+    Example:
+        >>> neighbours()
+        1
+    """
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def is_first() -> bool:
+    """Whether this is the process that speaks and writes for all.
+
+    Returns:
+        True without torchrun.
+
+    Example:
+        >>> is_first()
+        True
+    """
+    return os.environ.get("RANK", "0") == "0"
+
+
+@contextmanager
+def joined(device: torch.device, *, together: bool = True) -> Iterator[Team]:
+    """Joins the processes that torchrun started, unless that is done; they stay together until they end.
+
+    Args:
+        device: where this process computes.
+        together: False leaves this process alone all the same.
+
+    Yields:
+        The team; outside torchrun a team of one.
+
+    Example:
+        >>> with joined(torch.device("cpu")) as team:
+        ...     team.world
+        1
+    """
+    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        if together and launched() and not dist.is_initialized():
+            dist.init_process_group()
+            # Not at the end of this block: torchrun's store remembers a group, a second cannot meet there.
+            atexit.register(_leave)
+        if together and dist.is_available() and dist.is_initialized():
+            yield Team(rank=dist.get_rank(), world=dist.get_world_size(), device=device)
+        else:
+            yield Team(rank=0, world=1, device=device)
+
+
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+@contextmanager
+def keyed_noise(*, seed: int, epoch: int, team: Team) -> Iterator[None]:
+    """Seeds torch's own generators (dropout draws from them) by (seed, epoch, rank); puts them back after.
+
+    Args:
+        seed: any integer.
+        epoch: from 0.
+        team: its rank has noise of its own; on its device.
+
+    Yields:
+        Nothing.
+
+    Example:
+        >>> with keyed_noise(seed=0, epoch=2, team=Team(rank=0, world=1, device=torch.device("cpu"))):
+        ...     noise = torch.rand(1)
+    """
+    word = int(rng.words(1, seed=seed, key=(epoch, team.rank, _NOISE))[0] >> 1)
+    # Not torch.manual_seed: it also seeds the other GPUs, which nobody would put back.
+    with torch.random.fork_rng(devices=[team.device] if team.device.type == "cuda" else []):
+        torch.default_generator.manual_seed(word)
+        if team.device.type == "cuda":
+            torch.cuda.manual_seed(word)
+        elif team.device.type == "mps":
+            torch.mps.manual_seed(word)
+        yield

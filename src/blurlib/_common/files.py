@@ -1,0 +1,109 @@
+"""Files that are whole or not there: written aside and then renamed; reports as JSON and .npz."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+__all__ = [
+    "json_path",
+    "keep_report",
+    "output_folder",
+    "read_arrays",
+    "read_plain",
+    "write_arrays",
+    "written",
+]
+
+
+def written(text: str, path: str | Path | None = None) -> str:
+    """Write a text to a file, aside first and then renamed, so that no reader ever sees half of it.
+
+    Args:
+        text: what to write.
+        path: the file, in UTF-8; its folder is made. Nothing is written if None.
+
+    Returns:
+        The text.
+
+    Example:
+        >>> written("sharp")
+        'sharp'
+    """
+    if path is not None:
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside = target.with_name(f".{target.name}.{os.getpid()}")
+        # Names of files need not be text; such bytes become \udcxx, which JSON reads back as they were.
+        aside.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
+        aside.replace(target)
+    return text
+
+
+_T = TypeVar("_T")
+
+
+def json_path(path: str | Path) -> Path:
+    """The file itself, or report.json in a folder."""
+    return Path(path) if Path(path).suffix == ".json" else Path(path) / "report.json"
+
+
+def output_folder(output: str | os.PathLike[str]) -> Path:
+    """The folder for a report, made before hours of work and not after."""
+    folder = Path(output)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"`output` must be a folder, got the file {str(folder)!r}")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def keep_report(report: Any, folder: Path) -> None:
+    """A whole report with its tables; what an evaluation that stopped had left there goes."""
+    report.save(folder)
+    report.to_csv(folder / "report.csv")
+    report.to_markdown(folder / "report.md")
+    for name in ("partial.json", "partial.npz"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def write_arrays(target: Path, **arrays: np.ndarray) -> None:
+    """The arrays beside a report's JSON, written aside and then renamed."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f".{target.stem}.{os.getpid()}.npz")
+    np.savez_compressed(aside, **arrays)  # type: ignore[arg-type]  # not its option `allow_pickle`
+    aside.replace(target.with_suffix(".npz"))
+
+
+def read_plain(source: Path, kind: str, make: Callable[[dict[str, Any]], _T]) -> tuple[dict[str, Any], _T]:
+    """A report's JSON, and what `make` makes of it; anything else is refused."""
+    if not source.is_file():
+        raise FileNotFoundError(f"`path` must be a report written by `save`, got {str(source)!r}")
+    try:
+        plain = json.loads(source.read_text(encoding="utf-8"))
+        if plain["kind"] != kind:
+            raise KeyError("kind")
+        return plain, make(plain)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"`path` must be a report written by `save`, got {str(source)!r} ({error!r})"
+        ) from error
+
+
+def read_arrays(source: Path, names: Sequence[str], shape: tuple[int, int]) -> dict[str, np.ndarray] | None:
+    """The arrays beside a report's JSON, the last of (conditions, images); None where there are none."""
+    if not source.with_suffix(".npz").is_file():
+        return None
+    with np.load(source.with_suffix(".npz"), allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in names}
+    found = arrays[names[-1]].shape[:2]
+    if found != shape:
+        raise ValueError(
+            f"`path` must have the values of its own images beside it, got {source.stem}.npz of {found} "
+            "(conditions, images); move the files of one run together"
+        )
+    return arrays

@@ -1,0 +1,25 @@
+"""Folders, datasets and Pascal VOC as listings: each image has a position that never changes."""
+
+from ._folders import IMAGE_SUFFIXES, ImageRoot, labelled, open_root
+from ._listing import OnError, Skipped, Split
+from ._sampling import KeyedSampler, class_balanced
+from ._voc import MaskRoot, mask_array, open_masks
+
+# isort: split
+# For other wings, not for users.
+from ._masks import check_masks, warn_of_void
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "ImageRoot",
+    "KeyedSampler",
+    "MaskRoot",
+    "OnError",
+    "Skipped",
+    "Split",
+    "class_balanced",
+    "labelled",
+    "mask_array",
+    "open_masks",
+    "open_root",
+]

@@ -1,0 +1,19 @@
+"""What each blur costs a network: accuracies, predictions, features."""
+
+from ._evaluate import PAPER_BLURS, evaluate
+from ._features import Disparity, Invariance, disparity, invariance
+from ._predictions import Distribution, predictions
+from ._segmentation import evaluate_segmentation, predicted
+
+__all__ = [
+    "PAPER_BLURS",
+    "Disparity",
+    "Distribution",
+    "Invariance",
+    "disparity",
+    "evaluate",
+    "evaluate_segmentation",
+    "invariance",
+    "predicted",
+    "predictions",
+]

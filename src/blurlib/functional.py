@@ -1,0 +1,422 @@
+"""Blur images: one same-size true convolution with a border rule, with one kernel an image or one for all.
+
+On the CPU a native core makes a plan for the kernel and carries it out; on other devices torch convolves,
+directly or by FFT. Both stand behind one operator, whose gradient is its adjoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Literal, TypeVar, cast, get_args, overload
+
+import numpy as np
+import PIL.Image
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+
+from ._engine import Border, blur_array, cpu_backend
+from ._engine import apply as apply_kernel
+from .blurs import Blur, Disk, Gaussian, Line, Shake, kept_kernel
+from .kernels import Bank
+from .notation import parse
+
+__all__ = [
+    "Backend",
+    "Border",
+    "apply",
+    "backends",
+    "blur",
+    "camera_shake_blur",
+    "disk_blur",
+    "gaussian_blur",
+    "motion_blur",
+]
+
+#: What blurs instead of the fastest: torch's own operations, on the CPU too.
+Backend = Literal["torch"]
+
+_BORDERS = get_args(Border)
+_DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+@overload
+def blur(
+    image: Tensor, kernel: Tensor, *, border: Border = "reflect", backend: Backend | None = None
+) -> Tensor: ...
+
+
+@overload
+def blur(
+    image: np.ndarray,
+    kernel: Tensor | np.ndarray,
+    *,
+    border: Border = "reflect",
+    backend: Backend | None = None,
+) -> np.ndarray: ...
+
+
+def blur(
+    image: Tensor | np.ndarray,
+    kernel: Tensor | np.ndarray,
+    *,
+    border: Border = "reflect",
+    backend: Backend | None = None,
+) -> Tensor | np.ndarray:
+    """Convolve images with blur kernels: same size, same type.
+
+    A true convolution: an image of one bright pixel returns the kernel. Bytes are rounded half up, and a
+    constant image stays constant. Differentiable in the image (any number of times, backward and forward),
+    not in the kernel; one operator to compilers; takes part in vmap and the other transforms of torch.func.
+    On other devices than the CPU a call holds at most 256 MiB beside the image and the result.
+
+    Args:
+        image: tensor (..., C, H, W), uint8 or floating, of any size, in any memory layout; CHW and HWC
+            memory are taken as they are. Or a NumPy array (H, W) or (H, W, C), as OpenCV and Pillow have
+            them: uint8, float16, float32 or float64; what comes back is an array then.
+        kernel: (h, w) for all images or, with an image (B, ..., C, H, W), (B, h, w) for one each; floating,
+            both sides odd, finite, sum 1 within 1e-3. Values are not looked at on other devices than the CPU.
+            For an array a tensor or an array (h, w).
+        border: what lies outside the image::
+
+                reflect     d c b | a b c d | c b a
+                symmetric   c b a | a b c d | d c b
+                replicate   a a a | a b c d | d d d
+                circular    b c d | a b c d | a b c
+                zeros       0 0 0 | a b c d | 0 0 0
+
+            Each works for any image and any kernel size.
+        backend: None for the fastest (see :func:`backends`); "torch" for torch's own operations, with the
+            precision of other devices.
+
+    Returns:
+        A tensor or an array of the image's shape, dtype and device. uint8: flat kernels (disk, box) are
+        exact, (2S + n) // (2n) for a sum S over n taps (on other devices than the CPU for n up to 4000);
+        others within 1 grey level, and right wherever the exact value is further than 1e-3 from a tie.
+        float32 within 1e-6 of max|image|, float64 within 1e-12; float16 and bfloat16 are computed in float32
+        and rounded once.
+
+    Raises:
+        TypeError: if an argument is not a tensor of a supported dtype.
+        ValueError: if a shape, a device, the border's name or the kernel's values are wrong, or the kernel
+            requires a gradient.
+
+    Example:
+        >>> import torch, blurlib
+        >>> photo = torch.randint(0, 256, (3, 48, 64), dtype=torch.uint8)
+        >>> blurlib.blur(photo, blurlib.kernels.disk(4)).shape
+        torch.Size([3, 48, 64])
+        >>> kernels = torch.stack([blurlib.kernels.bank_kernel(i) for i in range(2)])
+        >>> blurlib.blur(torch.rand(2, 3, 48, 64), kernels, border="symmetric").dtype
+        torch.float32
+        >>> blurlib.blur(photo.permute(1, 2, 0).numpy(), blurlib.kernels.disk(4)).shape
+        (48, 64, 3)
+    """
+    if isinstance(image, np.ndarray):
+        if isinstance(kernel, np.ndarray) and kernel.dtype.kind == "f":
+            kernel = torch.from_numpy(kernel.astype(np.float64))
+        _check_array(image, kernel, border)
+        _check_backend(backend)
+        return blur_array(image, cast("Tensor", kernel), border, backend)
+    _check(image, kernel, border)
+    _check_backend(backend)
+    return apply_kernel(image, cast("Tensor", kernel), border, backend)
+
+
+def backends() -> Mapping[str, str]:
+    """What blurs on each kind of device.
+
+    On the CPU it is the native core, with the widest instructions that the processor has (on x86-64 "v4" for
+    AVX-512, "v3" for AVX2, else "base"); or torch, where the core could not be built: right, but slower.
+
+    Returns:
+        A mapping such as ``{"cpu": "native v4", "cuda": "torch"}``, which cannot be changed.
+
+    Example:
+        >>> backends()["cuda"]
+        'torch'
+    """
+    return MappingProxyType({"cpu": cpu_backend(), "cuda": "torch"})
+
+
+def _check_array(image: np.ndarray, kernel: Any, border: str) -> None:
+    if image.dtype not in _ARRAYS:
+        wide = "float64" if image.dtype.itemsize > 2 else "float32"
+        remedy = f"convert it first, for example image.astype(np.{wide})"
+        if image.dtype.kind == "c":
+            remedy = "blur image.real and image.imag, each by itself"
+        raise TypeError(f"`image` must be uint8, float16, float32 or float64, got {image.dtype}; {remedy}")
+    if image.ndim not in (2, 3):
+        raise ValueError(
+            f"`image` must be an array (H, W) or (H, W, C), got shape {image.shape}; give one image at a "
+            "time, or a tensor (B, C, H, W)"
+        )
+    if image.ndim == 3 and image.shape[0] <= 4 < image.shape[2]:
+        raise ValueError(
+            f"`image` must be an array (H, W, C), got shape {image.shape}, which looks like (C, H, W); use "
+            "torch.from_numpy(image)"
+        )
+    check_border(border)
+    if not isinstance(kernel, Tensor) or not kernel.dtype.is_floating_point:
+        found = kernel.dtype if isinstance(kernel, Tensor | np.ndarray) else type(kernel).__name__
+        raise TypeError(f"`kernel` must be a floating tensor or array, got {found}; {_KERNELS}")
+    if kernel.ndim != 2:
+        raise ValueError(f"`kernel` must be (h, w) for an array, got shape {tuple(kernel.shape)}")
+    _check_kernel(kernel)
+    if not kernel.is_cpu:
+        raise ValueError(f"`kernel` must be on the CPU for an array, got {kernel.device}; use kernel.cpu()")
+
+
+_ARRAYS = tuple(np.dtype(kind) for kind in ("uint8", "float16", "float32", "float64"))
+
+
+_KERNELS = "make one, for example by blurlib.notation.parse('D4').kernel()"
+
+
+def check_border(border: object, *, name: str = "border") -> Border:
+    """Return the border's rule, or raise an error that names the argument, the rules and the value."""
+    if not isinstance(border, str):
+        raise TypeError(
+            f"`{name}` must be one of {', '.join(_BORDERS)}, got {type(border).__name__}: {border!r}"
+        )
+    if border not in _BORDERS:
+        raise ValueError(f"`{name}` must be one of {', '.join(_BORDERS)}, got {border!r}")
+    return cast("Border", border)
+
+
+def _check_backend(backend: str | None) -> None:
+    if backend not in (None, "torch"):
+        raise ValueError(f'`backend` must be None or "torch"; got {backend!r}')
+
+
+def _check_kernel(kernel: Tensor) -> None:
+    if kernel.shape[-1] % 2 == 0 or kernel.shape[-2] % 2 == 0:
+        raise ValueError(
+            f"`kernel` must have odd height and width, got {tuple(kernel.shape)}; add a row or column of "
+            "zeros on the side away from which the blur should lean"
+        )
+    if kernel.requires_grad and torch.is_grad_enabled():
+        raise ValueError(
+            "`kernel` requires a gradient, which blur does not compute; use kernel.detach(), or torch's "
+            "conv2d to learn a kernel"
+        )
+
+
+def _check(image: Any, kernel: Any, border: str) -> None:
+    if isinstance(image, PIL.Image.Image):
+        raise TypeError(
+            f"`image` must be a tensor or an array, got a Pillow image of mode {image.mode}; use "
+            "blurlib.functional.apply(image, 'D4'), with the blur that is meant"
+        )
+    if not isinstance(image, Tensor):
+        raise TypeError(
+            f"`image` must be a tensor (..., C, H, W) or an array (H, W, C), got {type(image).__name__}; "
+            "torch.as_tensor or np.asarray makes one of numbers"
+        )
+    if not isinstance(kernel, Tensor):
+        remedy = "use torch.from_numpy(kernel)" if isinstance(kernel, np.ndarray) else _KERNELS
+        raise TypeError(f"`kernel` must be a tensor for a tensor, got {type(kernel).__name__}; {remedy}")
+    if image.dtype not in _DTYPES:
+        # Of floating types the next that holds all of their values.
+        wide = "double" if image.dtype.itemsize > 2 else "float"
+        remedy = f"convert it first, for example image.{wide}()"
+        if image.dtype.is_complex:
+            remedy = "blur image.real and image.imag, each by itself"
+        raise TypeError(f"`image` must be uint8 or floating, got {image.dtype}; {remedy}")
+    if not kernel.dtype.is_floating_point:
+        raise TypeError(f"`kernel` must be floating, got {kernel.dtype}; use kernel.double() / kernel.sum()")
+    check_border(border)
+    if image.ndim < 3:
+        raise ValueError(
+            f"`image` must be (..., C, H, W), got shape {tuple(image.shape)}; use image[None] for one channel"
+        )
+    if kernel.ndim not in (2, 3):
+        raise ValueError(f"`kernel` must be (h, w) or (B, h, w), got shape {tuple(kernel.shape)}")
+    _check_kernel(kernel)
+    if kernel.ndim == 3 and (image.ndim < 4 or kernel.shape[0] != image.shape[0]):
+        raise ValueError(
+            f"`kernel` of shape {tuple(kernel.shape)} means one kernel an image, but `image` has shape "
+            f"{tuple(image.shape)}; give (B, ..., C, H, W) and (B, h, w) with one B, or one kernel (h, w)"
+        )
+    if kernel.device != image.device:
+        raise ValueError(
+            f"`kernel` must be on the image's device {image.device}, got {kernel.device}; use "
+            "kernel.to(image.device)"
+        )
+
+
+Image = TypeVar("Image", Tensor, PIL.Image.Image)
+
+# Modes whose bands are amounts of light or of coverage; hues, palette indices and bits cannot be averaged.
+_MODES = ("L", "LA", "La", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "F")
+# Modes whose last band says how much of the others there is.
+_COVERED = ("LA", "RGBA")
+
+
+def apply(image: Image, blur: Blur | str, *, border: Border = "reflect", scale: float = 1.0) -> Image:
+    """Blur one image, or all images of a tensor alike.
+
+    Args:
+        image: PIL image, tensor (..., C, H, W), `tv_tensors.Image` or `Video`; uint8 or floating. Of a
+            transparent PIL image (RGBA, LA) each pixel's colour counts by its alpha, which is blurred as "L"
+            is; where no alpha is left the colour stays. With the border "zeros" it is transparent outside.
+            Tensors have no mode: all their channels are blurred alike. A colour marked transparent
+            (``image.info["transparency"]``) is blurred as any other, and the mark is dropped.
+        blur: such as ``Disk(4)`` or "D4".
+        border: see :func:`blurlib.blur`.
+        scale: size of this image divided by the size that the blur is defined for.
+
+    Returns:
+        The same type, dtype, device and size.
+
+    Raises:
+        TypeError: if `image` is of another kind, such as an array, which :func:`blurlib.blur` takes.
+        ValueError: if its PIL mode cannot be blurred, or the blur has no kernel.
+
+    Example:
+        >>> import PIL.Image
+        >>> apply(PIL.Image.new("RGB", (64, 48)), "D4").size
+        (64, 48)
+    """
+    value = parse(blur)
+    return cast("Image", convolve(image, kept_kernel(value, scale), border))
+
+
+def convolve(image: Any, kernel: Tensor, border: Border) -> Any:
+    """Blur a PIL image, tensor or tv_tensor by a kernel on the CPU; `apply` with the kernel itself."""
+    if isinstance(image, PIL.Image.Image):
+        return _convolve_pil(image, kernel, border)
+    if not isinstance(image, Tensor):
+        raise TypeError(
+            f"`image` must be a PIL image or a tensor (..., C, H, W), got {type(image).__name__}"
+            + (f"; {_ARRAY_REMEDY}" if isinstance(image, np.ndarray) else "")
+        )
+    # Compilers cannot trace a cast to the same class.
+    plain = image if type(image) is Tensor else image.as_subclass(Tensor)
+    result = blur(plain, kernel.to(image.device), border=border)
+    return tv_tensors.wrap(result, like=image) if isinstance(image, tv_tensors.TVTensor) else result
+
+
+_ARRAY_REMEDY = (
+    "use blurlib.blur(image, kernel) for an array (H, W, C), or convert it first: "
+    "v2.functional.to_image(image), or torch.from_numpy(images).permute(0, 3, 1, 2) for a batch"
+)
+
+
+def _convolve_pil(image: PIL.Image.Image, kernel: Tensor, border: Border) -> PIL.Image.Image:
+    if 0 in image.size:
+        check_border(border)
+        return image.copy()
+    if image.mode not in _MODES:
+        remedy = "image.convert('RGB')"
+        if image.mode.startswith("I"):  # which Pillow would cut off at 255
+            remedy = "blurlib.protocol.to_rgb(image), or image.convert('F') to keep all levels"
+        elif image.mode == "PA" or "transparency" in image.info:
+            remedy = "image.convert('RGBA')"
+        raise ValueError(
+            f"`image` has PIL mode {image.mode!r}, whose values cannot be averaged; convert it first, "
+            f"by {remedy}"
+        )
+    array = np.asarray(image)
+    blurred = blur(array, kernel, border=border)
+    if image.mode in _COVERED:
+        _weigh_colours(blurred, array, kernel, border)
+    result = PIL.Image.frombytes(image.mode, image.size, blurred.tobytes())
+    result.info = {key: value for key, value in image.info.items() if key != "transparency"}
+    return result
+
+
+def _weigh_colours(blurred: np.ndarray, array: np.ndarray, kernel: Tensor, border: Border) -> None:
+    """Put right what transparent pixels have added to blurred colours; the last band is alpha.
+
+    Where a kernel meets opaque pixels alone the colours are those of an image without alpha, to the bit.
+    """
+    if border != "zeros" and array[..., -1].min() == 255:
+        return
+    alpha = array[..., -1].astype(np.float64)
+    weight = blur(alpha, kernel, border=border)
+    soft = weight < 255 * (1 - 1e-9) * float(kernel.sum())
+    if not soft.any():
+        return
+    seen = blurred[..., -1][soft] > 0
+    for band in range(array.shape[-1] - 1):
+        light = blur(array[..., band] * alpha, kernel, border=border)[soft]
+        # Quotients of whole numbers of taps may be ties, which floating point can leave 1e-7 below.
+        colour = np.floor(light / np.where(seen, weight[soft], 1.0) + (0.5 + 2.0**-20))
+        blurred[..., band][soft] = np.where(seen, colour.clip(0, 255), array[..., band][soft])
+
+
+def disk_blur(image: Image, radius: float, *, antialias: bool = True, border: Border = "reflect") -> Image:
+    """Defocus of one radius; see :class:`blurlib.DiskBlur` and :func:`apply`.
+
+    Args:
+        image: see :func:`apply`.
+        radius: in pixels of the image.
+        antialias: area coverage; False is the paper's binary disk.
+        border: see :func:`blurlib.blur`.
+
+    Returns:
+        The blurred image, of the same type.
+
+    Example:
+        >>> disk_blur(torch.zeros(3, 8, 8), 2.5).shape
+        torch.Size([3, 8, 8])
+    """
+    return apply(image, Disk(radius, antialias=antialias), border=border)
+
+
+def motion_blur(image: Image, length: float, *, angle: float = 0.0, border: Border = "reflect") -> Image:
+    """Straight motion of one length and angle; see :class:`blurlib.MotionBlur` and :func:`apply`.
+
+    Args:
+        image: see :func:`apply`.
+        length: in pixels of the image.
+        angle: degrees counter-clockwise from +x as displayed.
+        border: see :func:`blurlib.blur`.
+
+    Returns:
+        The blurred image, of the same type.
+
+    Example:
+        >>> motion_blur(torch.zeros(3, 8, 8), 5, angle=30).shape
+        torch.Size([3, 8, 8])
+    """
+    return apply(image, Line(length, angle), border=border)
+
+
+def camera_shake_blur(image: Image, index: int, *, bank: Bank = "train", border: Border = "reflect") -> Image:
+    """Camera shake by one kernel of a bank; see :class:`blurlib.CameraShakeBlur` and :func:`apply`.
+
+    Args:
+        image: see :func:`apply`.
+        index: number of the kernel in the bank.
+        bank: "train" (10 000 kernels) or "test" (100).
+        border: see :func:`blurlib.blur`.
+
+    Returns:
+        The blurred image, of the same type.
+
+    Example:
+        >>> camera_shake_blur(torch.zeros(3, 8, 8), 17).shape
+        torch.Size([3, 8, 8])
+    """
+    return apply(image, Shake(index, bank), border=border)
+
+
+def gaussian_blur(image: Image, sigma: float, *, border: Border = "reflect") -> Image:
+    """Gaussian blur of one standard deviation; see :class:`blurlib.GaussianBlur` and :func:`apply`.
+
+    Args:
+        image: see :func:`apply`.
+        sigma: in pixels of the image.
+        border: see :func:`blurlib.blur`.
+
+    Returns:
+        The blurred image, of the same type.
+
+    Example:
+        >>> gaussian_blur(torch.zeros(3, 8, 8), 1.5).shape
+        torch.Size([3, 8, 8])
+    """
+    return apply(image, Gaussian(sigma), border=border)

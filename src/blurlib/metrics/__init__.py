@@ -1,0 +1,35 @@
+"""Statistics of an image that add up, and the metrics that are functions of their sum."""
+
+from ._classification import ImageValues, calibration_error, image_values
+from ._pixel_counts import PixelCounts
+from ._segmentation import (
+    VOID,
+    boundary_band,
+    boundary_counts,
+    class_iou,
+    confusion_matrix,
+    mean_iou,
+    pixel_accuracy,
+)
+from ._selective import RiskCoverage, risk_coverage
+
+# isort: split
+# For other wings, not for users.
+from ._bootstrap import interval, means, shares
+from ._classification import TOP_K
+
+__all__ = [
+    "VOID",
+    "ImageValues",
+    "PixelCounts",
+    "RiskCoverage",
+    "boundary_band",
+    "boundary_counts",
+    "calibration_error",
+    "class_iou",
+    "confusion_matrix",
+    "image_values",
+    "mean_iou",
+    "pixel_accuracy",
+    "risk_coverage",
+]

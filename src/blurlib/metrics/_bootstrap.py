@@ -1,0 +1,88 @@
+"""Paired bootstrap over images: one resampling of the images serves every network and every condition."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .._common import rng
+
+_BLOCK = 4_000_000  # numbers held at once, 32 MB
+_DIGITS = 12  # after the point: a matrix product's last bits differ between processors
+_PURPOSE = 0xB007  # keeps these draws apart from those of other modules
+
+
+def means(values: np.ndarray, *, resamples: int = 2000, seed: int = 0) -> np.ndarray:
+    """Means of resampled images, the same resampling for every column.
+
+    Args:
+        values: (N, M) values of N images.
+        resamples: how many resamplings R.
+        seed: another seed draws others.
+
+    Returns:
+        (R, M) float64 means, rounded to 12 digits after the point: the same on every machine, and equal where
+        columns are.
+
+    Example:
+        >>> means(np.ones((5, 2)), resamples=3)
+        array([[1., 1.],
+               [1., 1.],
+               [1., 1.]])
+    """
+    count = len(values)
+    # How often each image was drawn, times the values: one matrix product a block, the block bounded in
+    # memory.
+    block = max(1, _BLOCK // count)
+    found = np.empty((resamples, values.shape[1]))
+    for start in range(0, resamples, block):
+        times = np.stack(
+            [
+                np.bincount(_draw(count, seed, number), minlength=count)
+                for number in range(start, min(start + block, resamples))
+            ]
+        )
+        found[start : start + len(times)] = times @ values / count
+    return found.round(_DIGITS)
+
+
+def _draw(count: int, seed: int, number: int) -> np.ndarray:
+    return (rng.uniform(count, seed=seed, key=(number, _PURPOSE)) * count).astype(np.int64)
+
+
+def interval(samples: np.ndarray, *, level: float = 0.95) -> tuple[float, float]:
+    """The percentile interval of bootstrap samples.
+
+    Args:
+        samples: (R,) statistics of R resamplings; infinite ones count as very large or very small.
+        level: share of the samples inside, between 0 and 1.
+
+    Returns:
+        (low, high), each one of the samples.
+
+    Example:
+        >>> interval(np.arange(100.0), level=0.9)
+        (4.0, 94.0)
+    """
+    # A quantile that is one of the samples: interpolation between two infinite ones would give NaN.
+    low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
+    return float(low), float(high)
+
+
+def shares(gain: np.ndarray, loss: np.ndarray) -> np.ndarray:
+    """Recovered shares gain / loss of resamplings.
+
+    Args:
+        gain: (R,) what came back.
+        loss: (R,) what had been lost.
+
+    Returns:
+        (R,) shares; where a loss is not above 0 the share is unbounded on the side of the gain (0 where there
+        is no gain either).
+
+    Example:
+        >>> shares(np.array([1.0, 1.0, 0.0]), np.array([2.0, 0.0, 0.0]))
+        array([0.5, inf, 0. ])
+    """
+    unbounded = np.where(gain > 0, np.inf, np.where(gain < 0, -np.inf, 0.0))
+    bounded: np.ndarray = np.divide(gain, loss, out=unbounded, where=loss > 0)
+    return bounded

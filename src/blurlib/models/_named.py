@@ -1,0 +1,150 @@
+"""Networks by the names that a command line can write: torchvision, timm, files of weights, own functions."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import nn
+from torchvision import models
+
+from .._common.progress import is_live
+from .._common.rng import check_seed
+from ._zoomout import ZoomOut
+
+_VOC_CLASSES = 21
+
+
+def named_network(
+    name: str, *, arch: str | None, classes: int | None, seed: int, tell: Callable[[str], None]
+) -> nn.Module:
+    """The network that the command line's MODEL, --arch and --classes describe.
+
+    Args:
+        name: of a torchvision network, "timm:NAME", "zoomout:NAME" (a zoom-out network over that VGG),
+            "module:function", or a file of weights.
+        arch: whose weights the file holds, named likewise; None for the others.
+        classes: number of outputs; None takes those of the weights.
+        seed: of the layers that start anew.
+        tell: is given a line about them.
+
+    Returns:
+        The network.
+    """
+    path = Path(name)
+    if path.suffix in (".pt", ".pth"):
+        if arch is None:
+            raise ValueError(f"`--arch` must say whose weights {name} holds, for example --arch resnet18")
+        return _loaded(_built(arch, classes, pretrained=False, tell=tell), path, arch)
+    if arch is not None:
+        raise ValueError(f"`--arch` must come with a file of weights (.pt), got MODEL {name!r}; leave it out")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(check_seed(seed))
+        return _built(name, classes, pretrained=True, tell=tell)
+
+
+def _built(name: str, classes: int | None, *, pretrained: bool, tell: Callable[[str], None]) -> nn.Module:
+    kind, _, rest = name.partition(":")
+    if kind == "timm" and rest:
+        try:
+            timm = importlib.import_module("timm")
+        except ModuleNotFoundError:
+            raise ImportError(f"`MODEL` {name} needs the package timm; pip install timm") from None
+        outputs = {} if classes is None else {"num_classes": classes}
+        network: nn.Module = timm.create_model(rest, pretrained=pretrained, **outputs)
+        return network
+    if kind == "zoomout" and rest:
+        trunk = _torchvision(rest, None, pretrained=pretrained, tell=tell)
+        if pretrained:
+            tell(f"note: the layers behind the features of {rest} are new, not trained yet")
+        return ZoomOut(trunk, classes or _VOC_CLASSES)
+    if rest:
+        if classes is not None:
+            raise ValueError(f"`--classes` must be left out with a function of yours, got MODEL {name!r}")
+        return _called(kind, rest)
+    return _torchvision(name, classes, pretrained=pretrained, tell=tell)
+
+
+def _called(module: str, function: str) -> nn.Module:
+    """What a function of the user's returns; modules of the working folder are found, as with `python -m`."""
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        loaded = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        raise ValueError(
+            f"`MODEL` names the module {module!r}, which is not here; look at its spelling"
+        ) from None
+    if not hasattr(loaded, function):
+        raise ValueError(f"`MODEL` names {function!r}, which is not in the module {module!r}")
+    build = getattr(loaded, function)
+    network = build() if callable(build) and not isinstance(build, nn.Module) else build
+    if not isinstance(network, nn.Module):
+        raise TypeError(
+            f"`MODEL` must be a function that returns a torch.nn.Module, got {type(network).__name__} from "
+            f"{module}:{function}"
+        )
+    return network
+
+
+def _torchvision(
+    name: str, classes: int | None, *, pretrained: bool, tell: Callable[[str], None]
+) -> nn.Module:
+    known = [*models.list_models(module=models), *models.list_models(module=models.segmentation)]
+    if name not in known:
+        close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
+        raise ValueError(
+            "`MODEL` must be a network of torchvision, timm:NAME, zoomout:NAME, a .pt file or "
+            f"module:function, got {name!r}" + (f"; did you mean {close[0]!r}?" if close else "")
+        )
+    outputs = {} if classes is None else {"num_classes": classes}
+    if not pretrained:
+        network: nn.Module = models.get_model(name, weights=None, **outputs)
+        return network
+    weights = models.get_model_weights(name).DEFAULT
+    try:
+        if classes is None or classes == len(weights.meta["categories"]):
+            return cast("nn.Module", models.get_model(name, weights=weights, progress=is_live()))
+        state = weights.get_state_dict(progress=is_live())
+    except OSError as error:
+        raise OSError(
+            f"cannot download the weights of {name} ({error}); look at the connection, or give a file "
+            f"of weights (.pt) and --arch {name}"
+        ) from error
+    network = models.get_model(name, weights=None, **outputs)
+    own = network.state_dict()
+    fits = {key: state[key] for key in own if key in state and state[key].shape == own[key].shape}
+    network.load_state_dict({**own, **fits})
+    tell(f"note: {name} gets {classes} outputs; new, not trained yet: {', '.join(sorted(own.keys() - fits))}")
+    return network
+
+
+def _loaded(network: nn.Module, path: Path, arch: str) -> nn.Module:
+    """The network with the weights of a file: a state dict, or a checkpoint of `finetune`."""
+    if not path.is_file():
+        raise FileNotFoundError(f"`MODEL` must be a file of weights, there is no {str(path)!r}")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # unpickling raises whatever the bytes lead to
+        raise ValueError(
+            f"`MODEL` must be a state dict that loads with weights_only=True, got {str(path)!r} "
+            f"({str(error).split('. ')[0]}); save model.state_dict()"
+        ) from error
+    if isinstance(state, dict) and isinstance(state.get("model"), dict):
+        state = state["model"]
+    try:
+        network.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        reason = str(error).split("\t")[-1]  # the last difference is most often in the last layer
+        raise ValueError(
+            f"`--arch` {arch} must fit the weights in {str(path)!r}, but: {reason[:160]}"
+            f"{'...' if len(reason) > 160 else ''}; --classes N sets the number of outputs"
+        ) from error
+    return network

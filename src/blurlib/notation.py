@@ -1,0 +1,181 @@
+"""Blurs and mixes as text: short names that read back to the same value.
+
+A list of blurs is written ``sharp, D4``; a mix is ``sharp + D4`` (equal shares) or ``0.2 sharp + 0.8 shake``
+(shares that sum to 1).
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from ._common import checks
+from .blurs import Blur, Box, Disk, Gaussian, Line, OwnShake, Shake, Sharp, _text
+
+__all__ = ["parse", "parse_list", "parse_mix"]
+
+NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?"
+_FORMS: dict[re.Pattern[str], Callable[[re.Match[str]], Blur]] = {
+    re.compile(rf"D({NUMBER})(a?)"): lambda m: Disk(float(m[1]), antialias=bool(m[2])),
+    re.compile(r"([HV])(\d+)"): lambda m: Box(int(m[2]), vertical=m[1] == "V"),
+    re.compile(rf"L({NUMBER})(?:@({NUMBER}))?"): lambda m: Line(float(m[1]), float(m[2] or 0)),
+    re.compile(rf"G({NUMBER})"): lambda m: Gaussian(float(m[1])),
+    re.compile(r"S(\d+)(?:@(train|test))?"): lambda m: Shake(
+        int(m[1]), "train" if m[2] == "train" else "test"
+    ),
+    re.compile(r"sharp"): lambda _: Sharp(),
+    re.compile(r"shake"): lambda _: OwnShake(),
+}
+_EXAMPLES = ("sharp", "D4", "D2.5a", "H8", "V8", "L12@30", "G4", "S17", "S17@train", "shake")
+_WORDS = {
+    "disk": "D",
+    "defocus": "D",
+    "box": "H",
+    "horizontal": "H",
+    "vertical": "V",
+    "line": "L",
+    "motion": "L",
+}
+_WORDS |= {
+    "gaussian": "G",
+    "gauss": "G",
+    "camera": "S",
+    "none": "sharp",
+    "original": "sharp",
+    "camerashake": "shake",
+}
+
+
+def parse(text: str | Blur) -> Blur:
+    """Read a short name; the inverse of ``str(blur)``.
+
+    Args:
+        text: such as "D4"; a blur is returned as it is.
+
+    Returns:
+        The blur.
+
+    Raises:
+        TypeError: if `text` is neither.
+        ValueError: if there is no such blur; the message suggests the nearest.
+
+    Example:
+        >>> parse("L12@30")
+        Line(length=12.0, angle=30.0)
+    """
+    if isinstance(text, Blur):
+        return text
+    if not isinstance(text, str):
+        raise TypeError(
+            f"`blur` must be a short name such as 'D4' or a Blur, got {type(text).__name__}: {text!r}"
+        )
+    name = text.strip()
+    for form, build in _FORMS.items():
+        match = form.fullmatch(name)
+        if match:
+            return build(match)
+    raise ValueError(
+        f"`blur` must be one of the forms {', '.join(_EXAMPLES)}; got {text!r}, did you mean "
+        f"{_nearest(name)!r}?"
+    )
+
+
+def _nearest(name: str) -> str:
+    """The short name that was most likely meant."""
+    word, number = "".join(re.findall(r"[A-Za-z]+", name)).lower(), "".join(re.findall(r"[\d.]+", name)[:1])
+    close = difflib.get_close_matches(word, [*_WORDS, "sharp", "shake"], n=1, cutoff=0.6)
+    letter = _WORDS.get(close[0], close[0]) if close else name[:1].upper()
+    if letter in ("sharp", "shake"):
+        return letter
+    if letter in "DHVLGS" and letter and number.strip("."):
+        return letter + (str(int(float(number))) if letter in "HVS" else _text(float(number)))
+    return next((example for example in _EXAMPLES if letter and example.startswith(letter)), "D4")
+
+
+def parse_list(blurs: str | Blur | Iterable[str | Blur]) -> tuple[Blur, ...]:
+    """Read several blurs, such as "sharp, D4, D8, shake".
+
+    Args:
+        blurs: short names separated by commas, one blur, or a sequence of names and blurs.
+
+    Returns:
+        The blurs in their order.
+
+    Raises:
+        ValueError: if there is none, one is unknown, or one is named twice.
+
+    Example:
+        >>> [str(blur) for blur in parse_list("sharp, D4")]
+        ['sharp', 'D4']
+    """
+    if isinstance(blurs, str):
+        blurs = [name for name in blurs.split(",") if name.strip()]
+    elif isinstance(blurs, Blur):
+        blurs = [blurs]
+    parsed = tuple(parse(blur) for blur in blurs)
+    if not parsed:
+        raise ValueError("`blurs` must name at least one blur, got none; for example 'sharp, D4, D8'")
+    double = [str(blur) for position, blur in enumerate(parsed) if blur in parsed[:position]]
+    if double:
+        raise ValueError(f"`blurs` must name each blur once, got {double[0]!r} twice; remove one of them")
+    return parsed
+
+
+def parse_mix(mix: str | Blur | Mapping[Any, float]) -> dict[Any, float]:
+    """Read a mix of blurs with shares.
+
+    Args:
+        mix: "sharp + D4" (equal shares), "0.2 sharp + 0.8 shake" (a share before each), a blur, or a mapping
+            from names, blurs or transforms (anything with a `draw` method) to shares.
+
+    Returns:
+        A dict from blurs (or the transforms given) to shares that sum to 1 exactly as far as floats do.
+
+    Raises:
+        TypeError: if `mix` is none of these, or a share is not a number.
+        ValueError: if a blur is unknown or named twice, only some shares are given, one is not above 0, or
+            they do not sum to 1 within 1e-6.
+
+    Example:
+        >>> {str(blur): share for blur, share in parse_mix("0.2 sharp + 0.8 shake").items()}
+        {'sharp': 0.2, 'shake': 0.8}
+    """
+    if isinstance(mix, Blur):
+        return {mix: 1.0}
+    if isinstance(mix, str):
+        parts = (
+            [_split_share(part) for part in mix.split(" + ")]
+            if " + " in mix
+            else [_split_share(p) for p in mix.split("+")]
+        )
+        given = [share for share, _ in parts if share is not None]
+        if given and len(given) < len(parts):
+            raise ValueError(f"`mix` must give a share for each blur or for none, got {mix!r}")
+        named = [(parse(name), 1.0 / len(parts) if share is None else share) for share, name in parts]
+    elif isinstance(mix, Mapping):
+        named = [(blur if hasattr(blur, "draw") else parse(blur), share) for blur, share in mix.items()]
+    else:
+        raise TypeError(
+            f"`mix` must be a text such as 'sharp + D4', a blur or a mapping to shares, got {mix!r}"
+        )
+    shares: dict[Any, float] = {}
+    for blur, share in named:
+        if blur in shares:
+            raise ValueError(f"`mix` must name each blur once, got {str(blur)!r} twice; add their shares")
+        shares[blur] = checks.check_number(f"share of {blur}", share, low=1e-9, high=1.0, unit="parts of 1")
+    total = math.fsum(shares.values())
+    if not shares or abs(total - 1.0) > 1e-6:
+        raise ValueError(
+            f"`mix` must have shares that sum to 1, got {total:g} in {mix!r}; divide each by {total:g}"
+        )
+    return {blur: share / total for blur, share in shares.items()}
+
+
+def _split_share(part: str) -> tuple[float | None, str]:
+    match = re.fullmatch(rf"\s*({NUMBER})\s*(%?)\s+(\S+)\s*", part)
+    if not match:
+        return None, part
+    return float(match[1]) / (100.0 if match[2] else 1.0), match[3]

@@ -1,0 +1,366 @@
+"""A table of the paper measured anew: our figures beside the paper's, printed, kept, read again."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .._common.files import written
+from ..reporting import Section, Table, markdown_table, plain_table, write_page
+
+_KIND = "blurlib.OutcomeTable"
+# metric: factor and format of what is printed
+_STYLES = {
+    "top5": (100.0, "{:.1f}"),
+    "miou": (100.0, "{:.1f}"),
+    "boundary_miou": (100.0, "{:.1f}"),
+    "entropy": (1.0, "{:.3f}"),
+    "cross_entropy": (1.0, "{:.3f}"),
+}
+_UNSURE = ("entropy", "cross_entropy")  # the less the better
+_USUAL_SIDE = 256
+_HEADING_WIDTH = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """One cell of a table: what we found, and the paper.
+
+    Attributes:
+        row: heading of its row.
+        column: heading of its column.
+        network: "original", or mix and sides of the fine-tuning.
+        sides: network sides that were averaged, as used here.
+        blur: short name.
+        metric: "top5", "entropy", "cross_entropy", "miou" or "boundary_miou" (of the band).
+        paper: what the paper found, a fraction or nats; None in a control's column.
+        value: what we found, the mean over the seeds.
+        interval: 95 % interval of it, by bootstrap over images.
+        each: the value of each seed.
+        base: the network that it is compared with: the control, or "original" where there is no control and
+            for the original behind a deblurring; empty in their own cells.
+        change: value minus that of `base`, under the same blur at the same sides.
+        change_interval: 95 % interval of that, paired: by bootstrap over the same images of both.
+        seconds: that an image took, of deblurring and network together; None where that was not measured.
+
+    Example:
+        >>> cell = Outcome(row="Sharp", column="256", network="original", sides=(256,), blur="sharp",
+        ...                metric="top5", paper=0.9088, value=0.9, interval=(0.89, 0.91), each=(0.9,))
+        >>> round(cell.difference, 4)
+        -0.0088
+    """
+
+    row: str
+    column: str
+    network: str
+    sides: tuple[int, ...]
+    blur: str
+    metric: str
+    paper: float | None
+    value: float
+    interval: tuple[float, float]
+    each: tuple[float, ...]
+    base: str = ""
+    change: float | None = None
+    change_interval: tuple[float, float] | None = None
+    seconds: float | None = None
+
+    @property
+    def difference(self) -> float | None:
+        """Ours minus the paper's."""
+        return None if self.paper is None else self.value - self.paper
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutcomeTable:
+    """A table of the paper, measured anew; made by :func:`blurlib.paper.reproduce`.
+
+    Attributes:
+        item: such as "table1".
+        title: what it shows.
+        outcomes: its cells, row by row.
+        settings: plain values: settings, network, images, versions.
+
+    Example:
+        >>> cell = Outcome(row="Sharp", column="256", network="original", sides=(256,), blur="sharp",
+        ...                metric="top5", paper=0.9088, value=0.9, interval=(0.89, 0.91), each=(0.9,))
+        >>> print(OutcomeTable(item="table1", title="", outcomes=(cell,), settings={}).table())
+                256
+               ours  paper
+        -----  ----  -----
+        Sharp  90.0   90.9
+    """
+
+    item: str
+    title: str
+    outcomes: tuple[Outcome, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """Headings of the rows."""
+        return tuple(dict.fromkeys(cell.row for cell in self.outcomes))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Headings of the columns."""
+        return tuple(dict.fromkeys(cell.column for cell in self.outcomes))
+
+    def __getitem__(self, place: tuple[str, str]) -> Outcome:
+        """The cell of a row and a column, by their headings."""
+        for cell in self.outcomes:
+            if (cell.row, cell.column) == place:
+                return cell
+        raise KeyError(f"no cell {place}; rows are {', '.join(self.rows)}; columns {', '.join(self.columns)}")
+
+    def __str__(self) -> str:
+        parts = [self.title, self.table()]
+        for content in self._contents()[2:]:
+            parts += [f"{self._heading(content)}:", self._plain(content)]
+        return "\n\n".join([*parts, self.caption])
+
+    @property
+    def caption(self) -> str:
+        """What was measured on what, in a line or two."""
+        known = self.settings
+        metrics = {cell.metric for cell in self.outcomes}
+        what = "top-5 in percent" if metrics == {"top5"} else "entropies in nats"
+        what = "mean IoU in percent" if metrics <= {"miou", "boundary_miou"} else what
+        parts = [
+            what,
+            f"{known['model']}" if "model" in known else "",
+            f"{known['images']} images of {known['root']}" if "images" in known else "",
+            f"{known['classes_used']} of {known['classes']} classes" if known.get("classes_used") else "",
+            f"crops: {known['crops']}" if "crops" in known else "",
+            f"side {known['side']} in place of 256" if known.get("side", _USUAL_SIDE) != _USUAL_SIDE else "",
+            f"mean of {len(known['seeds'])} seeds" if len(known.get("seeds", ())) > 1 else "",
+        ]
+        return ", ".join(part for part in parts if part)
+
+    def _contents(self) -> tuple[str, ...]:
+        changes = any(cell.change is not None for cell in self.outcomes)
+        timed = any(cell.seconds is not None for cell in self.outcomes)
+        return ("ours", "paper", "difference", *(["change"] * changes), *(["seconds"] * timed))
+
+    def _heading(self, content: str) -> str:
+        if content != "change":
+            return _HEADINGS[content]
+        bases = self._bases()
+        whom = bases[0] if len(bases) == 1 else "the network that is named"
+        return f"Ours: change from {whom}, with paired 95 % intervals"
+
+    def _bases(self) -> list[str]:
+        """The networks that others are compared with."""
+        return list(dict.fromkeys(cell.base for cell in self.outcomes if cell.base))
+
+    def _grid(self, content: str) -> list[list[Outcome]]:
+        """The cells by rows; of changes only rows and columns that have one."""
+        with_change = [cell for cell in self.outcomes if content != "change" or cell.change is not None]
+        rows, columns = ({getattr(cell, name) for cell in with_change} for name in ("row", "column"))
+        return [
+            [self[row, column] for column in self.columns if column in columns]
+            for row in self.rows
+            if row in rows
+        ]
+
+    def _lines(self, content: str) -> tuple[list[str], list[list[str]]]:
+        """A table of "ours", "paper", "difference", "change", or of "both" side by side."""
+        grid = self._grid(content)
+        header = [""]
+        for cell in grid[0]:
+            header += [f"{cell.column}\nours", "paper"] if content == "both" else [cell.column]
+        several = len(self._bases()) > 1
+        return header, [
+            [line[0].row, *(text for cell in line for text in _shown(cell, content, named=several))]
+            for line in grid
+        ]
+
+    def _shades(self, content: str) -> list[list[float | None]]:
+        """Tints of the cells: how accurate, ours and the paper's on one scale; gains and losses."""
+        if content in ("difference", "seconds"):
+            return []
+        known = [value for cell in self.outcomes for value in (cell.value, cell.paper) if value is not None]
+        low, high = min(known), max(known)
+        most = max((abs(cell.change) for cell in self.outcomes if cell.change is not None), default=0.0)
+
+        def shade(cell: Outcome) -> float | None:
+            sign = -1 if cell.metric in _UNSURE else 1
+            value = {"ours": cell.value, "paper": cell.paper, "change": cell.change}[content]
+            if value is None:
+                return None
+            if content == "change":
+                return sign * value / (most or 1.0)
+            return sign * (value - low) / ((high - low) or 1.0)
+
+        return [[shade(cell) for cell in line] for line in self._grid(content)]
+
+    def table(self) -> str:
+        """Ours and the paper's side by side, aligned for a terminal."""
+        return self._plain("both")
+
+    def _plain(self, content: str) -> str:
+        """A table whose long headings are broken, so that it fits a terminal."""
+        header, rows = self._lines(content)
+        wrapped = [
+            "\n".join(line for part in name.split("\n") for line in textwrap.wrap(part, _HEADING_WIDTH))
+            for name in header
+        ]
+        return plain_table(wrapped, rows)
+
+    def to_markdown(self, path: str | Path | None = None) -> str:
+        """Tables in Markdown: ours with intervals, the paper's, the difference, what fine-tuning changed.
+
+        Args:
+            path: where to write them too; not written if None.
+
+        Returns:
+            The text.
+        """
+        parts = [f"# {self.item}: {self.title}", self.caption]
+        for content in self._contents():
+            parts += [f"## {self._heading(content)}", markdown_table(*self._lines(content))]
+        return written("\n\n".join(parts) + "\n", path)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dicts, lists and numbers."""
+        plain = {
+            "kind": _KIND,
+            "item": self.item,
+            "title": self.title,
+            "settings": dict(self.settings),
+            "outcomes": [asdict(cell) | {"difference": cell.difference} for cell in self.outcomes],
+        }
+        copied: dict[str, Any] = json.loads(json.dumps(plain, allow_nan=False))
+        return copied
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """Settings and cells as JSON.
+
+        Args:
+            path: where to write them too; not written if None.
+
+        Returns:
+            The text.
+        """
+        return written(json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n", path)
+
+    def to_html(self, path: str | Path) -> Path:
+        """One page: the tables, tinted by what they show, and every setting.
+
+        Args:
+            path: the file.
+
+        Returns:
+            The file.
+
+        Raises:
+            ImportError: if the extra `report` is not installed.
+        """
+        sections = []
+        for content in self._contents():
+            header, rows = self._lines(content)
+            table = Table(header=header, rows=rows, shades=self._shades(content))
+            text = self._tints().get(content, "")
+            sections.append(Section(title=self._heading(content), text=text, parts=[table]))
+        settings = [[f"`{name}`", _setting(value)] for name, value in self.settings.items()]
+        sections.append(Section(title="Settings", parts=[Table(header=["setting", "value"], rows=settings)]))
+        return write_page(
+            path, title=f"{self.item}: {self.title}", lead=f"{self.caption}.", sections=sections
+        )
+
+    def _tints(self) -> dict[str, str]:
+        """What the colours mean."""
+        if not any(cell.metric in _UNSURE for cell in self.outcomes):
+            return {
+                "ours": "The deeper the blue the more accurate, on one scale with the paper's below.",
+                "change": "Blue: more accurate than that; orange: less.",
+            }
+        return {
+            "ours": "The deeper the orange the larger, on one scale with the paper's below.",
+            "change": "Blue: smaller than that; orange: larger.",
+        }
+
+    @classmethod
+    def load(cls, path: str | Path) -> OutcomeTable:
+        """Read what :meth:`to_json` wrote.
+
+        Args:
+            path: the file.
+
+        Returns:
+            The table.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if it is something else.
+        """
+        source = Path(path)
+        if not source.is_file():
+            raise FileNotFoundError(f"`path` must be a file of `reproduce`, there is no {str(source)!r}")
+        try:
+            plain = json.loads(source.read_text(encoding="utf-8"))
+            if plain["kind"] != _KIND:
+                raise KeyError("kind")
+            cells = tuple(
+                Outcome(
+                    **{
+                        **{name: value for name, value in cell.items() if name != "difference"},
+                        "sides": tuple(cell["sides"]),
+                        "interval": tuple(cell["interval"]),
+                        "change_interval": tuple(cell["change_interval"] or ()) or None,
+                        "each": tuple(cell["each"]),
+                    }
+                )
+                for cell in plain["outcomes"]
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"`path` must be a file of `reproduce`, got {str(source)!r} ({error!r})"
+            ) from error
+        return cls(item=plain["item"], title=plain["title"], outcomes=cells, settings=plain["settings"])
+
+
+_HEADINGS = {
+    "ours": "Ours",
+    "paper": "The paper",
+    "difference": "Ours minus the paper's",
+    "seconds": "Seconds an image, deblurring and network",
+}
+
+
+def _shown(cell: Outcome, content: str, *, named: bool) -> list[str]:
+    """What a table has of a cell; with the network that it is compared with where these differ."""
+    factor, style = _STYLES[cell.metric]
+    signed = f"{{:+{style[2:]}"
+
+    def written_as(form: str, *values: float | None) -> list[str]:
+        return ["-" if value is None else form.format(factor * value) for value in values]
+
+    def bounded(form: str, value: float | None, ends: tuple[float, float] | None) -> list[str]:
+        if ends is None:
+            return ["-"]
+        whole, low, high = written_as(form, value, *ends)
+        return [f"{whole} [{low}, {high}]"]
+
+    if content == "both":
+        return written_as(style, cell.value, cell.paper)
+    if content == "seconds":
+        return ["-" if cell.seconds is None else f"{cell.seconds:.2g}"]
+    if content == "ours":
+        return bounded(style, cell.value, cell.interval)
+    if content == "change":
+        (text,) = bounded(signed, cell.change, cell.change_interval)
+        return [f"{text} from {cell.base}" if named and cell.base else text]
+    if content == "paper":
+        return written_as(style.replace(".1f", ".2f"), cell.paper)
+    return written_as(signed, cell.difference)
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_setting(each)}" for name, each in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

@@ -1,0 +1,165 @@
+"""Pictures for a page: kernels, and photographs under blurs; from plain values."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import torch
+
+from ...blurs import Blur, OwnShake, describe, own_shake
+from ...functional import apply
+from ...notation import parse_list
+from .page import Figure, markup
+
+_PHOTO_SIDE = 360  # longer side of a photograph in a table; sharp on a screen of double density
+_FAINT = 0.1  # a kernel's tails below this share of its peak may be cut in its picture
+
+
+def _data_uri(image: PIL.Image.Image, kind: str) -> str:
+    data = io.BytesIO()
+    image.save(data, kind, **({"quality": 86, "optimize": True} if kind == "JPEG" else {"optimize": True}))
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(data.getvalue()).decode('ascii')}"
+
+
+def _photo(name: str, image: Any, side: int = _PHOTO_SIDE) -> dict[str, Any]:
+    """A photograph for the page: no larger than it is shown."""
+    shown = PIL.Image.fromarray(_checked(name, image))
+    shown.thumbnail((side, side), PIL.Image.Resampling.LANCZOS)
+    return {"uri": _data_uri(shown, "JPEG"), "width": shown.width, "height": shown.height}
+
+
+def _checked(name: str, image: Any) -> np.ndarray:
+    array = np.asarray(image)
+    if array.dtype != np.uint8:
+        raise TypeError(f"`{name}` must be uint8 arrays (H, W, 3), got {array.dtype} values")
+    if array.ndim != 3 or array.shape[2] != 3 or not array.size:
+        raise ValueError(f"`{name}` must be arrays (H, W, 3) of at least one pixel, got shape {array.shape}")
+    return np.ascontiguousarray(array)
+
+
+def kernels_figure(blurs: str | Blur | Iterable[str | Blur]) -> Figure:
+    """Each blur's kernel as a small picture, all on one pixel scale (the paper, figure 2).
+
+    Args:
+        blurs: short names or blurs. "shake", which has a kernel only for a given image, is shown by that of
+            the first image.
+
+    Returns:
+        The figure. Each kernel is white where it is strongest; faint tails of wide ones may be cut.
+
+    Raises:
+        ValueError: if a blur is unknown or there is none.
+        ImportError: if the extra `report` is not installed.
+
+    Example:
+        >>> kernels_figure("D4, H8").alt
+        'Kernels of D4 and H8, each a small picture.'
+    """
+    values = parse_list(blurs)
+    kernels = [(own_shake(0) if isinstance(blur, OwnShake) else blur).kernel().numpy() for blur in values]
+    room = 2 + max(17, *(_reach(kernel) for kernel in kernels))  # a pixel of darkness around the widest
+    tiles = [
+        {
+            "name": str(blur),
+            "words": _words(blur)
+            + (f"; here {own_shake(0)}, the first image's" if isinstance(blur, OwnShake) else ""),
+            "uri": _data_uri(_kernel_picture(kernel, room), "PNG"),
+        }
+        for blur, kernel in zip(values, kernels, strict=True)
+    ]
+    cut = any(max(kernel.shape) > room for kernel in kernels)
+    return Figure(
+        image=markup("kernels", tiles=tiles, side=room * max(1, round(132 / room))),
+        alt=f"Kernels of {_listed(map(str, values))}, each a small picture.",
+        caption=(
+            f"What a point of light becomes under each blur, in windows of {room} by {room} pixels. Each "
+            "kernel is white where it is strongest."
+            f"{' Tails fainter than a tenth of the peak are cut.' if cut else ''}"
+        ),
+        wide=True,
+    )
+
+
+def _words(blur: Blur) -> str:
+    """The blur in words, a number and its unit on one line."""
+    return describe(blur).replace(" px", "\u00a0px")
+
+
+def _reach(kernel: np.ndarray) -> int:
+    """Odd side of the centred window outside of which a kernel is faint."""
+    rows, columns = np.nonzero(kernel >= _FAINT * kernel.max())
+    height, width = kernel.shape
+    away = max(np.abs(rows - height // 2).max(), np.abs(columns - width // 2).max())
+    return 2 * int(away) + 1
+
+
+def _kernel_picture(kernel: np.ndarray, room: int) -> PIL.Image.Image:
+    levels = np.rint(kernel / kernel.max() * 255).astype(np.uint8)
+    levels = np.pad(levels, [(max(0, (room - side) // 2),) * 2 for side in levels.shape])
+    top, left = ((side - room) // 2 for side in levels.shape)
+    return PIL.Image.fromarray(levels[top : top + room, left : left + room])
+
+
+def blurred_figure(
+    images: Sequence[np.ndarray],
+    blurs: str | Blur | Iterable[str | Blur],
+    *,
+    names: Sequence[str] | None = None,
+) -> Figure:
+    """Photographs under each blur: a row a photograph, a column a blur.
+
+    Args:
+        images: (H, W, 3) uint8 arrays, blurred in their own pixels and then shown small.
+        blurs: short names or blurs; "shake" gives each photograph a kernel of its own.
+        names: of the photographs.
+
+    Returns:
+        The figure.
+
+    Raises:
+        TypeError: if an image is not uint8.
+        ValueError: if there is no image, one is not (H, W, 3), the names are not as many, or a blur is
+            unknown.
+        ImportError: if the extra `report` is not installed.
+
+    Example:
+        >>> blurred_figure([np.zeros((24, 32, 3), np.uint8)], "sharp, D4", names=["black"]).alt
+        'Photographs (black) under sharp and D4.'
+    """
+    values = parse_list(blurs)
+    if not len(images):
+        raise ValueError("`images` must hold at least one photograph, got none")
+    if names is not None and len(names) != len(images):
+        raise ValueError(f"`names` must name each of the {len(images)} images, got {len(names)}")
+    rows = []
+    for number, image in enumerate(images):
+        pixels = torch.from_numpy(_checked("images", image).copy()).permute(2, 0, 1)
+        name = f"photograph {number + 1}" if names is None else names[number]
+        cells = []
+        for blur in values:
+            own = own_shake(number) if isinstance(blur, OwnShake) else blur
+            cells.append(
+                {
+                    **_photo("images", apply(pixels, own).permute(1, 2, 0).numpy()),
+                    "alt": f"{name}, {describe(own)}",
+                }
+            )
+        rows.append({"name": "" if names is None else name, "cells": cells})
+    columns = [{"name": str(blur), "words": _words(blur)} for blur in values]
+    sizes = sorted({f"{image.shape[1]} by {image.shape[0]}" for image in images})
+    return Figure(
+        image=markup("photographs", columns=columns, rows=rows, named=names is not None),
+        alt=f"Photographs{f' ({_listed(names)})' if names else ''} under {_listed(map(str, values))}.",
+        caption=f"The same photographs under each blur; lengths are in pixels of {_listed(sizes)} images.",
+        wide=True,
+    )
+
+
+def _listed(names: Iterable[str]) -> str:
+    *first, last = list(names)
+    return f"{', '.join(first)} and {last}" if first else last

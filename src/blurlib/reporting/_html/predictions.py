@@ -1,0 +1,190 @@
+"""Pictures for a page: what networks said of an image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .page import Figure, markup
+from .pictures import _photo
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What two networks said of one image.
+
+    Attributes:
+        image: (H, W, 3) uint8, as the networks saw it.
+        title: what was done to it, such as "sharp" or "D8".
+        truth: name of its class.
+        before: the most probable classes and their probabilities, the most probable first.
+        after: likewise, of the fine-tuned network; empty if there is none.
+
+    Example:
+        >>> Prediction(image=np.zeros((2, 2, 3), np.uint8), title="D8", truth="cat",
+        ...            before=[("dog", 0.6), ("cat", 0.4)], after=[("cat", 0.9), ("dog", 0.1)]).truth
+        'cat'
+    """
+
+    image: np.ndarray
+    title: str
+    truth: str
+    before: Sequence[tuple[str, float]]
+    after: Sequence[tuple[str, float]] = ()
+
+
+def predictions_figure(examples: Sequence[Prediction]) -> Figure:
+    """Images with the classes that each network finds most probable (the paper, figure 1).
+
+    Args:
+        examples: one a row; the true class is marked by a sign, its weight and its colour.
+
+    Returns:
+        The figure.
+
+    Raises:
+        TypeError: if an image is not uint8.
+        ValueError: if there is no example, a probability is not in [0, 1], or an image is not (H, W, 3).
+        ImportError: if the extra `report` is not installed.
+
+    Example:
+        >>> example = Prediction(image=np.zeros((2, 2, 3), np.uint8), title="D8", truth="cat",
+        ...                      before=[("dog", 0.6), ("cat", 0.4)], after=[("cat", 0.9), ("dog", 0.1)])
+        >>> predictions_figure([example]).alt
+        'cat, D8: before dog (60.0 %), after cat (90.0 %).'
+    """
+    if not len(examples):
+        raise ValueError("`examples` must hold at least one prediction, got none")
+    rows: list[dict[str, Any]] = [
+        {
+            "title": example.title.replace(" px", "\u00a0px"),
+            "truth": example.truth,
+            "photo": {**_photo("image", example.image), "alt": f"{example.truth}, {example.title}"},
+            "sides": _sides(example),
+        }
+        for example in examples
+    ]
+    return Figure(
+        image=markup("predictions", rows=rows),
+        alt="; ".join(_told(example) for example in examples) + ".",
+        caption="The classes that each network finds most probable; ✓ marks the true one.",
+        wide=True,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """An image, and which networks recognised it.
+
+    Attributes:
+        image: (H, W, 3) uint8.
+        title: what was done to it, such as "D8".
+        truth: name of its class.
+        right: for each network, by its name, whether it was right.
+
+    Example:
+        >>> black = np.zeros((2, 2, 3), np.uint8)
+        >>> Judged(image=black, title="D8", truth="cat", right={"original": False}).truth
+        'cat'
+    """
+
+    image: np.ndarray
+    title: str
+    truth: str
+    right: Mapping[str, bool]
+
+
+def judged_figure(examples: Sequence[Judged]) -> Figure:
+    """Images with the networks that recognised them and those that did not (the paper, figure 3).
+
+    Args:
+        examples: a tile each; all of the same networks, at most three.
+
+    Returns:
+        The figure.
+
+    Raises:
+        TypeError: if an image is not uint8.
+        ValueError: if there is no example, their networks differ, or an image is not (H, W, 3).
+        ImportError: if the extra `report` is not installed.
+
+    Example:
+        >>> example = Judged(image=np.zeros((2, 2, 3), np.uint8), title="D8", truth="cat",
+        ...                  right={"original": False, "fine-tuned": True})
+        >>> judged_figure([example]).alt
+        'cat, D8: original wrong, fine-tuned right.'
+    """
+    if not len(examples):
+        raise ValueError("`examples` must hold at least one image, got none")
+    names = tuple(examples[0].right)
+    if not 1 <= len(names) <= len(_ROLES) or any(tuple(example.right) != names for example in examples):
+        raise ValueError(
+            f"`examples` must be judged by the same networks, one to {len(_ROLES)}, got {names} and others"
+        )
+    tiles: list[dict[str, Any]] = [
+        {
+            "title": example.title,
+            "truth": example.truth,
+            "photo": {**_photo("image", example.image), "alt": f"{example.truth}, {example.title}"},
+            "marks": [
+                {"name": name, "role": role, "right": example.right[name]}
+                for name, role in zip(names, _ROLES, strict=False)
+            ],
+        }
+        for example in examples
+    ]
+    told = (
+        f"{example.truth}, {example.title}: "
+        + ", ".join(f"{name} {'right' if right else 'wrong'}" for name, right in example.right.items())
+        for example in examples
+    )
+    return Figure(
+        image=markup("judged", tiles=tiles),
+        alt="; ".join(told) + ".",
+        caption="✓: the true class is among the five that the network finds most probable; ✗: it is not.",
+        wide=True,
+    )
+
+
+_ROLES = ("before", "after", "control")
+
+
+def _told(example: Prediction) -> str:
+    first = [("before ", example.before[0]), *(("after ", pair) for pair in example.after[:1])]
+    said = ", ".join(f"{role if len(first) > 1 else ''}{name} ({_percent(p)})" for role, (name, p) in first)
+    return f"{example.truth}, {example.title}: {said}"
+
+
+def _sides(example: Prediction) -> list[dict[str, Any]]:
+    if not len(example.after):
+        return [_side("before", "Prediction", example.before, example.truth)]
+    return [
+        _side("before", "Before fine-tuning", example.before, example.truth),
+        _side("after", "After fine-tuning", example.after, example.truth),
+    ]
+
+
+def _side(role: str, title: str, classes: Sequence[tuple[str, float]], truth: str) -> dict[str, Any]:
+    wrong = [p for _, p in classes if not 0 <= p <= 1]
+    if wrong or not len(classes):
+        raise ValueError(
+            f"`{role}` must hold classes with probabilities from 0 to 1, got {wrong[0] if wrong else 'none'}"
+        )
+    bars = [
+        {"name": name, "share": f"{100 * p:.2f}", "text": _percent(p), "true": name == truth}
+        for name, p in classes
+    ]
+    return {
+        "role": role,
+        "title": title,
+        "bars": bars,
+        "right": bars[0]["true"],
+        "known": any(bar["true"] for bar in bars),
+    }
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"

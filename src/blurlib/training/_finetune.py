@@ -1,0 +1,376 @@
+"""Fine-tuning on a mix of sharp and blurred images (the paper, section 4): one loop in plain PyTorch.
+
+Every image's size, crop, flip and blur, and the order of the images, are functions of (seed, epoch, index),
+so a run does not depend on workers or processes and resumes to the numbers of a run that was never stopped.
+"""
+
+from __future__ import annotations
+
+import copy
+import fnmatch
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from .._common import rng
+from .._common.checks import check_integer
+from .._common.devices import pick_device, pick_workers
+from .._common.distributed import joined, keyed_noise, neighbours
+from .._common.model_config import ignored_config, unwrapped
+from .._common.provenance import model_facts, with_metadata
+from .._tasks import Classifying, Segmenting
+from ..blurs import Blur
+from ..data import ImageRoot, KeyedSampler, MaskRoot, OnError, Skipped, check_masks, open_masks, open_root
+from ..mixes import BlurMixSampler
+from ..protocol import Protocol, Resample, SegmentationProtocol, normalisation, normalisation_source
+from ._loop import _epoch
+from ._run_folder import RunFolder
+from ._settings import BatchNorm, TrainingSettings
+
+Trainable = Callable[[str, nn.Parameter], bool] | Sequence[str] | None
+
+Task = Literal["classification", "segmentation"]
+
+# The paper's epochs and rates: sections 4 and 5.
+_RECIPES: dict[str, dict[str, Any]] = {
+    "classification": {"epochs": (2, 1), "lr": (1e-3, 1e-4), "batch_size": 128},
+    "segmentation": {"epochs": (6, 2), "lr": (1e-4, 1e-5), "batch_size": 8},  # no batch in the paper
+}
+
+_LOADER = 31  # purpose that keeps this key apart from those of other modules
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FinetuneResult:
+    """A fine-tuned network and how it came about; made by :func:`finetune`.
+
+    Attributes:
+        model: the fine-tuned copy, in evaluation mode, on the device of the model given.
+        history: one dict an epoch: epoch (from 1), lr, loss (cross-entropy in nats) and top1 (a fraction; for
+            segmentation pixel_accuracy), both of the training images as the network saw them, images,
+            skipped, single_image_batches (see `batch_norm` of :func:`finetune`), seconds.
+        checkpoint: path of the last checkpoint, or None without an output folder.
+        skipped: the broken images that were left out.
+
+    Example:
+        >>> FinetuneResult(model=nn.Identity(), history=[], checkpoint=None)
+        FinetuneResult(history=[], checkpoint=None, skipped=())
+    """
+
+    model: nn.Module = field(repr=False)
+    history: list[dict[str, float]]
+    checkpoint: Path | None
+    skipped: tuple[Skipped, ...] = ()
+
+
+def finetune(
+    model: nn.Module,
+    root: str | os.PathLike[str] | Dataset[Any] | ImageRoot | MaskRoot,
+    *,
+    task: Task = "classification",
+    blur: str | Blur | Mapping[Any, float] | BlurMixSampler = "sharp + D2 + D4 + D6 + D8",
+    epochs: int | Sequence[int] | None = None,
+    lr: float | Sequence[float] | None = None,
+    momentum: float = 0.9,
+    weight_decay: float = 0.0,
+    batch_size: int | None = None,
+    hflip: float = 0.0,
+    network_side: int | tuple[int, ...] | None = None,
+    network_size: tuple[int, int] | None = None,
+    crop: int | None = None,
+    canonical_side: int = 384,
+    resample: Resample = "bilinear",
+    jitter: Sequence[int] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    trainable: Trainable = None,
+    batch_norm: BatchNorm = "train",
+    amp: bool | None = None,
+    limit: int | None = None,
+    on_error: OnError = "raise",
+    workers: int | None = None,
+    device: str | torch.device | None = None,
+    seed: int = 0,
+    output: str | os.PathLike[str] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> FinetuneResult:
+    """Fine-tunes a network on a mix of sharp and blurred images (sections 4 and 5 of the paper).
+
+    The loss is cross-entropy, the optimiser SGD. Under torchrun the global batch is split over the processes,
+    and the numbers are those of one process wherever batch norm (each process has statistics of its own, the
+    first one's are kept) and dropout do not enter. All processes must see the same output folder.
+
+    Where the paper is silent, the defaults add nothing: no weight decay, no flips.
+
+    Args:
+        model: the classifier: images (B, 3, H, W) to logits (B, classes). It is not modified; a copy is
+            trained.
+        root: a folder with ``train/<class>/*``, or a dataset of (PIL image, label); for segmentation a folder
+            in Pascal VOC's layout, or a dataset of (PIL image, mask), see :func:`blurlib.data.open_masks`.
+        task: "classification", or "segmentation" (the paper, section 5): `model` gives logits (B, classes, h,
+            w), or a mapping with them as "out"; sides are geometric means, masks follow their images and are
+            never blurred, the loss is that of labelled pixels (255 is void), with half that of "aux" where
+            the network returns it.
+        blur: the mix: a text such as "0.2 sharp + 0.8 shake", a mapping to shares, or a sampler (whose own
+            seed then chooses the blurs). `shake` takes kernels of the train bank.
+        epochs: epochs of each phase; None takes the paper's, 2 and 1, or 6 and 2 for segmentation.
+        lr: learning rate of each phase; None takes the paper's, 1e-3 and 1e-4, or a tenth of them for
+            segmentation.
+        momentum: of SGD, 0 to 1.
+        weight_decay: of SGD, at least 0; many networks were trained with 5e-4 or 1e-4.
+        batch_size: images in a global batch, None for 128 (segmentation: 8); the last batch of an epoch may
+            be smaller.
+        hflip: probability of a mirror image, 0 to 1.
+        network_side: shorter side in px at which the network sees the image; several draw one for each image.
+            None takes 256; for segmentation, where it is the geometric mean, the canonical side.
+        network_size: for segmentation, (height, width) in px that every image is brought to instead, whatever
+            its aspect.
+        crop: side of the random crop in px, or of the smallest image of that network side where that is less.
+            None takes 224, for segmentation 320.
+        canonical_side: shorter side in px at which blurs are defined.
+        resample: filter of both resizings, antialiased: "bilinear", "bicubic", "box" or "lanczos". The paper
+            names none; bilinear is what torchvision's pipelines use.
+        jitter: shorter sides in px of which one is taken before the blur; None means the paper's 356, 384 and
+            410, times canonical_side / 384.
+        mean: the input's mean; None takes the model's own configuration (timm), else ImageNet's.
+        std: the input's standard deviation; None likewise.
+        trainable: which parameters to train: None (those that require a gradient in `model`), patterns of
+            names such as ["classifier.*"], or a function of name and parameter.
+        batch_norm: "train" normalises by each batch and updates the running statistics; "eval" keeps them as
+            they are, for small batches or few images (their scale and shift are trained in both). A batch, or
+            a process's share of one, of a single image runs as under "eval" where a layer would have just one
+            value a channel (pooling to 1 x 1); the log counts these.
+        amp: forward passes in bfloat16; None means on CUDA devices that support it.
+        limit: train on a class-balanced subset of this many images.
+        on_error: what to do with a broken image: "raise" with its path, or "skip" and count it.
+        workers: loader processes; None chooses. Results do not depend on it.
+        device: where to train; None takes a GPU if there is one.
+        seed: of shuffles, crops, flips, blurs and dropout.
+        output: folder for log.csv, checkpoint.pt (each epoch), settings.json and, at the end, model.pt
+            (weights).
+        metadata: plain values to keep in settings.json, such as {"name": "resnet18"}.
+        resume: go on from the checkpoint in `output`, or start where there is none.
+        progress: show progress bars.
+
+    Returns:
+        The fine-tuned model, the history, the checkpoint's path and the broken images.
+
+    Raises:
+        FileNotFoundError: if the folder or its train folder is missing.
+        TypeError: if an argument, a dataset's item or the model's output is of the wrong kind.
+        ValueError: if an argument is out of its range, the data are not usable, the model's outputs do not
+            match the classes, `output` holds another run, or the loss is no longer finite.
+
+    Example:
+        >>> from PIL import Image
+        >>> images = [(Image.new("RGB", (48, 40), "red"), 0), (Image.new("RGB", (40, 48), "blue"), 1)]
+        >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+        >>> result = finetune(
+        ...     model, images, blur="sharp + D2", epochs=1, lr=0.1, device="cpu", progress=False,
+        ...     canonical_side=32, network_side=24, crop=16,
+        ... )
+        >>> result.history[0]["images"]
+        2
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"`model` must be a torch.nn.Module, got {type(model).__name__}")
+    if task not in get_args(Task):
+        raise ValueError(f"`task` must be one of {', '.join(get_args(Task))}, got {task!r}")
+    recipe = _RECIPES[task]
+    batch_size = recipe["batch_size"] if batch_size is None else batch_size
+    picked = pick_device(device)
+    check_integer("seed", seed, low=-(2**63), high=2**64 - 1)
+    mix = blur if isinstance(blur, BlurMixSampler) else BlurMixSampler(blur, seed=seed)
+    means, stds = normalisation(model, mean, std)
+    settings = TrainingSettings(
+        blur=repr(mix),
+        epochs=recipe["epochs"] if epochs is None else epochs,  # type: ignore[arg-type]  # made tuples there
+        lr=recipe["lr"] if lr is None else lr,  # type: ignore[arg-type]  # likewise
+        momentum=momentum,
+        weight_decay=weight_decay,
+        batch_size=batch_size,
+        hflip=hflip,
+        protocol=_protocol(
+            task,
+            canonical_side=canonical_side,
+            resample=resample,
+            network_side=network_side,
+            network_size=network_size,
+            crop=crop,
+            jitter=jitter,
+            border=mix.border,
+        ),
+        mean=means,
+        std=stds,
+        batch_norm=batch_norm,
+        amp=_bfloat16(picked) if amp is None else amp,
+        limit=limit,
+        on_error=on_error,
+        seed=seed,
+    )
+    if resume and output is None:
+        raise ValueError(
+            "`output` must name the run's folder when `resume` is True, got None; pass the folder"
+        )
+    usual: dict[str, Any] = {"split": "train", "limit": limit, "seed": seed, "on_error": on_error}
+    work: Classifying | Segmenting
+    if task == "classification":
+        work = Classifying(open_root(root, **usual), mix, settings)  # type: ignore[arg-type]  # checked there
+    else:
+        work = Segmenting(open_masks(root, **usual), mix, settings)  # type: ignore[arg-type]  # likewise
+    listing = work.listing
+
+    about: dict[str, Any] = with_metadata({}, metadata)
+    if output is not None:  # weights have a digest only where it is kept
+        about |= model_facts(model) | {"normalisation": normalisation_source(model, mean, std)}
+        about |= ignored_config(
+            model,
+            resample=resample,
+            sides=settings.protocol.network_sides,
+            crop=settings.protocol.crop if task == "classification" else None,
+        )
+    processes = pick_workers(workers, len(listing), world=neighbours())
+    if isinstance(listing, MaskRoot):
+        check_masks(listing, workers=processes)
+
+    with joined(picked) as team:
+        network = copy.deepcopy(model).to(picked)
+        wanted = {name: parameter.requires_grad for name, parameter in network.named_parameters()}
+        trained = _select(network, trainable)
+        work.try_out(network, picked)
+        optimizer = torch.optim.SGD(
+            [parameter for parameter in network.parameters() if parameter.requires_grad],
+            lr=settings.rates[0],
+            momentum=momentum,
+            weight_decay=weight_decay,
+        )
+        record = {
+            **asdict(settings),
+            "model": type(unwrapped(model)).__name__,
+            "trained": trained,
+            "root": listing.name,
+            **work.facts,
+            "images": len(listing),
+            "listing": listing.digest(),
+        }
+        folder = None if output is None else RunFolder(Path(output), record, about=about)
+        history: list[dict[str, float]] = []
+        skipped: dict[str, str] = {}
+        if folder is not None:
+            folder.check(resume=resume)
+            team.wait()  # nobody writes before everybody has looked
+            state = folder.load(picked) if resume else None
+            if state is not None:
+                network.load_state_dict(state["model"])
+                optimizer.load_state_dict(state["optimizer"])
+                history, skipped = state["history"], state["skipped"]
+            if team.rank == 0:
+                folder.start()
+        parallel = team.wrap(network)
+        sampler = KeyedSampler(
+            len(listing), batch_size=batch_size, seed=seed, rank=team.rank, world=team.world
+        )
+        loader: DataLoader[Any] = DataLoader(
+            work,
+            batch_sampler=sampler,
+            num_workers=processes,
+            collate_fn=work.collate,
+            pin_memory=picked.type == "cuda",
+            persistent_workers=processes > 0,
+            generator=rng.generator(seed=seed, key=(0, 0, _LOADER)),
+        )
+        for epoch in range(len(history), len(settings.rates)):
+            sampler.set_epoch(epoch)
+            with keyed_noise(seed=seed, epoch=epoch, team=team):
+                row, broken = _epoch(parallel, optimizer, loader, work, epoch, team, progress=progress)
+            history.append(row)
+            skipped.update(broken)
+            team.share_buffers(network)
+            _check_weights(network, epoch, settings, folder)
+            if folder is not None and team.rank == 0:
+                folder.save(
+                    model=network.state_dict(),
+                    optimizer=optimizer.state_dict(),
+                    history=history,
+                    skipped=skipped,
+                )
+        if folder is not None and team.rank == 0:
+            folder.finish(network.state_dict())
+        team.wait()
+
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(wanted[name])
+        parameter.grad = None
+    home = next(model.parameters()).device
+    return FinetuneResult(
+        model=network.to(home).eval(),
+        history=history,
+        checkpoint=None if folder is None else folder.checkpoint,
+        skipped=tuple(Skipped(name, reason) for name, reason in sorted(skipped.items())),
+    )
+
+
+def _protocol(task: Task, **sizes: Any) -> Protocol | SegmentationProtocol:
+    """The sizes of a task; what is None takes its default, the paper's where it has one."""
+    if task == "segmentation":
+        # A crop of the whole image would not stack to batches; it is the network's size where one is given.
+        return SegmentationProtocol(**{name: size for name, size in sizes.items() if size is not None})
+    if sizes.pop("network_size") is not None:
+        raise ValueError(
+            "`network_size` must be left out for classification, where crops are square; give `network_side`"
+        )
+    jitter = sizes.pop("jitter")
+    return Protocol(jitter=jitter, **{name: size for name, size in sizes.items() if size is not None})
+
+
+def _select(network: nn.Module, trainable: Trainable) -> list[str]:
+    """Freezes what is not to be trained; returns the names of the rest."""
+    named = list(network.named_parameters())
+    if trainable is None:
+        chosen = [name for name, parameter in named if parameter.requires_grad]
+    elif callable(trainable):
+        chosen = [name for name, parameter in named if trainable(name, parameter)]
+    elif not isinstance(trainable, Sequence):
+        raise TypeError(
+            "`trainable` must be None, patterns of parameter names such as ['classifier.*'] or a function of "
+            f"name and parameter, got {trainable!r}"
+        )
+    else:
+        patterns = [trainable] if isinstance(trainable, str) else trainable
+        for pattern in patterns:
+            if not any(fnmatch.fnmatchcase(name, pattern) for name, _ in named):
+                raise ValueError(
+                    f"`trainable` must match names of parameters, got {pattern!r}, which matches none of "
+                    f"{', '.join(name for name, _ in named[:3])}, ...; see model.named_parameters()"
+                )
+        chosen = [
+            name for name, _ in named if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+        ]
+    if not chosen:
+        raise ValueError("`trainable` must leave parameters to train, got none; choose some by name")
+    for name, parameter in named:
+        parameter.requires_grad_(name in set(chosen))
+    return chosen
+
+
+def _check_weights(
+    network: nn.Module, epoch: int, settings: TrainingSettings, folder: RunFolder | None
+) -> None:
+    if not all(bool(torch.isfinite(parameter).all()) for parameter in network.parameters()):
+        kept = "" if folder is None else f". What earlier epochs wrote to {str(folder.path)!r} is kept"
+        raise ValueError(
+            f"`lr` must keep the weights finite, got some that are not after epoch {epoch + 1} of "
+            f"{len(settings.rates)} at lr {settings.rates[epoch]:g}; lower `lr`{kept}"
+        )
+
+
+def _bfloat16(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

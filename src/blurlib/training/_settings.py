@@ -1,0 +1,109 @@
+"""The settings that decide a training run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from .._common.checks import check_integer
+from ..data import OnError
+from ..protocol import IMAGENET_MEAN, IMAGENET_STD, Protocol, SegmentationProtocol
+
+BatchNorm = Literal["train", "eval"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """Everything that decides the numbers of a fine-tuning run, as it stands in the run's record.
+
+    Attributes:
+        blur: the mix, as text.
+        epochs: epochs of each phase.
+        lr: learning rate of each phase.
+        momentum: of SGD.
+        weight_decay: of SGD.
+        batch_size: images in a global batch.
+        hflip: probability of a mirror image.
+        protocol: the sizes.
+        mean: the input's mean.
+        std: the input's standard deviation.
+        batch_norm: "train" or "eval".
+        amp: forward passes in bfloat16.
+        limit: size of a class-balanced subset, or None.
+        on_error: "raise" or "skip".
+        seed: of everything random.
+
+    Raises:
+        TypeError: if a value is of the wrong kind.
+        ValueError: if a value is out of its range.
+
+    Example:
+        >>> TrainingSettings(blur="sharp + D4", epochs=(2, 1), lr=(1e-3, 1e-4)).rates
+        (0.001, 0.001, 0.0001)
+    """
+
+    blur: str
+    epochs: tuple[int, ...] = (2, 1)
+    lr: tuple[float, ...] = (1e-3, 1e-4)
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    batch_size: int = 128
+    hflip: float = 0.0
+    protocol: Protocol | SegmentationProtocol = field(default_factory=Protocol)
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    batch_norm: BatchNorm = "train"
+    amp: bool = False
+    limit: int | None = None
+    on_error: OnError = "raise"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Checks every field; single numbers and lists become tuples."""
+        object.__setattr__(self, "epochs", _several("epochs", self.epochs))
+        object.__setattr__(self, "lr", _several("lr", self.lr))
+        for epochs in self.epochs:
+            check_integer("epochs", epochs, low=1, high=100_000)
+        for lr in self.lr:
+            _check("lr", lr, above=0.0)
+        if len(self.epochs) != len(self.lr):
+            raise ValueError(
+                f"`epochs` and `lr` must have one entry for each phase, got {self.epochs} and "
+                f"{self.lr}; give both the same length"
+            )
+        _check("momentum", self.momentum, high=1.0)
+        _check("weight_decay", self.weight_decay)
+        _check("hflip", self.hflip, high=1.0)
+        check_integer("batch_size", self.batch_size, low=1, high=2**31)
+        if not isinstance(self.amp, bool):
+            raise TypeError(
+                f"`amp` must be True, False or None (where the device supports it), got {self.amp!r}"
+            )
+        if self.batch_norm not in ("train", "eval"):
+            raise ValueError(f"`batch_norm` must be 'train' or 'eval', got {self.batch_norm!r}")
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """The learning rate of every epoch."""
+        return tuple(lr for epochs, lr in zip(self.epochs, self.lr, strict=True) for _ in range(epochs))
+
+
+def _several(name: str, value: Any) -> tuple[Any, ...]:
+    if isinstance(value, (int, float)):
+        return (value,)
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise TypeError(f"`{name}` must be a number or one for each phase, got {value!r}")
+    if not value:
+        raise ValueError(f"`{name}` must have at least one phase, got {value!r}")
+    return tuple(value)
+
+
+def _check(name: str, value: Any, *, low: float = 0.0, high: float = 1e30, above: float = -1.0) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"`{name}` must be a number, got {type(value).__name__}: {value!r}")
+    if not (low <= value <= high and value > above):  # False for NaN as well
+        rule = f"above {above:g} and at most" if above >= low else f"from {low:g} to"
+        raise ValueError(
+            f"`{name}` must be {rule} {high:g}, got {value!r}; the paper's values are the defaults"
+        )

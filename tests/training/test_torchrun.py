@@ -1,0 +1,135 @@
+"""Evaluations and reproductions that two processes share, as torchrun starts them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from blurlib.evaluation import evaluate
+from blurlib.paper import OutcomeTable, ReproductionSettings, Run
+from blurlib.reporting import Accumulator, BlurReport
+
+SMALL = {"canonical_side": 48, "scales": (32, (24, 32)), "crop": 28, "device": "cpu", "workers": 0}
+TINY = {"side": 32, "canonical_side": 48, "epochs": (1,), "lr": (0.01,), "batch_size": 6, "crops": "center"}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Three classes of 1, 2 and 4 photographs, one of them broken: the processes have unlike shares."""
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for label, count in enumerate((1, 2, 4)):
+            place = folder / split / f"class{label}"
+            place.mkdir(parents=True)
+            for number in range(count):
+                noise = rng.integers(0, 256, (50, 60 + number, 3), dtype=np.uint8)
+                Image.fromarray(noise).save(place / f"{number}.png")
+    (folder / "val" / "class2" / "broken.png").write_bytes(b"no picture")
+    return folder
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(24, 3)
+    )
+
+
+def evaluated(root, out, **changes):
+    blurs = "sharp, D4, shake"
+    return evaluate(
+        network(), root, blurs=blurs, on_error="skip", output=out, progress=False, **SMALL | changes
+    )
+
+
+def reproduced(root, out):
+    run = Run(
+        network(),
+        root,
+        settings=ReproductionSettings(**TINY, on_error="skip"),
+        output=out,
+        workers=0,
+        device="cpu",
+        progress=False,
+    )
+    return run.table("table2")
+
+
+def together(script, *words):
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    return subprocess.run(
+        [*launch, *script, *map(str, words)],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+SCRIPT = """
+import os, sys
+from test_torchrun import evaluated, reproduced
+
+root, out = sys.argv[1:]
+rank = os.environ["RANK"]
+evaluated(root, f"{out}/shared", distributed=True).save(f"{out}/mine{rank}")
+if rank == "1":
+    evaluated(root, f"{out}/alone")  # one process by itself does not wait for the others
+reproduced(root, f"{out}/reproduction").to_json(f"{out}/table{rank}.json")
+"""
+
+
+def test_two_processes_measure_what_one_does(root, tmp_path):
+    script = tmp_path / "run.py"
+    script.write_text(SCRIPT)
+    done = together([str(script)], root, tmp_path)
+    assert done.returncode == 0, done.stderr
+    whole = evaluated(root, None)
+    assert whole.settings["skipped"] == ["val/class2/broken.png"]
+    for name in ("shared", "mine0", "mine1", "alone"):
+        report = BlurReport.load(tmp_path / name)
+        assert report.settings["skipped"] == whole.settings["skipped"]
+        for record, expected in zip(report.records, whole.records, strict=True):
+            assert (record.blur, record.sides, record.count, record.skipped) == (
+                *(expected.blur, expected.sides),
+                *(expected.count, expected.skipped),
+            )
+            assert record.images.ids.tolist() == expected.images.ids.tolist()
+            np.testing.assert_array_equal(record.images.correct, expected.images.correct)
+            np.testing.assert_allclose(record.images.entropy, expected.images.entropy, rtol=1e-4)
+    tables = [OutcomeTable.load(tmp_path / f"table{rank}.json").outcomes for rank in (0, 1)]
+    assert tables[0] == tables[1] == OutcomeTable.load(tmp_path / "reproduction" / "table2.json").outcomes
+    for cell, expected in zip(tables[0], reproduced(root, tmp_path / "one").outcomes, strict=True):
+        assert cell.value == pytest.approx(expected.value, rel=1e-3)
+
+
+def test_the_command_speaks_once(root, tmp_path):
+    words = [
+        "evaluate",
+        "test_torchrun:network",
+        root,
+        "--blurs",
+        "sharp, D4",
+        "--scales",
+        "32",
+        "--crop",
+        "28",
+    ]
+    words += ["--on-error", "skip", "--workers", "0", "--no-progress", "--output", tmp_path / "out"]
+    done = together(["-m", "blurlib"], *words)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("cross-entropy") == 1
+    assert BlurReport.load(tmp_path / "out").records[0].count == 7
+
+
+def test_accumulators_of_other_conditions_do_not_merge():
+    with pytest.raises(ValueError, match="`other` must have the conditions"):
+        Accumulator([("D4", (32,))]).merge(Accumulator([("D8", (32,))]))
