@@ -39,9 +39,9 @@ html_show_copyright = False
 html_copy_source = False
 html_theme_options = {"navigation_with_keys": True}
 
-# `blurlib.blur` and its like are described where they are defined; references by the short name lead there.
+# `blurlib.blur` and its like are described in their wing; references by the short name lead there.
 SHORT = {
-    f"blurlib.{name}": f"{value.__module__}.{name}"
+    f"blurlib.{name}": ".".join([*value.__module__.split(".")[:2], name])
     for name, value in vars(blurlib).items()
     if name in blurlib.__all__ and hasattr(value, "__qualname__")
 }

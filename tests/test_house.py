@@ -1,4 +1,4 @@
-"""The rules of the house that a machine can hold: layers, names, docstrings, light import, plain files.
+"""The rules of the house that a machine can hold: wings, names, docstrings, light import, plain files.
 
 `python tests/test_house.py` writes the inventory of public names anew, after a deliberate change.
 """
@@ -20,93 +20,84 @@ import blurlib
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path(blurlib.__file__).parent
-WINGS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
-MODULES = sorted([*(path.stem for path in PACKAGE.glob("*.py")), *WINGS])
-FILES = sorted([*PACKAGE.glob("*.py"), *(path for wing in WINGS for path in (PACKAGE / wing).glob("*.py"))])
-INVENTORY = Path(__file__).parent / "data" / "public_names.txt"
+FILES = sorted(PACKAGE.rglob("*.py"))
+INVENTORY = Path(__file__).parent / "public_names.txt"
 
-# Bottom first. A module imports from lower rows only: neither upwards nor from its own row.
-LAYERS = (
-    {"_engine", "paper", "_model_config", "_progress", "_stored", "_starting"},
-    {"_identity", "randomness", "tables", "patch_prior"},
-    {"bootstrap", "processes", "page"},
-    {"kernels"},
-    {"convolution"},
-    {"blurs", "_inverse"},
-    {"_compiled"},
-    {"transforms"},
-    {"mixes"},
-    {"data", "protocol", "metrics", "samples", "confusion"},
-    {"masks", "segmentation", "segmentation_counts"},
-    {"segmentation_protocol"},
-    {"_views", "runs", "models", "comparison", "confidence", "figures", "plots", "outcomes"},
-    {"deblurring"},
-    {"reproduction_settings", "reproduction_costs"},
-    {"_cells"},
-    {"report"},
-    {"records"},
-    {"_classifying", "segmentation_comparison"},
-    {"_segmenting", "segmentation_records"},
-    {"segmentation_evaluation"},
-    {"training", "evaluation", "analysis"},
-    {"demo", "reproduction", "segmentation_reproduction", "_networks", "_photographs", "_options"},
-    {"exhibits"},
-    {"_finetune", "_reproduce"},
-    {"cli"},
-    {"__main__"},
+# Ground first. Wings and front rooms import from lower rows only; files of one wing import each other freely.
+ORDER = (
+    "_common _engine",
+    "kernels metrics",
+    "blurs",
+    "notation",
+    "functional",
+    "_compiled protocol reporting",
+    "transforms models data",
+    "mixes deblurring",
+    "_tasks",
+    "training evaluation",
+    "demo paper",
+    "_cli",
+    "__main__",
 )
-LAYER_OF = {name: height for height, names in enumerate(LAYERS) for name in names}
+HEIGHT = {wing: height for height, row in enumerate(ORDER) for wing in row.split()}
+PUBLIC = [wing for wing in HEIGHT if not wing.startswith("_")]
+# A face shows what is inside; these two are entered by their modules.
+WITHOUT_FACE = ("_common", "_cli")
+
+LONGEST = 400
+# Still longer; the list only shrinks.
+STILL_LONG = {
+    "data/_folders.py",
+    "evaluation/_evaluate.py",
+    "functional.py",
+    "paper/_experiment.py",
+    "paper/_figures.py",
+    "reporting/_report.py",
+}
 
 # Nobody pays for these who only blurs images: they are imported where they are used.
 HEAVY = (
-    "deepinv",
-    "jinja2",
-    "kornia",
-    "matplotlib",
-    "rich",
-    "scipy.fft",
-    "scipy.interpolate",
-    "scipy.ndimage",
-    "scipy.signal",
-    "skimage",
-    "sklearn",
-    "timm",
-    "typer",
-)
+    "deepinv", "jinja2", "kornia", "matplotlib", "rich", "scipy.fft", "scipy.interpolate", "scipy.ndimage",
+    "scipy.signal", "skimage", "sklearn", "timm", "typer",
+)  # fmt: skip
 
 # Hooks of torchvision's and torch's base classes, described there.
 HOOKS = {"make_params", "transform", "check_inputs", "forward", "extra_repr"}
+
+each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
 
 
 def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def imports(path: Path) -> Iterator[str]:
-    """The modules of the package that a file imports, at its top, in functions or for type checkers.
+def wing_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
-    Those of a wing are counted as the wing; its own files import each other as they like.
+
+def imports(path: Path) -> Iterator[tuple[str, ...]]:
+    """What a file imports of the package, at its top, in functions or for type checkers.
+
+    ("_common", "rng"), ("reporting", "Report"), ("blurs", "Disk"); () is the package itself.
     """
-    is_inside = path.parent != PACKAGE
+    place = path.relative_to(PACKAGE).parts[:-1]
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.ImportFrom):
-            if is_inside and node.level == 1:
+            module = tuple(node.module.split(".")) if node.module else ()
+            if node.level:
+                module = place[: len(place) - node.level + 1] + module
+            elif module[:1] == ("blurlib",):
+                module = module[1:]
+            else:
                 continue
-            dotted = "blurlib." * (node.level > 0) + (node.module or "")
-            parts = dotted.strip(".").split(".")
-            if parts[0] == "blurlib":
-                names = parts[1:2] or [alias.name for alias in node.names]
-                yield from (name for name in names if name in MODULES)
+            yield from ((*module, alias.name) for alias in node.names)
         elif isinstance(node, ast.Import):
-            for alias in node.names:
-                parts = alias.name.split(".")
-                if parts[0] == "blurlib":
-                    yield parts[1] if len(parts) > 1 else "__init__"
+            yield from (tuple(a.name.split(".")[1:]) for a in node.names if a.name.split(".")[0] == "blurlib")
 
 
-def public_objects(module_name: str) -> Iterator[tuple[str, object]]:
-    module = importlib.import_module(f"blurlib.{module_name}")
-    # A name without an object is another test's matter (test_all_lists_what_the_module_defines).
+def public_objects(wing: str) -> Iterator[tuple[str, object]]:
+    module = importlib.import_module(f"blurlib.{wing}")
+    # A name without an object is another test's matter (test_all_lists_what_there_is).
     yield from ((name, getattr(module, name)) for name in module.__all__ if hasattr(module, name))
 
 
@@ -124,32 +115,30 @@ def redefined(name: str, owner: type) -> bool:
 
 def public_names() -> Iterator[str]:
     yield from (f"blurlib.{name}" for name in blurlib.__all__)
-    for module in MODULES:
-        if module.startswith("_"):
-            continue
-        for name, value in public_objects(module):
-            yield f"blurlib.{module}.{name}"
+    for wing in PUBLIC:
+        for name, value in public_objects(wing):
+            yield f"blurlib.{wing}.{name}"
             if inspect.isclass(value):
                 fields = dataclasses.fields(value) if dataclasses.is_dataclass(value) else ()
                 attributes = {field.name for field in fields} | {name for name, _ in members(value)}
-                attributes = {attribute for attribute in attributes if not attribute.startswith("_")}
-                yield from (f"blurlib.{module}.{name}.{attribute}" for attribute in attributes)
+                yield from (
+                    f"blurlib.{wing}.{name}.{each}" for each in attributes if not each.startswith("_")
+                )
 
 
 def documented() -> list[tuple[str, object]]:
-    """Public functions, classes and their methods, each once, in the module that defines it."""
+    """Public functions, classes and their methods, each once, in the wing that defines it."""
     found = []
-    for module in MODULES:
-        if module.startswith("_"):
-            continue
-        for name, value in public_objects(module):
-            if getattr(value, "__module__", None) != f"blurlib.{module}":
+    for wing in PUBLIC:
+        for name, value in public_objects(wing):
+            defined = getattr(value, "__module__", "").split(".")
+            if defined[:2] != ["blurlib", wing]:
                 continue
             if inspect.isclass(value) or inspect.isroutine(value):
-                found.append((f"{module}.{name}", value))
+                found.append((f"{wing}.{name}", value))
             if inspect.isclass(value):
                 own = ((method, item) for method, item in members(value) if not redefined(method, value))
-                found += [(f"{module}.{name}.{method}", item) for method, item in own]
+                found += [(f"{wing}.{name}.{method}", item) for method, item in own]
     return found
 
 
@@ -168,33 +157,39 @@ DOCUMENTED = documented()
 each_documented = pytest.mark.parametrize(("name", "value"), DOCUMENTED, ids=[name for name, _ in DOCUMENTED])
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if name != "__init__"])
-def test_imports_go_down_only(module):
-    assert module in LAYER_OF, f"{module}.py has no layer: add it to LAYERS here and to docs/architecture.md"
-    paths = [PACKAGE / f"{module}.py"] if module not in WINGS else (PACKAGE / module).glob("*.py")
-    wrong = [
-        name
-        for path in paths
-        for name in imports(path)
-        if name != "__init__" and LAYER_OF[name] >= LAYER_OF[module]
-    ]
-    assert not wrong, f"{module}.py (layer {LAYER_OF[module]}) imports {wrong}: same layer or above"
+@each_file
+def test_imports_go_down_only(path):
+    wing = wing_of(path)
+    if wing == "__init__":
+        return
+    assert wing in HEIGHT, f"{wing} has no place: add it to ORDER here and to docs/architecture.md"
+    found = {target[0] if target else "blurlib" for target in imports(path)} - {wing}
+    wrong = [name for name in found if HEIGHT.get(name, len(ORDER)) >= HEIGHT[wing]]
+    assert not wrong, f"{path.name} of {wing} imports {wrong}: same row or above"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+@each_file
 def test_a_wing_is_entered_by_its_face(path):
-    """`from ._engine import apply`, never `from ._engine.operators import apply`."""
-    for node in ast.walk(tree(path)):
-        if isinstance(node, ast.ImportFrom) and node.level == len(path.relative_to(PACKAGE).parts):
-            wing, *inside = (node.module or "").split(".")
-            assert wing not in WINGS or not inside, f"{path.name} imports {node.module}"
-
-
-def test_only_the_top_imports_the_package_itself():
-    wrong = [
-        path.stem for path in FILES if path.stem not in ("cli", "__main__") and "__init__" in imports(path)
+    """`from ..data import Listing`, never `from ..data._listing import Listing`."""
+    others = (each for each in imports(path) if each and each[0] not in (wing_of(path), *WITHOUT_FACE))
+    inside = [
+        ".".join(each)
+        for each in others
+        if len(each) > 2 or (len(each) == 2 and (PACKAGE / each[0] / f"{each[1]}.py").exists())
     ]
-    assert not wrong, f"{wrong} import `blurlib`: import the module that is meant"
+    assert not inside, f"{path.name} imports {inside}: import from the face"
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if path.name == "__init__.py"], ids=lambda path: path.parent.name
+)
+def test_a_face_holds_names_only(path):
+    for node in tree(path).body:
+        is_names = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in ("__all__", "__version__")
+        is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        assert isinstance(node, ast.ImportFrom) or is_names or is_text, (
+            f"{path.parent.name}: {ast.unparse(node)}"
+        )
 
 
 def test_inventory_of_public_names():
@@ -207,9 +202,9 @@ def test_inventory_of_public_names():
     )
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if not name.startswith("_")])
-def test_all_lists_what_the_module_defines(module):
-    loaded = importlib.import_module(f"blurlib.{module}")
+@pytest.mark.parametrize("wing", PUBLIC)
+def test_all_lists_what_there_is(wing):
+    loaded = importlib.import_module(f"blurlib.{wing}")
     listed = list(loaded.__all__)
     assert len(set(listed)) == len(listed)
     assert not [name for name in listed if not hasattr(loaded, name)]
@@ -222,7 +217,7 @@ def test_docstring_has_its_sections(name, value):
     text = inspect.getdoc(function) or ""
     assert len(text.splitlines()) >= 1 and text.strip(), f"{name} has no docstring"
     last = name.rsplit(".", 1)[-1]
-    if isinstance(value, property) or name.startswith("cli.") or last in HOOKS:
+    if isinstance(value, property) or last in HOOKS:
         return
     by_hand = "made by :func:" not in text  # else users never call the constructor
     for parameter in parameters(function) if by_hand else ():
@@ -247,7 +242,7 @@ def test_docstring_has_its_sections(name, value):
 @each_documented
 def test_options_are_keyword_only(name, value):
     """From the third parameter on, what has a default cannot be given by position."""
-    if isinstance(value, property) or name.startswith("cli.") or name.rsplit(".", 1)[-1] in HOOKS:
+    if isinstance(value, property) or name.rsplit(".", 1)[-1] in HOOKS:
         return
     function = getattr(value, "__func__", value)
     positional = [p for p in parameters(function) if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
@@ -291,28 +286,15 @@ def test_import_changes_nothing_global():
     assert result.returncode == 0, result.stderr
 
 
-def code_lines(path: Path) -> int:
-    """Lines of a file that are neither docstring, comment nor empty."""
-    source = path.read_text(encoding="utf-8")
-    texts = set()
-    for node in ast.walk(ast.parse(source)):
-        if (
-            isinstance(node, ast.Expr)
-            and isinstance(node.value, ast.Constant)
-            and isinstance(node.value.value, str)
-        ):
-            texts |= set(range(node.lineno, node.end_lineno + 1))
-    lines = enumerate(source.splitlines(), 1)
-    return sum(
-        bool(line.strip()) and not line.lstrip().startswith("#") and n not in texts for n, line in lines
-    )
-
-
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_module_is_one_idea(path):
-    """At most 400 lines of code; docstrings do not count, or the rule would be against describing things."""
-    assert code_lines(path) <= 400, f"{path.name} is long: is it two ideas?"
-    assert ast.get_docstring(tree(path)), f"{path.name} does not say what it is"
+@each_file
+def test_file_is_one_idea(path):
+    name = path.relative_to(PACKAGE).as_posix()
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    if name in STILL_LONG:
+        assert lines > LONGEST, f"{name} is short now: take it from STILL_LONG"
+    else:
+        assert lines <= LONGEST, f"{name} has {lines} lines: is it two ideas?"
+    assert ast.get_docstring(tree(path)), f"{name} does not say what it is"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
@@ -325,19 +307,8 @@ def texts() -> Iterator[Path]:
     """Every text file of the checkout that is ours."""
     skipped = {".git", ".venv", ".hypothesis", "__pycache__", "_build", "build", "dist", "demo-output"}
     kinds = {
-        ".py",
-        ".md",
-        ".toml",
-        ".yml",
-        ".yaml",
-        ".txt",
-        ".json",
-        ".csv",
-        ".cff",
-        ".jinja",
-        ".cfg",
-        ".html",
-    }
+        ".py", ".md", ".toml", ".yml", ".yaml", ".txt", ".json", ".csv", ".cff", ".jinja", ".cfg", ".html",
+    }  # fmt: skip
     for folder, folders, files in os.walk(ROOT):
         folders[:] = [name for name in folders if name not in skipped and not name.endswith("_cache")]
         for name in files:
@@ -382,5 +353,4 @@ def test_package_carries_its_type_marker():
 
 
 if __name__ == "__main__":
-    INVENTORY.parent.mkdir(exist_ok=True)
     INVENTORY.write_text("\n".join(sorted(set(public_names()))) + "\n", encoding="utf-8")
