@@ -712,7 +712,7 @@ def test_a_pillow_image_is_sent_to_where_it_belongs():
 @pytest.mark.parametrize("kernel", ["D4", blurlib.blurs.Disk(4), 3])
 @pytest.mark.parametrize("image", [IMAGE, IMAGE[0].numpy()], ids=["tensor", "array"])
 def test_what_is_no_kernel_is_told_how_to_make_one(image, kernel):
-    with pytest.raises(TypeError, match=r"`kernel`.*blurlib\.blurs\.parse\('D4'\)\.kernel\(\)"):
+    with pytest.raises(TypeError, match=r"`kernel`.*blurlib\.notation\.parse\('D4'\)\.kernel\(\)"):
         blur(image, kernel)
     with pytest.raises(TypeError, match=r"`kernel`.*torch\.from_numpy\(kernel\)"):
         blur(IMAGE, KERNEL.numpy())

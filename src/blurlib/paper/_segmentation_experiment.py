@@ -1,6 +1,6 @@
 """The paper's table 6 on any folder in Pascal VOC's layout: our figures beside the paper's.
 
-As in `reproduction`: each part is done once and kept, so that a run that was stopped goes on where it was.
+As for the other tables, each part is done once and kept: a run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
