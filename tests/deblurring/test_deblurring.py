@@ -325,7 +325,7 @@ class Reconstruction(nn.Module):
 def test_prior_is_small_and_a_mixture():
     from importlib.resources import files
 
-    assert (files("blurlib") / "patch_prior.npz").stat().st_size < 2_000_000
+    assert (files("blurlib.deblurring") / "patch_prior.npz").stat().st_size < 2_000_000
     prior = default_prior()
     assert prior.side == 8 and len(prior.weights) == 100
     assert torch.linalg.eigvalsh(prior.covariances.double()).min() > 0

@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from blurlib import demo
-from blurlib.demo import _photographs
-from blurlib.demo._page import _page
+from blurlib.demo import _page, _photographs
 
 
 def test_sixteen_photographs_with_credits():
