@@ -22,13 +22,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import measure
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 import blurlib
+import timing
 from blurlib import blurs, notation
 from blurlib.deblurring import ROUNDING, default_prior, epll, richardson_lucy, wiener
 from blurlib.functional import Border
@@ -213,7 +213,7 @@ def run() -> None:
     """Measure, and keep the record."""
     torch.set_num_threads(1)
     record = {
-        **measure.environment(),
+        **timing.environment(),
         "compared": compared(),
         "told_wrong": told_wrong(),
         "at_borders": at_borders(),
@@ -284,7 +284,7 @@ def against_deepinv() -> None:
     record["epll"] = {
         "picture": list(sharp.shape),
         "blur": "D3",
-        "date": measure.environment()["date"],
+        "date": timing.environment()["date"],
         "psnr": quality,
         "seconds": {name: float(np.median(each)) for name, each in times.items()},
     }
