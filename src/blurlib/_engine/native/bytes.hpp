@@ -149,6 +149,19 @@ void divide(std::uint8_t* to, int length, const std::int32_t* total, int n) {
     });
 }
 
+// The same of the sum under the taps, few enough for 16 bits, where no totals are kept.
+void divide_sums(std::uint8_t* to, int length, const std::uint8_t* from, const Offsets& taps) {
+    const ShortDivision divided(taps.size);
+    along<register_bytes, 4>(0, length, [&](auto count, int x, int elements) {
+        constexpr int n = decltype(count)::value;
+        U16 even[n], odd[n];
+        sum_pairs<false>(even, odd, from + x, taps, taps, 0, taps.size);
+        for (int r = 0; r < n; r++)
+            store(to + x + r * register_bytes, divided(even[r]) | divided(odd[r]) << 8,
+                  elements - r * register_bytes);
+    });
+}
+
 // The taps around a core of equal ones, in groups of one weight.
 struct Ring {
     const Offsets taps;
@@ -201,8 +214,13 @@ void equal_bytes(const Task& task, std::int64_t first, std::int64_t last) {
     const Ring ring(task, tiles.stride);
     const int sums = tiles.sums<std::uint8_t>();
     Memory<Total> total(sums);
+    const bool is_direct = sizeof(Total) == 2 && !enter.size && !ring.weights.size;
     tiles.each(first, last, [&] {
         for (int y = 0; y < tiles.height; y++) {
+            if (is_direct) {
+                divide_sums(tiles.result(y), tiles.length, tiles.row(y), core);
+                continue;
+            }
             if (y && enter.size) {
                 add_bytes<true>(total.data(), tiles.length, tiles.row(y - 1), enter, leave);
             } else {
