@@ -149,19 +149,6 @@ void divide(std::uint8_t* to, int length, const std::int32_t* total, int n) {
     });
 }
 
-// The same of the sum under the taps, few enough for 16 bits, where no totals are kept.
-void divide_sums(std::uint8_t* to, int length, const std::uint8_t* from, const Offsets& taps) {
-    const ShortDivision divided(taps.size);
-    along<register_bytes, 4>(0, length, [&](auto count, int x, int elements) {
-        constexpr int n = decltype(count)::value;
-        U16 even[n], odd[n];
-        sum_pairs<false>(even, odd, from + x, taps, taps, 0, taps.size);
-        for (int r = 0; r < n; r++)
-            store(to + x + r * register_bytes, divided(even[r]) | divided(odd[r]) << 8,
-                  elements - r * register_bytes);
-    });
-}
-
 // The taps around a core of equal ones, in groups of one weight.
 struct Ring {
     const Offsets taps;
@@ -204,6 +191,27 @@ void mix_bytes(std::uint8_t* to, int length, const Total* total, const std::uint
     });
 }
 
+// to[x] = (2 S + n) // (2 n) for the sum S of the n pixels under the taps, few enough for 16 bits.
+void mean_bytes(const Task& task, std::int64_t first, std::int64_t last) {
+    Tiles<std::uint8_t, std::uint8_t> tiles(task);
+    const Offsets taps(task.core, tiles.stride, task.step);
+    const ShortDivision divided(taps.size);
+    tiles.each(first, last, [&] {
+        for (int y = 0; y < tiles.height; y++) {
+            const std::uint8_t* from = tiles.row(y);
+            std::uint8_t* to = tiles.result(y);
+            along<register_bytes, 4>(0, tiles.length, [&](auto count, int x, int elements) {
+                constexpr int n = decltype(count)::value;
+                U16 even[n], odd[n];
+                sum_pairs<false>(even, odd, from + x, taps, taps, 0, taps.size);
+                for (int r = 0; r < n; r++)
+                    store(to + x + r * register_bytes, divided(even[r]) | divided(odd[r]) << 8,
+                          elements - r * register_bytes);
+            });
+        }
+    });
+}
+
 // S(y) = S(y - 1) + what a step down adds - what it drops: exact in integers, and for a disk of radius r
 // 2 (2 r + 1) additions instead of pi r^2.
 template <class Total>
@@ -214,13 +222,8 @@ void equal_bytes(const Task& task, std::int64_t first, std::int64_t last) {
     const Ring ring(task, tiles.stride);
     const int sums = tiles.sums<std::uint8_t>();
     Memory<Total> total(sums);
-    const bool is_direct = sizeof(Total) == 2 && !enter.size && !ring.weights.size;
     tiles.each(first, last, [&] {
         for (int y = 0; y < tiles.height; y++) {
-            if (is_direct) {
-                divide_sums(tiles.result(y), tiles.length, tiles.row(y), core);
-                continue;
-            }
             if (y && enter.size) {
                 add_bytes<true>(total.data(), tiles.length, tiles.row(y - 1), enter, leave);
             } else {

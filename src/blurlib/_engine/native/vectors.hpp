@@ -61,21 +61,26 @@ inline void copy_start(char* to, const char* from, int bytes) {
     }
 }
 
-// Writes a register, or what of it belongs to the row.
-template <class V, class T>
-inline void store(T* to, V value, int elements) {
-    const int bytes = elements * int(sizeof(T));
-    if (bytes >= int(sizeof value)) {
-        std::memcpy(to, &value, sizeof value);
-        return;
-    }
+// Writes what of a register belongs to the row. Not inline: it would cost the loops around it registers.
+template <class V>
+__attribute__((noinline)) void store_start(void* to, V value, int bytes) {
 #if defined(__AVX512BW__)
     if constexpr (sizeof value == 64) {
         _mm512_mask_storeu_epi8(to, (1ULL << bytes) - 1, __m512i(value));
         return;
     }
 #endif
-    copy_start<sizeof value / 2>(reinterpret_cast<char*>(to), reinterpret_cast<const char*>(&value), bytes);
+    copy_start<sizeof value / 2>(static_cast<char*>(to), reinterpret_cast<const char*>(&value), bytes);
+}
+
+// Writes a register, or what of it belongs to the row.
+template <class V, class T>
+inline void store(T* to, V value, int elements) {
+    const int bytes = elements * int(sizeof(T));
+    if (bytes >= int(sizeof value))
+        std::memcpy(to, &value, sizeof value);
+    else
+        store_start(to, value, bytes);
 }
 
 template <class V, class W>
