@@ -50,9 +50,9 @@ class Engine:
         blurred = self._ask("load", np.asarray(image), kernel.numpy(), is_tensor)
         return torch.from_numpy(blurred) if is_tensor else blurred
 
-    def seconds(self, mode: str, clock: str) -> float:
-        """Seconds of one call with what was loaded last, on one thread."""
-        return float(self._ask("seconds", mode, clock))
+    def seconds(self, mode: str, clock: str, calls: int) -> float:
+        """Seconds of a call with what was loaded last, on one thread."""
+        return float(self._ask("seconds", mode, clock, calls))
 
     def close(self) -> None:
         """End the process."""

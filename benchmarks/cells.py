@@ -51,6 +51,11 @@ class Cell:
         """CPU time, which a busy machine disturbs little; the wall clock of threads, and of microseconds."""
         return "perf_counter" if self.batch or self.size == TINY else "process_time"
 
+    @property
+    def calls(self) -> int:
+        """How many hot calls make one measurement: of microseconds many."""
+        return 100 if self.size == TINY else 1
+
 
 def grid(*, quick: bool = False) -> list[Cell]:
     """All cells; `quick` for a first look."""

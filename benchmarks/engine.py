@@ -33,7 +33,6 @@ OURS = "blurlib"
 WIDEST = CORE.instructions() if CORE else ""
 NARROWER = "v3" if WIDEST == "v4" else ""  # timed too
 ROUNDS, QUICK_ROUNDS, LEAST = 15, 5, 3
-TINY_ROUNDS = 5  # times as many rounds, for calls of some microseconds
 SPENT = 0.6  # seconds for one variant in one mode, beyond which it joins fewer rounds
 ALLOWED = {"uint8": 0.502, "float32": 1e-6}  # how far ours may be from the exact picture
 AGREES = {"uint8": 2.5, "float32": 1e-5}  # beyond, a library's picture is another one
@@ -79,7 +78,7 @@ def variants(cell: Cell) -> tuple[list[Variant], list[Record]]:
             entry = {"library": library, "function": name, "error": short(error)}
             left_out.append({**asdict(cell), **entry})
         else:
-            timed = functools.partial(timing.seconds, run, clock=cell.clock)
+            timed = functools.partial(timing.seconds, run, clock=cell.clock, calls=cell.calls)
             found.append(Variant(f"{library} {name}", library, error, timed))
     return found, left_out
 
@@ -91,7 +90,7 @@ def ours(cell: Cell, name: str, threads: int = 1, instructions: str = WIDEST) ->
     def timed(mode: str) -> float:
         settle(threads, instructions)
         try:
-            return timing.seconds(lambda: blurlib.blur(image, kernel), mode, cell.clock)
+            return timing.seconds(lambda: blurlib.blur(image, kernel), mode, cell.clock, cell.calls)
         finally:
             settle()
 
@@ -114,7 +113,6 @@ def settle(threads: int = 1, instructions: str = WIDEST) -> None:
 
 def measure(cell: Cell, chosen: Sequence[Variant], rounds: int, order: random.Random) -> Record:
     """All variants in all modes, in an order drawn anew for each round; a row of medians in milliseconds."""
-    rounds *= TINY_ROUNDS if cell.size == TINY else 1
     quota = {v.name: max(LEAST, min(rounds, int(SPENT / v.seconds("cold")))) for v in chosen}
     gc.collect()
     gc.disable()
@@ -181,7 +179,7 @@ def versus(cell: Cell, engines: dict[str, Engine], rounds: int, order: random.Ra
     chosen = []
     for name, engine in engines.items():
         blurred = engine.load(picture(cell.size, cell.layout, cell.batch), kernel_of(cell.blur))
-        timed = functools.partial(engine.seconds, clock=cell.clock)
+        timed = functools.partial(engine.seconds, clock=cell.clock, calls=cell.calls)
         chosen.append(Variant(name, name, difference(cell, blurred), timed))
     return measure(cell, chosen, rounds, order)
 

@@ -256,7 +256,7 @@ def _repeat(record: Record) -> str:
 Leave the machine alone and run `make bench`, within twenty minutes; `python benchmarks/engine.py --quick`
 is a first look. All variants of an image run in turns, in an order drawn anew for each of {record["rounds"]}
 rounds (slow ones join fewer). Times are medians, of CPU time or, for batches and 1 x 8 x 8, of the wall
-clock. The records are in `benchmarks/results`.
+clock (hot, the mean of 100 calls of 1 x 8 x 8 in a row). The records are in `benchmarks/results`.
 
 - {record["processor"]}, {record["cores"]} cores; {record["system"]}
 - blurlib's engine: {record["engine"]}, compiled by {record["compiler"]}

@@ -172,7 +172,7 @@ def test_engine_in_a_process_of_its_own():
     other = Engine(Path(sys.executable))
     blurred = other.load(cells.picture(cell.size, cell.layout), cells.kernel_of("D2"))
     assert cells.difference(cell, blurred) < 0.502
-    assert other.seconds("hot", clock="perf_counter") > 0
+    assert other.seconds("hot", clock="perf_counter", calls=2) > 0
     other.close()
 
 

@@ -204,12 +204,12 @@ def _check_kernel(kernel: Tensor) -> None:
 
 
 def _check(image: Any, kernel: Any, border: str) -> None:
-    if isinstance(image, PIL.Image.Image):
-        raise TypeError(
-            f"`image` must be a tensor or an array, got a Pillow image of mode {image.mode}; use "
-            "blurlib.functional.apply(image, 'D4'), with the blur that is meant"
-        )
     if not isinstance(image, Tensor):
+        if isinstance(image, PIL.Image.Image):
+            raise TypeError(
+                f"`image` must be a tensor or an array, got a Pillow image of mode {image.mode}; use "
+                "blurlib.functional.apply(image, 'D4'), with the blur that is meant"
+            )
         raise TypeError(
             f"`image` must be a tensor (..., C, H, W) or an array (H, W, C), got {type(image).__name__}; "
             "torch.as_tensor or np.asarray makes one of numbers"

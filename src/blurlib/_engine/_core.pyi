@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+def address(array: np.ndarray, /) -> int: ...
 def blur(
     source: int,
     target: int,

@@ -9,6 +9,8 @@ from __future__ import annotations
 import functools
 import warnings
 
+from torch.utils.data import get_worker_info
+
 #: Why the core cannot be used; empty where it can.
 MISSING = ""
 try:
@@ -21,7 +23,10 @@ except ImportError as error:  # one that was built elsewhere
 
 @functools.cache
 def warn_of_missing_core() -> None:
-    """Once in a process, at the first blur on the CPU."""
+    """Once, at the first blur on the CPU; of a DataLoader's workers only the first one says it."""
+    worker = get_worker_info()
+    if worker and worker.id:
+        return
     warnings.warn(
         "blurlib's native core is not installed, so torch blurs on the CPU: right, but several times slower. "
         "It is built when blurlib is installed where a C++ compiler (g++ 12 or clang 14, or newer) and "

@@ -32,13 +32,15 @@ def blur_cpu(image: Tensor, kernel: Tensor, border: str, backend: str | None = N
         if image.dtype not in (torch.float16, torch.bfloat16):
             raise TypeError(f"`image` must be uint8 or floating, got {image.dtype}; convert it first")
         return empty_like(image).copy_(blur_cpu(image.float(), kernel, border))
+    shape, strides = image.shape, image.stride()
     interleaved = is_interleaved(image)
-    if not (interleaved or image.stride(-1) == 1 or image.shape[-1] < 2):
+    if not (interleaved or strides[-1] == 1 or shape[-1] < 2):
         image = image.contiguous()
+        strides = image.stride()
     address = image.data_ptr()
     if address % image.itemsize:  # an array of somebody's, in the middle of a file
         image = image.clone(memory_format=torch.preserve_format)
-        address = image.data_ptr()
+        address, strides = image.data_ptr(), image.stride()
     kernel = _plain(kernel)
     # When the caches are cold, each of torch's functions takes as long as blurring some rows.
     result = (
@@ -48,8 +50,8 @@ def blur_cpu(image: Tensor, kernel: Tensor, border: str, backend: str | None = N
         address,
         result.data_ptr(),
         code,
-        image.shape,
-        image.stride(),
+        shape,
+        strides,
         interleaved,
         kernel.data_ptr(),
         _CODES[kernel.dtype],
@@ -69,10 +71,10 @@ def blur_array(image: np.ndarray, kernel: Tensor, border: str, backend: str | No
     code, itemsize = _ARRAY_CODES.get(image.dtype), image.itemsize
     rows, columns, *channels = image.shape
     stride, *inner = image.strides
-    step, address = channels[0] if channels else 1, image.__array_interface__["data"][0]
+    step = channels[0] if channels else 1
     in_rows = inner[0] == step * itemsize and (step == 1 or inner[1] == itemsize)
-    in_rows = in_rows and stride >= 0 and stride % itemsize == 0
-    if backend is not None or MISSING or code is None or not in_rows or address % itemsize:
+    in_rows = in_rows and stride >= 0 and stride % itemsize == 0 and image.flags.aligned
+    if backend is not None or MISSING or code is None or not in_rows:
         array = np.require(image, requirements=("C", "A", "W"))
         bands = torch.from_numpy(array if channels else array[..., None]).permute(2, 0, 1)
         return np.asarray(blur_cpu(bands, kernel, border, backend).permute(1, 2, 0).numpy()).reshape(
@@ -81,8 +83,8 @@ def blur_array(image: np.ndarray, kernel: Tensor, border: str, backend: str | No
     kernel = _plain(kernel)
     result = np.empty(image.shape, image.dtype)
     left = _core.blur(
-        address,
-        result.__array_interface__["data"][0],
+        _core.address(image),
+        _core.address(result),
         code,
         (step, rows, columns),
         (1, stride // itemsize, step),

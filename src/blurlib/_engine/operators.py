@@ -36,11 +36,11 @@ def apply(image: Tensor, kernel: Tensor, border: str, backend: str | None = None
 
 def _is_derived(tensor: Tensor) -> bool:
     """Whether a tensor belongs to a transform of torch.func or has a tangent."""
-    if type(tensor) is Tensor and tensor.layout is torch.strided and not tensor.is_meta:
+    if type(tensor) is Tensor:
         try:
             tensor.data_ptr()
         except RuntimeError:  # it stands for another one
-            return True
+            return tensor.layout is torch.strided and not tensor.is_meta
     return forward_ad.unpack_dual(tensor).tangent is not None  # type: ignore[no-untyped-call]  # torch's
 
 

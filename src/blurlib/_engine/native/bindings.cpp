@@ -31,6 +31,15 @@ blur::Type type_of(char code) {
     }
 }
 
+// Where an array's memory begins; NumPy's own answer takes ten times as long.
+std::uintptr_t address(nb::handle array) {
+    Py_buffer view;
+    if (PyObject_GetBuffer(array.ptr(), &view, PyBUF_STRIDES)) throw nb::python_error();
+    const auto begin = reinterpret_cast<std::uintptr_t>(view.buf);
+    PyBuffer_Release(&view);
+    return begin;
+}
+
 std::vector<int> run(std::uintptr_t source, std::uintptr_t target, char type, Sizes shape, Sizes strides,
                      bool interleaved, std::uintptr_t kernels, char kernel_type, Sizes kernel_shape,
                      std::string_view border, int threads) {
@@ -59,6 +68,7 @@ bool draw_trajectory(Array<const std::uint64_t, nb::ndim<1>> words, Array<const 
 }  // namespace
 
 NB_MODULE(_core, module) {
+    module.def("address", &address);
     module.def("blur", &run);
     module.def("kind_of", &kind_of);
     module.def("draw_trajectory", &draw_trajectory);

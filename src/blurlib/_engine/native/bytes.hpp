@@ -191,6 +191,27 @@ void mix_bytes(std::uint8_t* to, int length, const Total* total, const std::uint
     });
 }
 
+// to[x] = (2 S + n) // (2 n) for the sum S of the n pixels under the taps, few enough for 16 bits.
+void mean_bytes(const Task& task, std::int64_t first, std::int64_t last) {
+    Tiles<std::uint8_t, std::uint8_t> tiles(task);
+    const Offsets taps(task.core, tiles.stride, task.step);
+    const ShortDivision divided(taps.size);
+    tiles.each(first, last, [&] {
+        for (int y = 0; y < tiles.height; y++) {
+            const std::uint8_t* from = tiles.row(y);
+            std::uint8_t* to = tiles.result(y);
+            along<register_bytes, 4>(0, tiles.length, [&](auto count, int x, int elements) {
+                constexpr int n = decltype(count)::value;
+                U16 even[n], odd[n];
+                sum_pairs<false>(even, odd, from + x, taps, taps, 0, taps.size);
+                for (int r = 0; r < n; r++)
+                    store(to + x + r * register_bytes, divided(even[r]) | divided(odd[r]) << 8,
+                          elements - r * register_bytes);
+            });
+        }
+    });
+}
+
 // S(y) = S(y - 1) + what a step down adds - what it drops: exact in integers, and for a disk of radius r
 // 2 (2 r + 1) additions instead of pi r^2.
 template <class Total>

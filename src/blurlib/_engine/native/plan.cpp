@@ -13,7 +13,7 @@ struct Costs {
     double weighted, separable, box, equal;  // everything but the taps
     double pixel_of_box, equal_tap;
 };
-constexpr Costs of_bytes{250, 560, 340, 130, 2.1, 9}, of_floats{420, 700, 980, 850, 5.5, 31};
+constexpr Costs of_bytes{370, 560, 340, 130, 2.1, 9}, of_floats{380, 700, 570, 720, 4, 33};
 constexpr double ring_start = 110, group = 60, pair = 19, down = 15, across = 32, fft = 14000;
 
 // What 32 bits can hold the sum of.

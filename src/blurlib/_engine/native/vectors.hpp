@@ -51,13 +51,36 @@ inline V load(const void* from) {
     return value;
 }
 
+// Copies fewer than 2 * part bytes by halves: the library's memcpy takes longer than the sums of a register.
+template <int part>
+inline void copy_start(char* to, const char* from, int bytes) {
+    if constexpr (part > 0) {
+        const int taken = bytes & part;
+        if (taken) std::memcpy(to, from, part);
+        copy_start<part / 2>(to + taken, from + taken, bytes);
+    }
+}
+
+// Writes what of a register belongs to the row. Not inline: it would cost the loops around it registers.
+template <class V>
+__attribute__((noinline)) void store_start(void* to, V value, int bytes) {
+#if defined(__AVX512BW__)
+    if constexpr (sizeof value == 64) {
+        _mm512_mask_storeu_epi8(to, (1ULL << bytes) - 1, __m512i(value));
+        return;
+    }
+#endif
+    copy_start<sizeof value / 2>(static_cast<char*>(to), reinterpret_cast<const char*>(&value), bytes);
+}
+
 // Writes a register, or what of it belongs to the row.
 template <class V, class T>
 inline void store(T* to, V value, int elements) {
-    if (elements * int(sizeof(T)) >= int(sizeof value))
+    const int bytes = elements * int(sizeof(T));
+    if (bytes >= int(sizeof value))
         std::memcpy(to, &value, sizeof value);
     else
-        std::memcpy(to, &value, elements * sizeof(T));
+        store_start(to, value, bytes);
 }
 
 template <class V, class W>
