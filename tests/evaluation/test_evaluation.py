@@ -17,7 +17,7 @@ from torchvision.models.vgg import VGG, make_layers
 from blurlib import data, evaluation, models
 from blurlib._common.provenance import weights_digest
 from blurlib.blurs import OwnShake, own_shake
-from blurlib.evaluation import _evaluate, evaluate
+from blurlib.evaluation import _loop, evaluate
 from blurlib.models import MultiScale, PerScale, dense
 from blurlib.notation import parse_list
 from blurlib.protocol import evaluation_views, normalised
@@ -215,7 +215,7 @@ def test_batches_are_bounded_whatever_the_conditions(root):
 
 
 def test_large_views_count_by_their_area_and_odd_sizes_do_not_pile_up():
-    from blurlib.evaluation._loader import ImageViews, batches
+    from blurlib._tasks._views import ImageViews, batches
 
     sizes = [(40, 40 + 3 * number) for number in range(30)]
     waiting, most = 0, 0
@@ -532,13 +532,13 @@ def test_a_stop_before_the_first_image_leaves_nothing(root, tmp_path):
 
 
 def test_long_evaluations_save_on_the_way(root, tmp_path, monkeypatch):
-    monkeypatch.setattr(_evaluate, "_SAVE_EVERY", -1.0)
+    monkeypatch.setattr(_loop, "_SAVE_EVERY", -1.0)
     saved, save = [], BlurReport.save
     monkeypatch.setattr(
         BlurReport, "save", lambda self, path: saved.append(self.records[0].count) or save(self, path)
     )
     evaluate(Net(), root, **SMALL, blurs="sharp", batch_size=5, output=tmp_path / "a")
-    assert saved == [5, 10, 12, 12] and not (tmp_path / "a" / "partial.json").exists()
+    assert saved == [*range(1, 13), 12] and not (tmp_path / "a" / "partial.json").exists()
 
 
 def test_scores_that_are_not_finite_name_blur_and_image(root):

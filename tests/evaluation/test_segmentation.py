@@ -21,7 +21,6 @@ from torchvision.models.vgg import VGG, make_layers
 import blurlib
 from blurlib._common import rng
 from blurlib.data import open_masks
-from blurlib.evaluation import evaluate_segmentation
 from blurlib.metrics import VOID, boundary_band
 from blurlib.mixes import BlurMixSampler
 from blurlib.models import ZoomOut, pixel_logits, zoom_out_layers
@@ -31,6 +30,7 @@ from blurlib.reporting import SegmentationReport, compare_counts, compare_segmen
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SHOWN = {"canonical_side": 48, "device": "cpu", "workers": 0, "progress": False}
+evaluate_segmentation = functools.partial(blurlib.evaluate, task="segmentation")
 CLASSES = 3
 
 
@@ -404,8 +404,7 @@ def test_nothing_depends_on_workers_batches_or_order(scenes, tmp_path):
 
 SCRIPT = """
 import sys
-from test_segmentation import SHOWN, pixels, pooling, scene
-from blurlib.evaluation import evaluate_segmentation
+from test_segmentation import SHOWN, evaluate_segmentation, pixels, pooling, scene
 import blurlib
 
 scenes = [scene(seed) for seed in range(5)]

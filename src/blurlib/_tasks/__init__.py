@@ -1,6 +1,20 @@
-"""Where classification and segmentation differ: what an item is, how a batch is made, the loss."""
+"""Where tasks differ: what an item is, the loss, the statistics of an image.
 
-from .classification import Classifying, running_statistics
-from .segmentation import Segmenting
+The loops of evaluation and training know a task by `EvaluationTask` and by the two classes of training.
+"""
 
-__all__ = ["Classifying", "Segmenting", "running_statistics"]
+from ._batch_norm import running_statistics
+from .classification import ClassificationEvaluation, Classifying
+from .segmentation import SegmentationEvaluation, Segmenting, predicted
+from .task import EvaluationSettings, EvaluationTask
+
+__all__ = [
+    "ClassificationEvaluation",
+    "Classifying",
+    "EvaluationSettings",
+    "EvaluationTask",
+    "SegmentationEvaluation",
+    "Segmenting",
+    "predicted",
+    "running_statistics",
+]

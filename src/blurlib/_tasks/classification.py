@@ -1,23 +1,223 @@
-"""What classification brings to the training loop: views, batches, the loss."""
+"""Classification: how a classifier is evaluated, and what it brings to the training loop."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from .._common.distributed import Team
-from ..data import ImageRoot, Skipped
+from .._common.model_config import ignored_config, unwrapped
+from ..blurs import Blur
+from ..data import ImageRoot, Skipped, open_root
+from ..deblurring import DeblurThenClassify
+from ..metrics import TOP_K, ImageValues, image_values
 from ..mixes import BlurMixSampler
-from ..protocol import Protocol, normalised, training_view
-from .task import Settings
+from ..models import Dense, Scales
+from ..protocol import (
+    Average,
+    Crops,
+    Protocol,
+    evaluation_views,
+    normalisation,
+    normalisation_source,
+    normalised,
+    training_view,
+)
+from ..reporting import sides_text
+from ._applied import choice, log_probabilities, networks, own_colours, scale_settings, seen
+from ._batch_norm import needs_several
+from ._views import ImageViews, ViewSums, batches
+from .task import Colours, EvaluationSettings, EvaluationTask, Settings, zero_loss
+
+# --- Evaluation
+
+
+class ClassificationEvaluation(EvaluationTask):
+    """What a classifier says of each image: log-probabilities, averaged over crops and scales."""
+
+    name = "classification"
+    default_blurs = "sharp, D2, D4, D6, D8, H4, H8, V4, V8, shake, G4, G8"  # table 1
+    default_batch_size = 64
+    foreign = MappingProxyType({"network_size": "where crops are square", "band": "which has no masks"})
+    statistics = ImageValues
+    networks: nn.ModuleList
+
+    def __init__(self, model: nn.Module, root: Any, settings: EvaluationSettings) -> None:
+        super().__init__(settings)
+        inside = unwrapped(model)
+        self._deblurrer = inside if isinstance(inside, DeblurThenClassify) else None
+        if self._deblurrer is not None:
+            model, inside = self._deblurrer.model, unwrapped(self._deblurrer.model)
+        if isinstance(
+            inside, (Dense, Scales)
+        ):  # which say themselves how they see an image, in a wrapper too
+            model = inside
+        self.model = model
+        names = ("scales", "crops", "crop", "average")
+        shown = seen(model, {name: getattr(settings, name) for name in names})
+        self.scales = scale_settings(shown["scales"])
+        self.crops: Crops = choice("crops", shown["crops"], Crops)
+        self.average: Average = choice("average", shown["average"], Average)
+        self.protocol = Protocol(
+            canonical_side=settings.canonical_side, crop=shown["crop"], resample=settings.resample
+        )
+        # Every side once, however many settings use it.
+        self.sides = tuple(dict.fromkeys(side for setting in self.scales for side in setting))
+        self.conditions = [(str(blur), setting) for setting in self.scales for blur in self.blurs]
+        if self._deblurrer is None:
+            self.colours: Colours = normalisation(model, settings.mean, settings.std)
+            self._source = normalisation_source(model, settings.mean, settings.std)
+        else:
+            self.colours = own_colours(self._deblurrer, settings.mean, settings.std)
+            self._source = self._deblurrer.colours_source
+        options: dict[str, Any] = {"limit": settings.limit, "on_error": settings.on_error}
+        self.listing: ImageRoot = open_root(root, split="val", seed=settings.seed, **options)
+        self._config = ignored_config(
+            model,
+            resample=settings.resample,
+            sides=self.sides,
+            crop=None if self.crops == "dense" else self.protocol.crop,
+        )
+        self.networks, self._numbers = networks(model, self.sides, dense_crops=self.crops == "dense")
+        self._seconds = 0.0  # of restoring
+
+    @property
+    def large(self) -> bool:
+        crops, crop = 5 if self.crops == "five" else 1, self.protocol.crop
+        size = [2 * side**2 if self.crops == "dense" else min(side, crop) ** 2 for side in self.sides]
+        return 3 * len(self.blurs) * crops * sum(size) > 2**24
+
+    def settings(self) -> dict[str, Any]:
+        known = {
+            "blurs": [str(blur) for blur in self.blurs],
+            "scales": [list(setting) for setting in self.scales],
+            "crops": self.crops,
+            "crop": self.protocol.crop,
+            "average": self.average,
+            "canonical_side": self.protocol.canonical_side,
+            "resample": self.protocol.resample,
+            "seed": self.seed,
+            "border": self.protocol.border,
+            "mean": list(self.colours[0]),
+            "std": list(self.colours[1]),
+            "normalisation": self._source,
+            **self._config,
+        }
+        behind = self._deblurrer
+        if behind is not None:
+            known["deblurring"] = {"method": behind.name, "blur": str(behind.blur), "border": behind.border}
+        return known
+
+    def views(self, position: int, blurs: Sequence[Blur]) -> ImageViews | Skipped:
+        restore, spent = None if self._deblurrer is None else self._deblurrer.restore, 0.0
+
+        def timed(array: np.ndarray, blur: Blur) -> np.ndarray:
+            nonlocal spent
+            assert restore is not None
+            started = time.perf_counter()
+            array = restore(array, blur)
+            spent += time.perf_counter() - started
+            return array
+
+        def make(image: Image.Image) -> list[Tensor]:
+            made = evaluation_views(
+                image,
+                blurs,
+                sides=self.sides,
+                canonical_side=self.protocol.canonical_side,
+                crop=self.protocol.crop,
+                crops=self.crops,
+                resample=self.protocol.resample,
+                border=self.protocol.border,
+                restore=timed if restore else None,
+            )
+            return [torch.stack([made[number, side] for number in range(len(blurs))]) for side in self.sides]
+
+        made = self.listing.view(position, make)
+        return made if isinstance(made, Skipped) else ImageViews(position, made[1], made[0], spent)
+
+    def measure(
+        self, items: Iterable[ImageViews], device: torch.device
+    ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+        unfinished: dict[int, ViewSums] = {}
+
+        def started() -> Iterator[ImageViews]:
+            for item in items:
+                self._seconds += item.seconds
+                unfinished[item.position] = ViewSums(item, len(self.blurs))
+                yield item
+
+        for batch, owners in batches(started(), self.batch_size, self.protocol.crop**2, self._numbers):
+            network = self.networks[self._numbers[owners[0].side]]
+            log_p = log_probabilities(network, batch, self.colours, device)
+            if not self.outputs:
+                self._check_outputs(log_p.shape[1])
+            for row, owner in zip(log_p.sum(dim=2), owners, strict=True):
+                image = unfinished[owner.position]
+                image.add(row, owner, log_p.shape[2])
+                if not image.left:
+                    del unfinished[owner.position]
+                    yield owner.position, self._judged(owner.position, image)
+
+    def _check_outputs(self, outputs: int) -> None:
+        classes = len(self.listing.classes)
+        if classes and outputs != classes:
+            raise ValueError(
+                f"`model` must give one score a class, got {outputs} scores for the {classes} classes of "
+                "`root`; replace its last layer, or bring the folders of all classes that it knows"
+            )
+        self.outputs = outputs
+
+    def _judged(self, position: int, image: ViewSums) -> dict[str, np.ndarray]:
+        name = self.listing.id(position)
+        if not 0 <= image.label < self.outputs:
+            raise ValueError(
+                f"`root` must have labels from 0 to {self.outputs - 1}, one for each score of `model`, "
+                f"got {image.label} for the image {name!r}"
+            )
+        values = image_values(self._averaged(image), [image.label] * len(self.conditions))
+        finite = np.isfinite(values.cross_entropy) & np.isfinite(values.entropy)
+        if not finite.all():
+            blur, sides = self.conditions[int(np.argmin(finite))]
+            raise ValueError(
+                f"`model` must give finite scores, got NaN or infinity under {blur} at side "
+                f"{sides_text(sides)} for the image {name!r}; check its weights, `mean` and `std`"
+            )
+        return {key: value for key, value in vars(values).items() if key != "ids"}
+
+    def _averaged(self, image: ViewSums) -> Tensor:
+        """Mean log-probabilities (conditions, C)."""
+        means = []
+        for setting in self.scales:
+            chosen = [self.sides.index(side) for side in setting]
+            total, number = image.sums[:, chosen], image.counts[:, chosen, None]
+            if self.average == "crops":
+                means.append(total.sum(dim=1) / number.sum(dim=1))
+            else:
+                means.append((total / number).mean(dim=1))
+        return torch.cat(means)
+
+    def totals(self) -> dict[str, float]:
+        return {"seconds": self._seconds}
+
+    def facts(self, totals: Mapping[str, float]) -> dict[str, Any]:
+        known: dict[str, Any] = {"classes": self.outputs, "top_k": min(TOP_K, self.outputs)}
+        if self._deblurrer is not None:  # a mean over images and blurs
+            seconds = totals["seconds"] / (totals["images"] * len(self.blurs))
+            known["deblurring"] = {**self.settings()["deblurring"], "seconds": seconds}
+        return known
+
+
+# --- Training
 
 
 class _Batch(NamedTuple):
@@ -118,7 +318,7 @@ class Classifying(Dataset[Any]):
         groups = [group.to(team.device, non_blocking=True) for group in batch.images]
         if not groups:
             side = self.protocol.training_crop(self.protocol.network_sides[0])
-            return *nothing_learnt(parallel, (side, side), team), 0
+            return *zero_loss(parallel, (side, side), team), 0
         with torch.autocast(team.device.type, dtype=torch.bfloat16, enabled=self.settings.amp):
             logits = torch.cat(
                 [
@@ -128,68 +328,6 @@ class Classifying(Dataset[Any]):
             ).float()
         loss = F.cross_entropy(logits, labels, reduction="sum")
         return loss, (logits.argmax(1) == labels).sum(), len(labels)
-
-
-def batch_norms(network: nn.Module) -> list[nn.Module]:
-    """The layers that normalise by the statistics of a process's own batch."""
-    kinds: tuple[type[nn.Module], ...] = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-    if not (dist.is_available() and dist.is_initialized()):
-        kinds += (nn.SyncBatchNorm,)  # alone it has only its own
-    return [module for module in network.modules() if isinstance(module, kinds)]
-
-
-def needs_several(network: nn.Module, size: tuple[int, int], device: torch.device) -> bool:
-    """Whether batch norm would have one value a channel in a batch of one image, which torch refuses."""
-    found = []
-
-    def look(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        found.append(inputs[0].numel() == inputs[0].shape[1])
-
-    hooks = [module.register_forward_pre_hook(look) for module in batch_norms(network)]
-    try:
-        if hooks:
-            # Uncompiled: hooks would become part of what is compiled, and stay.
-            with torch.no_grad(), torch.compiler.set_stance("force_eager"):
-                network(torch.zeros(1, 3, *size, device=device))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return any(found)
-
-
-@contextmanager
-def running_statistics(network: nn.Module, *, when: bool) -> Iterator[bool]:
-    """Batch norm by its running statistics, which stay as they are: for a batch that has none of its own.
-
-    Yields:
-        Whether a layer was switched.
-    """
-    switched = [module for module in batch_norms(network) if module.training] if when else []
-    for module in switched:
-        module.training = False
-    try:
-        yield bool(switched)
-    finally:
-        for module in switched:
-            module.training = True
-
-
-def nothing_learnt(parallel: nn.Module, size: tuple[int, int], team: Team) -> tuple[Tensor, Tensor]:
-    """The loss of a process that has no image of a batch.
-
-    Gradients are exchanged among all processes, so it must take part too: with a loss that is zero, and
-    without touching the statistics of batch norm.
-    """
-    zero = torch.zeros((), device=team.device)
-    if team.world == 1:
-        return zero, zero
-    training = [module for module in parallel.modules() if module.training]
-    parallel.eval()
-    result = parallel(torch.zeros(1, 3, *size, device=team.device))
-    for module in training:
-        module.training = True
-    parts = result.values() if isinstance(result, dict) else (result,)
-    return torch.stack([part.float().sum() for part in parts]).sum() * 0.0, zero
 
 
 def _logits(result: object) -> Tensor:

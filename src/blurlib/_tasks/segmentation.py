@@ -1,8 +1,9 @@
-"""What segmentation brings to the training loop: images with masks, batches, the loss of labelled pixels."""
+"""Segmentation: how a network is evaluated, and what it brings to the training loop."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,16 +13,203 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from .._common.checks import check_integer
 from .._common.distributed import Team
-from ..data import MaskRoot, Skipped
-from ..metrics import VOID
+from .._common.model_config import ignored_config, unwrapped
+from ..blurs import Blur
+from ..data import MaskRoot, Skipped, check_masks, open_masks, warn_of_void
+from ..deblurring import DeblurThenClassify
+from ..metrics import VOID, PixelCounts, boundary_band, boundary_counts, confusion_matrix
 from ..mixes import BlurMixSampler
 from ..models import pixel_logits
-from ..protocol import SegmentationProtocol, normalised, training_pair
-from .classification import needs_several, nothing_learnt
-from .task import Settings
+from ..protocol import (
+    SegmentationProtocol,
+    normalisation,
+    normalisation_source,
+    normalised,
+    segmentation_view,
+    training_pair,
+)
+from ._batch_norm import needs_several
+from .task import Colours, EvaluationSettings, EvaluationTask, Settings, parameter_dtype, zero_loss
 
+RIM = 0.02  # of the diagonal: Boundary IoU as its authors take it
 _AUXILIARY = 0.5  # weight of a second output's loss; torchvision's networks were trained with it
+
+
+# --- Evaluation
+
+
+class SegmentationEvaluation(EvaluationTask):
+    """What a network says of each pixel: whole counts at the label image's own resolution."""
+
+    name = "segmentation"
+    default_blurs = "sharp, D2, D4, D6, D8"  # table 6
+    default_batch_size = 8
+    foreign = MappingProxyType(
+        dict.fromkeys(("crops", "crop", "average"), "where the network sees the whole image")
+    )
+    statistics = PixelCounts
+
+    def __init__(self, model: nn.Module, root: Any, settings: EvaluationSettings) -> None:
+        super().__init__(settings)
+        if isinstance(unwrapped(model), DeblurThenClassify):
+            raise TypeError("`model` must label pixels for segmentation, got a DeblurThenClassify")
+        self.protocol = SegmentationProtocol(
+            canonical_side=settings.canonical_side,
+            network_side=_network_side(settings.scales),
+            network_size=settings.network_size,
+            resample=settings.resample,
+        )
+        self.band = check_integer("band", 4 if settings.band is None else settings.band, low=1, high=1000)
+        self.colours: Colours = normalisation(model, settings.mean, settings.std)
+        self._source = normalisation_source(model, settings.mean, settings.std)
+        self._config = ignored_config(model, resample=settings.resample)
+        options: dict[str, Any] = {"limit": settings.limit, "on_error": settings.on_error}
+        self.listing: MaskRoot = open_masks(root, split="val", seed=settings.seed, **options)
+        size = self.protocol.network_size
+        sides = [size] if size is not None else [(side,) for side in self.protocol.network_sides]
+        self.conditions = [(str(blur), side) for side in sides for blur in self.blurs]
+        self.model = self.networks = model
+        self._pixels = self._void = 0
+
+    def settings(self) -> dict[str, Any]:
+        size = self.protocol.network_size
+        return {
+            "task": self.name,
+            "blurs": [str(blur) for blur in self.blurs],
+            "canonical_side": self.protocol.canonical_side,
+            "network_sides": None if size else list(self.protocol.network_sides),
+            "network_size": None if size is None else list(size),
+            "resample": self.protocol.resample,
+            "border": self.protocol.border,
+            "band": self.band,
+            "rim": RIM,
+            "seed": self.seed,
+            "mean": list(self.colours[0]),
+            "std": list(self.colours[1]),
+            "normalisation": self._source,
+            **self._config,
+        }
+
+    def prepare(self, *, workers: int) -> None:
+        check_masks(self.listing, workers=workers)
+
+    def views(self, position: int, blurs: Sequence[Blur]) -> Scene | Skipped:
+        def make(image: Image.Image, mask: np.ndarray) -> Scene:
+            views = [
+                torch.stack(
+                    [segmentation_view(image, b, protocol=self.protocol, network_side=side) for b in blurs]
+                )
+                for side in self.protocol.network_sides
+            ]
+            return Scene(position, torch.from_numpy(mask.copy()), views)
+
+        return self.listing.view(position, make)
+
+    def measure(
+        self, items: Iterable[Scene], device: torch.device
+    ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+        for scene in items:
+            truth = scene.mask.numpy()
+            near = boundary_band(truth, width=self.band)
+            counts: list[dict[str, np.ndarray]] = []
+            for views in scene.views:
+                found, self.outputs = predicted(
+                    self.networks, views, truth.shape, self.colours, device, batch_size=self.batch_size
+                )
+                counts += [self._counted(scene.position, truth, labels, near) for labels in found]
+            self._pixels += truth.size
+            self._void += int((truth == VOID).sum())
+            yield scene.position, {key: np.stack([each[key] for each in counts]) for key in counts[0]}
+
+    def _counted(
+        self, position: int, truth: np.ndarray, labels: np.ndarray, near: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        try:
+            return {
+                "matrix": confusion_matrix(truth, labels, classes=self.outputs),
+                "band": confusion_matrix(truth, labels, classes=self.outputs, where=near),
+                "rims": boundary_counts(truth, labels, classes=self.outputs, ratio=RIM),
+            }
+        except ValueError as error:
+            raise ValueError(
+                f"`root` must have labels from 0 to {self.outputs - 1}, one for each output of `model`, or "
+                f"255 for void; the mask of {self.listing.id(position)!r} has others ({error})"
+            ) from error
+
+    def counts(self, arrays: Mapping[str, np.ndarray]) -> bool:
+        return bool(arrays["matrix"].any())
+
+    def totals(self) -> dict[str, float]:
+        return {"pixels": self._pixels, "void": self._void}
+
+    def facts(self, totals: Mapping[str, float]) -> dict[str, Any]:
+        return {"classes": self.outputs, "void_share": totals["void"] / totals["pixels"]}
+
+    def warn(self, totals: Mapping[str, float]) -> None:
+        warn_of_void(totals["void"] / totals["pixels"])
+
+
+def predicted(
+    model: nn.Module,
+    views: Tensor,
+    size: Sequence[int],
+    colours: tuple[Sequence[float], Sequence[float]],
+    device: torch.device,
+    *,
+    batch_size: int = 8,
+) -> tuple[np.ndarray, int]:
+    """The most probable class of every pixel of a label image, and how many classes there are.
+
+    Args:
+        model: the network, in evaluation mode on the device.
+        views: (B, 3, h, w) uint8, as the network sees the image.
+        size: (height, width) of the label image, to which logits are interpolated.
+        colours: mean and standard deviation of the network's input.
+        device: where it runs.
+        batch_size: how many views it sees at once.
+
+    Returns:
+        (B, height, width) int64, and the number of the network's classes.
+    """
+    found, classes = [], 0
+    with torch.inference_mode():
+        for start in range(0, len(views), batch_size):
+            part = views[start : start + batch_size]
+            batch = normalised(part.to(device), *map(tuple, colours)).to(parameter_dtype(model))
+            logits = pixel_logits(model(batch), size)
+            if not bool(torch.isfinite(logits).all()):
+                raise ValueError(
+                    "`model` must give finite scores, got NaN or infinity; check its weights, `mean`, `std`"
+                )
+            classes = logits.shape[1]
+            found.append(logits.argmax(dim=1).cpu().numpy())
+    return np.concatenate(found), classes
+
+
+class Scene(NamedTuple):
+    """One image: its mask, and for each network side the uint8 views (blurs, 3, h, w)."""
+
+    position: int
+    mask: Tensor  # (H, W) uint8
+    views: list[Tensor]
+
+
+def _network_side(scales: Any) -> int | tuple[int, ...] | None:
+    if scales is None or isinstance(scales, int):
+        return scales
+    if any(type(side) is not int for side in scales):
+        raise TypeError(
+            f"`scales` must be network sides in px for segmentation, such as (256, 384), got {scales!r}; "
+            "several scales are not averaged"
+        )
+    if not scales or len(set(scales)) < len(scales):
+        raise ValueError(f"`scales` must name different sides, at least one, got {scales!r}")
+    return tuple(scales)
+
+
+# --- Training
 
 
 class _Batch(NamedTuple):
@@ -123,7 +311,7 @@ class Segmenting(Dataset[Any]):
     def forward(self, parallel: nn.Module, batch: _Batch, team: Team) -> tuple[Tensor, Tensor, int]:
         """Summed loss over the labelled pixels of this share of a batch, how many were right, of how many."""
         if not batch.pairs:
-            return *nothing_learnt(parallel, self._size, team), 0
+            return *zero_loss(parallel, self._size, team), 0
         loss = torch.zeros((), device=team.device)
         correct = torch.zeros((), dtype=torch.int64, device=team.device)
         for images, masks in batch.pairs:

@@ -3,7 +3,6 @@
 from ._evaluate import PAPER_BLURS, evaluate
 from ._features import Disparity, Invariance, disparity, invariance
 from ._predictions import Distribution, predictions
-from ._segmentation import evaluate_segmentation, predicted
 
 __all__ = [
     "PAPER_BLURS",
@@ -12,8 +11,6 @@ __all__ = [
     "Invariance",
     "disparity",
     "evaluate",
-    "evaluate_segmentation",
     "invariance",
-    "predicted",
     "predictions",
 ]

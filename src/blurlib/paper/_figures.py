@@ -12,8 +12,9 @@ from PIL import Image
 from torch import nn
 
 from .._common.devices import pick_device
+from .._tasks import predicted
 from ..blurs import OwnShake, own_shake
-from ..evaluation import disparity, invariance, predicted, predictions
+from ..evaluation import disparity, invariance, predictions
 from ..metrics import pixel_accuracy
 from ..models import evaluating
 from ..notation import parse

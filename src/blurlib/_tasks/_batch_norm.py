@@ -1,0 +1,54 @@
+"""Batch norm where a process sees a single image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+def batch_norms(network: nn.Module) -> list[nn.Module]:
+    """The layers that normalise by the statistics of a process's own batch."""
+    kinds: tuple[type[nn.Module], ...] = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+    if not (dist.is_available() and dist.is_initialized()):
+        kinds += (nn.SyncBatchNorm,)  # alone it has only its own
+    return [module for module in network.modules() if isinstance(module, kinds)]
+
+
+def needs_several(network: nn.Module, size: tuple[int, int], device: torch.device) -> bool:
+    """Whether batch norm would have one value a channel in a batch of one image, which torch refuses."""
+    found = []
+
+    def look(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        found.append(inputs[0].numel() == inputs[0].shape[1])
+
+    hooks = [module.register_forward_pre_hook(look) for module in batch_norms(network)]
+    try:
+        if hooks:
+            # Uncompiled: hooks would become part of what is compiled, and stay.
+            with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+                network(torch.zeros(1, 3, *size, device=device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return any(found)
+
+
+@contextmanager
+def running_statistics(network: nn.Module, *, when: bool) -> Iterator[bool]:
+    """Batch norm by its running statistics, which stay as they are: for a batch that has none of its own.
+
+    Yields:
+        Whether a layer was switched.
+    """
+    switched = [module for module in batch_norms(network) if module.training] if when else []
+    for module in switched:
+        module.training = False
+    try:
+        yield bool(switched)
+    finally:
+        for module in switched:
+            module.training = True
