@@ -17,6 +17,7 @@ OURS = "blurlib"
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "speed.md"
 SHORT = "speed.md"  # README's table, beside the records, where docs/tables.py looks for it
 SHORT_BLURS = ("D8", "D8a", "S17", "L16@30", "H17", "G4")
+SHORT_LIBRARIES = ("OpenCV", "albumentations", "kornia", "torchvision")  # what users come from
 MEMORY = {"CHW uint8": "torch, uint8", "HWC uint8": "NumPy, uint8", "CHW float32": "torch, float32"}
 
 Times = dict[str, float]  # by mode: milliseconds, or ratios
@@ -83,19 +84,21 @@ def short(record: Record) -> str:
     """README's table: one layout, cold."""
     rows = [row for row in singles(record, SIZES[0], LAYOUTS[0]) if row["blur"] in SHORT_BLURS]
     rows.sort(key=lambda row: SHORT_BLURS.index(row["blur"]))
-    names = list(dict.fromkeys(name.split(",")[0] for row in rows for name in ratios(row)))
     lines = []
     for row in rows:
-        cells = {
-            name: [r["cold"] for at, r in ratios(row).items() if at.split(",")[0] == name] for name in names
+        slower = {
+            name: min((r["cold"] for at, r in ratios(row).items() if at.split(",")[0] == name), default=None)
+            for name in dict.fromkeys(at.split(",")[0] for at in ratios(row))
         }
-        others = [f"{times(min(found))} x" if found else "" for found in cells.values()]
-        lines.append([words(row["blur"]), f"{ms(row['times'][OURS]['cold'])} ms", *others])
+        quickest = min(slower, key=slower.__getitem__)
+        others = [f"{times(slower[name])} x" if name in slower else "" for name in SHORT_LIBRARIES]
+        own = f"{ms(row['times'][OURS]['cold'])} ms"
+        lines.append([words(row["blur"]), own, *others, f"{times(slower[quickest])} x ({quickest})"])
     size = SIZES[0].replace("x", " x ")
-    return f"""{table(["blur", OURS, *names], lines)}
+    return f"""{table(["blur", OURS, *SHORT_LIBRARIES, "fastest other"], lines)}
 
-An image of 3 x {size} bytes in a torch tensor, one thread, cold caches: our time, and how many times as
-long others take for the same picture, with the change of layout or type that they need.
+uint8 tensor of 3 x {size}, one thread, cold caches: time of a call, and how many times as long other
+libraries take for the same output, layout and type conversions included.
 {record["processor"]}, {record["date"][:10]}.
 """
 

@@ -21,6 +21,7 @@ from torchvision.models.vgg import VGG, make_layers
 import blurlib
 from blurlib._common import rng
 from blurlib.data import open_masks
+from blurlib.evaluation import _loop
 from blurlib.metrics import VOID, boundary_band
 from blurlib.mixes import BlurMixSampler
 from blurlib.models import ZoomOut, pixel_logits, zoom_out_layers
@@ -763,3 +764,11 @@ def test_names_that_are_no_text_survive(tmp_path):
     usual["output"] = place / "run"
     tuned = blurlib.finetune(pixels(), place, epochs=1, lr=0.01, crop=20, **usual)
     assert [item.name for item in tuned.skipped] == [f"{name}-broken"]
+
+
+def test_void_images_do_not_stop_a_partial_report(scenes, tmp_path, monkeypatch):
+    """With nothing counted yet there is nothing to save on the way."""
+    monkeypatch.setattr(_loop, "_SAVE_EVERY", -1.0)
+    void = (scenes[0][0], Image.fromarray(np.full(np.shape(scenes[0][1]), VOID, np.uint8)))
+    report = evaluate_segmentation(pixels(), [void, *scenes[:2]], blurs="sharp", output=tmp_path, **SHOWN)
+    assert report["sharp"].count == 3
