@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from .._common.distributed import Team
-from ..data import ImageRoot, Skipped
+from ..data import ImageListing, Skipped
 from ..mixes import BlurMixSampler
-from ..protocol import Protocol, normalised, training_view
+from ..protocol import normalised, training_view
 from .task import Settings
 
 
@@ -45,8 +45,7 @@ class Classifying(Dataset[Any]):
 
     score = "top1"
 
-    def __init__(self, listing: ImageRoot, mix: BlurMixSampler, settings: Settings) -> None:
-        assert isinstance(settings.protocol, Protocol)
+    def __init__(self, listing: ImageListing, mix: BlurMixSampler, settings: Settings) -> None:
         self.listing, self.mix, self.settings, self.protocol = listing, mix, settings, settings.protocol
         self.outputs = 0
         self.needs_several = False
@@ -81,9 +80,10 @@ class Classifying(Dataset[Any]):
         epoch, position = key
         index = int(self.listing.index[position])
 
-        def make(image: Image.Image) -> Tensor:
+        def make(image: Image.Image, label: int) -> tuple[Tensor, int]:
             return training_view(
                 image,
+                label,
                 self.mix.draw(index, epoch),
                 protocol=self.protocol,
                 seed=self.settings.seed,

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from .._common.distributed import Team
-from ..data import MaskRoot, Skipped
+from ..data import MaskListing, Skipped
 from ..metrics import VOID
 from ..mixes import BlurMixSampler
 from ..models import pixel_logits
-from ..protocol import SegmentationProtocol, normalised, training_pair
+from ..protocol import normalised, training_view
 from .classification import needs_several, nothing_learnt
 from .task import Settings
 
@@ -48,8 +48,7 @@ class Segmenting(Dataset[Any]):
 
     score = "pixel_accuracy"
 
-    def __init__(self, listing: MaskRoot, mix: BlurMixSampler, settings: Settings) -> None:
-        assert isinstance(settings.protocol, SegmentationProtocol)
+    def __init__(self, listing: MaskListing, mix: BlurMixSampler, settings: Settings) -> None:
         self.listing, self.mix, self.settings, self.protocol = listing, mix, settings, settings.protocol
         self.outputs = 0
         self.needs_several = False
@@ -64,7 +63,7 @@ class Segmenting(Dataset[Any]):
         if self.protocol.network_size is not None:
             return self.protocol.network_size
         side = min(self.protocol.network_sides)
-        side = side if self.protocol.crop is None else min(side, self.protocol.crop)
+        side = min(side, self.protocol.training_crop(side))
         return side, side
 
     def try_out(self, network: nn.Module, device: torch.device) -> None:
@@ -82,11 +81,11 @@ class Segmenting(Dataset[Any]):
         self.outputs = pixel_logits(result).shape[1]
         self.needs_several = needs_several(network, size, device)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor] | Skipped:
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, np.ndarray] | Skipped:
         epoch, position = key
         index = int(self.listing.index[position])
 
-        def make(image: Image.Image, mask: np.ndarray) -> tuple[Tensor, Tensor]:
+        def make(image: Image.Image, mask: np.ndarray) -> tuple[Tensor, np.ndarray]:
             wrong = np.unique(mask[(mask >= self.outputs) & (mask != VOID)])
             if wrong.size:
                 raise ValueError(
@@ -94,7 +93,7 @@ class Segmenting(Dataset[Any]):
                     f"or {VOID} for void, got {', '.join(map(str, wrong[:5].tolist()))} in "
                     f"{self.listing.id(position)}"
                 )
-            return training_pair(
+            return training_view(
                 image,
                 mask,
                 self.mix.draw(index, epoch),
@@ -107,14 +106,17 @@ class Segmenting(Dataset[Any]):
 
         return self.listing.view(position, make)
 
-    def collate(self, items: list[tuple[Tensor, Tensor] | Skipped]) -> _Batch:
-        groups: dict[tuple[int, ...], list[tuple[Tensor, Tensor]]] = {}
+    def collate(self, items: list[tuple[Tensor, np.ndarray] | Skipped]) -> _Batch:
+        groups: dict[tuple[int, ...], list[tuple[Tensor, np.ndarray]]] = {}
         for item in items:
             if not isinstance(item, Skipped):
-                groups.setdefault(tuple(item[1].shape), []).append(item)
+                groups.setdefault(item[1].shape, []).append(item)
         return _Batch(
             [
-                (torch.stack([image for image, _ in group]), torch.stack([mask for _, mask in group]))
+                (
+                    torch.stack([image for image, _ in group]),
+                    torch.from_numpy(np.stack([mask for _, mask in group]).astype(np.int64)),
+                )
                 for group in groups.values()
             ],
             [item for item in items if isinstance(item, Skipped)],

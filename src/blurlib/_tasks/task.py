@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import typing
 
-from ..protocol import Protocol, SegmentationProtocol
+from ..protocol import Protocol
 
 
 class Settings(typing.Protocol):
     """The settings of a training run, as far as a task reads them."""
 
     @property
-    def protocol(self) -> Protocol | SegmentationProtocol: ...
+    def protocol(self) -> Protocol: ...
 
     @property
     def mean(self) -> tuple[float, ...]: ...

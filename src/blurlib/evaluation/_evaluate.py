@@ -23,7 +23,7 @@ from .._common.model_config import ignored_config, unwrapped
 from .._common.progress import progress_bar
 from .._common.provenance import check_replaceable, circumstances, with_metadata
 from ..blurs import Blur
-from ..data import ImageRoot, MaskRoot, OnError, open_root
+from ..data import ImageListing, MaskListing, OnError, open_images
 from ..deblurring import DeblurThenClassify
 from ..models import Dense, Scales, dense, evaluating, scores
 from ..notation import parse_list
@@ -43,7 +43,7 @@ _SAVE_EVERY = 300.0  # seconds between two writings of a partial report
 @overload
 def evaluate(
     model: nn.Module,
-    root: str | os.PathLike[str] | Dataset[Any] | Sequence[Any] | ImageRoot,
+    root: str | os.PathLike[str] | Dataset[Any] | Sequence[Any] | ImageListing,
     *,
     task: Literal["classification"] = ...,
     blurs: str | Blur | Iterable[str | Blur] | None = ...,
@@ -72,7 +72,7 @@ def evaluate(
 @overload
 def evaluate(
     model: nn.Module,
-    root: str | os.PathLike[str] | Dataset[Any] | Sequence[Any] | MaskRoot,
+    root: str | os.PathLike[str] | Dataset[Any] | Sequence[Any] | MaskListing,
     *,
     task: Literal["segmentation"],
     blurs: str | Blur | Iterable[str | Blur] | None = ...,
@@ -263,7 +263,7 @@ def evaluate(
     check_integer("batch_size", batch_size, low=1, high=2**31)
     place = pick_device(device)
     colours = normalisation(model, mean, std) if behind is None else _own_colours(behind, mean, std)
-    listing = open_root(root, split="val", limit=limit, seed=seed, on_error=on_error)
+    listing = open_images(root, split="val", limit=limit, seed=seed, on_error=on_error)
     settings = {
         **plan.settings(),
         "mean": list(colours[0]),

@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ..blurs import Blur, OwnShake, own_shake
-from ..data import ImageRoot, Skipped
+from ..data import ImageListing, Skipped
 from ..protocol import Average, Crops, Protocol, Resample, evaluation_views
 
 
@@ -38,7 +38,12 @@ class Plan:
 
     @property
     def protocol(self) -> Protocol:
-        return Protocol(canonical_side=self.canonical_side, crop=self.crop, resample=self.resample)
+        return Protocol(
+            canonical_side=self.canonical_side,
+            network_side=self.sides,
+            crop=self.crop,
+            resample=self.resample,
+        )
 
     @property
     def sides(self) -> tuple[int, ...]:
@@ -85,7 +90,7 @@ Restore: TypeAlias = Callable[[np.ndarray, Blur], np.ndarray]
 class _Views(Dataset[Any]):
     """Every view of one image, made in a loader process."""
 
-    def __init__(self, listing: ImageRoot, plan: Plan, restore: Restore | None) -> None:
+    def __init__(self, listing: ImageListing, plan: Plan, restore: Restore | None) -> None:
         self.listing = listing
         self.plan = plan
         self.restore = restore
@@ -107,26 +112,23 @@ class _Views(Dataset[Any]):
             spent += time.perf_counter() - started
             return array
 
-        def views(image: Any) -> list[torch.Tensor]:
+        def views(image: Any, label: int) -> ImageViews:
             made = evaluation_views(
                 image,
                 blurs,
-                sides=plan.sides,
-                canonical_side=plan.canonical_side,
-                crop=plan.crop,
+                protocol=plan.protocol,
                 crops=plan.crops,
-                resample=plan.protocol.resample,
-                border=plan.protocol.border,
                 restore=timed if self.restore else None,
             )
-            return [torch.stack([made[number, side] for number in range(len(blurs))]) for side in plan.sides]
+            every = range(len(blurs))
+            sides = [torch.stack([made[number, side] for number in every]) for side in plan.sides]
+            return ImageViews(position, label, sides, spent)
 
         try:
-            made = self.listing.view(position, views)
+            return self.listing.view(position, views)
         except (FileNotFoundError, TypeError, ValueError) as error:
             # Handed over whole: raised in a worker it would arrive wrapped in the worker's own traceback.
             return error
-        return made if isinstance(made, Skipped) else ImageViews(position, made[1], made[0], spent)
 
 
 class ImageViews(NamedTuple):
@@ -147,7 +149,7 @@ class Owner(NamedTuple):
 
 
 def loader(
-    listing: ImageRoot, plan: Plan, workers: int, positions: range, restore: Restore | None = None
+    listing: ImageListing, plan: Plan, workers: int, positions: range, restore: Restore | None = None
 ) -> DataLoader[Any]:
     crops = 5 if plan.crops == "five" else 1
     size = [2 * side**2 if plan.crops == "dense" else min(side, plan.crop) ** 2 for side in plan.sides]

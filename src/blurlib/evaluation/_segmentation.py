@@ -26,17 +26,17 @@ from .._common.model_config import ignored_config
 from .._common.progress import progress_bar
 from .._common.provenance import check_replaceable, circumstances, with_metadata
 from ..blurs import Blur, OwnShake, own_shake
-from ..data import MaskRoot, OnError, Skipped, check_masks, open_masks, warn_of_void
+from ..data import MaskListing, OnError, Skipped, check_masks, open_masks, warn_of_void
 from ..metrics import VOID, PixelCounts, boundary_band, boundary_counts, confusion_matrix
 from ..models import evaluating, pixel_logits
 from ..notation import parse_list
 from ..protocol import (
+    Protocol,
     Resample,
-    SegmentationProtocol,
+    evaluation_views,
     normalisation,
     normalisation_source,
     normalised,
-    segmentation_view,
 )
 from ..reporting import SegmentationRecord, SegmentationReport
 
@@ -49,7 +49,7 @@ _SAVE_EVERY = 300.0  # seconds between two writings of a partial report
 
 def evaluate_segmentation(
     model: nn.Module,
-    root: str | os.PathLike[str] | Dataset[Any] | Sequence[Any] | MaskRoot,
+    root: str | os.PathLike[str] | Dataset[Any] | Sequence[Any] | MaskListing,
     *,
     blurs: str | Blur | Iterable[str | Blur] = PAPER_BLURS,
     scales: int | Sequence[int] | None = None,
@@ -132,7 +132,8 @@ def evaluate_segmentation(
         )
     if isinstance(scales, Sequence) and (not scales or len(set(scales)) < len(scales)):
         raise ValueError(f"`scales` must name different sides, at least one, got {scales!r}")
-    plan = SegmentationProtocol(
+    plan = Protocol(
+        measure="geometric",
         canonical_side=canonical_side,
         network_side=tuple(scales) if isinstance(scales, Sequence) else scales,
         network_size=network_size,
@@ -282,9 +283,7 @@ class _Scene(NamedTuple):
 class _Scenes(Dataset[Any]):
     """Every view of one image, made in a loader process."""
 
-    def __init__(
-        self, listing: MaskRoot, blurs: Sequence[Blur], plan: SegmentationProtocol, seed: int
-    ) -> None:
+    def __init__(self, listing: MaskListing, blurs: Sequence[Blur], plan: Protocol, seed: int) -> None:
         self.listing, self.blurs, self.plan, self.seed = listing, blurs, plan, seed
 
     def __len__(self) -> int:
@@ -295,10 +294,9 @@ class _Scenes(Dataset[Any]):
         blurs = [own_shake(index, seed=self.seed) if isinstance(b, OwnShake) else b for b in self.blurs]
 
         def make(image: Image.Image, mask: np.ndarray) -> _Scene:
+            made = evaluation_views(image, blurs, protocol=self.plan, crops="dense")
             views = [
-                torch.stack(
-                    [segmentation_view(image, blur, protocol=self.plan, network_side=side) for blur in blurs]
-                )
+                torch.cat([made[number, side] for number in range(len(blurs))])
                 for side in self.plan.network_sides
             ]
             return _Scene(position, torch.from_numpy(mask.copy()), views)
@@ -313,9 +311,7 @@ class _Scenes(Dataset[Any]):
 class _Tally:
     """The counts of the images judged so far, by position: all conditions of one at once."""
 
-    def __init__(
-        self, listing: MaskRoot, blurs: Sequence[Blur], plan: SegmentationProtocol, band: int
-    ) -> None:
+    def __init__(self, listing: MaskListing, blurs: Sequence[Blur], plan: Protocol, band: int) -> None:
         self.listing, self.band = listing, band
         sides = [(side,) for side in plan.network_sides] if plan.network_size is None else [plan.network_size]
         self.conditions = [(str(blur), side) for side in sides for blur in blurs]

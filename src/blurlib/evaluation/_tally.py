@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from .._common.distributed import Team
-from ..data import ImageRoot, Skipped
+from ..data import ImageListing, Skipped
 from ..metrics import TOP_K
 from ..reporting import Accumulator, BlurReport
 from ._loader import ImageViews, Owner, Plan
@@ -34,7 +34,7 @@ class _Sums:
 class _Tally:
     """Sums up the views of each image until all are there, then judges it under every condition."""
 
-    def __init__(self, plan: Plan, listing: ImageRoot) -> None:
+    def __init__(self, plan: Plan, listing: ImageListing) -> None:
         self.plan = plan
         self.listing = listing
         self.accumulator = Accumulator(plan.conditions)
