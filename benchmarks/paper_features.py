@@ -16,7 +16,7 @@ from blurlib import metrics
 from blurlib.evaluation import disparity, invariance
 from blurlib.notation import parse
 from blurlib.paper import Run, Training
-from blurlib.protocol import evaluation_views, normalised
+from blurlib.protocol import Protocol, evaluation_views, normalised
 from blurlib.reporting import markdown_table, with_interval
 
 PICTURE = Path(__file__).parents[1] / "docs" / "results" / "features.webp"
@@ -58,7 +58,9 @@ def measure(run: Run, records: Path, *, seeds: tuple[int, ...], colours: dict[st
             ]
     (records / "figure4.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
-    views = evaluation_views(photograph(), [parse("sharp"), parse(BLUR)], sides=(side,), crops="dense")
+    views = evaluation_views(
+        photograph(), [parse("sharp"), parse(BLUR)], protocol=Protocol(network_side=side), crops="dense"
+    )
     sharp, soft = (normalised(views[number, side], run.colours[0], run.colours[1]) for number in (0, 1))
     maps = {
         f"{name}/{layer}": each.hamming[0].numpy().astype(np.float16)
@@ -107,7 +109,9 @@ def picture(records: Path) -> None:
     from matplotlib.figure import Figure
 
     side = json.loads((records / "figure4.json").read_text(encoding="utf-8"))["original"][0]["side"]
-    views = evaluation_views(photograph(), [parse("sharp"), parse(BLUR)], sides=(side,), crops="dense")
+    views = evaluation_views(
+        photograph(), [parse("sharp"), parse(BLUR)], protocol=Protocol(network_side=side), crops="dense"
+    )
     with np.load(records / "figure4.npz") as stored, mpl.rc_context({"font.size": 9}):
         top = max(float(stored[name].max()) for name in stored.files)
         drawing = Figure(figsize=(11.5, 3.9), layout="constrained", dpi=110)

@@ -18,7 +18,7 @@ import blurlib
 import oracles
 from blurlib import functional, kernels
 from blurlib.deblurring import DeblurThenClassify, deepinv_restorer
-from blurlib.protocol import Protocol, SegmentationProtocol, blurred
+from blurlib.protocol import Protocol, blurred
 from images import (
     DTYPES,
     KINDS,
@@ -636,7 +636,6 @@ def test_wrong_borders(border):
         lambda border: blurlib.GaussianBlur(2, border=border),
         lambda border: blurlib.BlurMixSampler("sharp + D2", border=border),
         lambda border: Protocol(border=border),
-        lambda border: SegmentationProtocol(border=border),
         lambda border: DeblurThenClassify(torch.nn.Identity(), "wiener", "D2", border=border),
         lambda border: deepinv_restorer(torch.nn.Identity(), border=border),
         lambda border: blurred(np.zeros((4, 4, 3), np.uint8), blurlib.blurs.Sharp(), border=border),

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 from torchvision.datasets import ImageFolder
 
 from blurlib._common import devices
-from blurlib.data import KeyedSampler, Skipped, class_balanced, open_root
+from blurlib.data import KeyedSampler, Skipped, class_balanced, open_images
 
 
 def write(path, color=(10, 20, 30), size=(9, 7)):
@@ -68,17 +68,19 @@ def picture(value=0):
 
 
 def test_the_order_is_imagefolders_without_hidden_files(root):
-    listing = open_root(root, split="train")
+    listing = open_images(root, split="train")
     theirs = ImageFolder(str(root / "train"))
     expected = [(path, label) for path, label in theirs.samples if "/." not in path[len(str(root)) :]]
     assert listing.classes == ("Ant", "bee 2", "zebra")
-    assert [(str(path), label - 1) for path, label in expected] == [(str(p), n) for p, n in listing.samples]
+    assert [(os.path.relpath(path, root), label - 1) for path, label in expected] == [
+        (listing.id(position), listing.load(position)[1]) for position in range(14)
+    ]
     assert len(listing) == 14 and listing.index.tolist() == list(range(14))
     assert listing.labels.tolist() == [0] * 4 + [1] * 6 + [2] * 4
 
 
 def test_ids_are_paths_below_the_root(root):
-    listing = open_root(str(root), split="val")
+    listing = open_images(str(root), split="val")
     assert [listing.id(position) for position in range(5)] == [
         "val/Ant/0.png",
         "val/Ant/1.png",
@@ -87,11 +89,11 @@ def test_ids_are_paths_below_the_root(root):
         "val/bee 2/b.webp",
     ]
     assert listing.name == "photos"
-    assert repr(listing) == "ImageRoot('photos', split='val', images=8, classes=3)"
+    assert repr(listing) == "ImageListing('photos', split='val', images=8, classes=3)"
 
 
 def test_load_gives_the_image_and_its_label(root):
-    listing = open_root(root, split="train")
+    listing = open_images(root, split="train")
     image, label = listing.load(12)
     assert (image.getpixel((0, 0)), label, listing.id(12)) == ((0, 40, 0), 2, "train/zebra/2.png")
     image, label = listing.load(2)
@@ -101,16 +103,16 @@ def test_load_gives_the_image_and_its_label(root):
 def test_a_relative_root_with_a_slash_and_names_beyond_ascii(root, monkeypatch):
     write(root / "val" / "Ant" / "Größe 象.png", (1, 2, 3))
     monkeypatch.chdir(root.parent)
-    listing = open_root("photos/", split="val")
+    listing = open_images("photos/", split="val")
     assert listing.id(2) == "val/Ant/Größe 象.png"
     assert listing.load(2)[0].getpixel((0, 0)) == (1, 2, 3)
-    assert open_root("photos/../photos", split="val").digest() == listing.digest()
+    assert open_images("photos/../photos", split="val").digest() == listing.digest()
 
 
 def test_links_are_followed(root, tmp_path):
     write(tmp_path / "elsewhere" / "x.png")
     (root / "val" / "Ant" / "link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
-    assert "val/Ant/link/x.png" in ids(open_root(root, split="val"))
+    assert "val/Ant/link/x.png" in ids(open_images(root, split="val"))
 
 
 def ids(listing):
@@ -119,42 +121,42 @@ def ids(listing):
 
 def test_only_the_split_asked_for_must_be_there(tmp_path):
     write(tmp_path / "train" / "a" / "0.png")
-    assert len(open_root(tmp_path, split="train")) == 1
+    assert len(open_images(tmp_path, split="train")) == 1
     with pytest.raises(FileNotFoundError, match=r"`root`.*'val'.*with train; pass the folder above"):
-        open_root(tmp_path, split="val")
+        open_images(tmp_path, split="val")
 
 
 def test_missing_roots_are_named(tmp_path, root):
     with pytest.raises(FileNotFoundError, match=r"`root`.*nowhere.*not there"):
-        open_root(tmp_path / "nowhere", split="train")
+        open_images(tmp_path / "nowhere", split="train")
     with pytest.raises(FileNotFoundError, match=r"`root`.*loose\.png.*a file"):
-        open_root(root / "val" / "loose.png", split="train")
+        open_images(root / "val" / "loose.png", split="train")
     with pytest.raises(FileNotFoundError, match=r"'train'.*with .*Ant, bee 2"):
-        open_root(root / "train", split="train")
+        open_images(root / "train", split="train")
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match="with nothing"):
-        open_root(tmp_path / "empty", split="train")
+        open_images(tmp_path / "empty", split="train")
 
 
 def test_a_split_without_classes_or_with_an_empty_class_is_refused(tmp_path):
     write(tmp_path / "train" / "0.png")
     with pytest.raises(ValueError, match=r"`root`.*no class folders.*folder of its own"):
-        open_root(tmp_path, split="train")
+        open_images(tmp_path, split="train")
     write(tmp_path / "train" / "a" / "0.png")
     (tmp_path / "train" / "b").mkdir()
     (tmp_path / "train" / "b" / "notes.txt").touch()
     with pytest.raises(ValueError, match=r"`root`.*every class.*none in '.*b'.*\.png.*remove"):
-        open_root(tmp_path, split="train")
+        open_images(tmp_path, split="train")
 
 
 def test_classes_that_differ_are_listed(root):
     write(root / "val" / "cat" / "0.png")
     for split in ("train", "val"):
         with pytest.raises(ValueError, match=r"`root`.*same classes.*only in val: cat in"):
-            open_root(root, split=split)
+            open_images(root, split=split)
     write(root / "train" / "dog" / "0.png")
     with pytest.raises(ValueError, match=r"only in train: dog; only in val: cat"):
-        open_root(root, split="train")
+        open_images(root, split="train")
 
 
 @pytest.mark.parametrize(
@@ -169,16 +171,16 @@ def test_classes_that_differ_are_listed(root):
 )
 def test_wrong_options_are_named(root, option, error):
     with pytest.raises(error, match=f"`{next(iter(option))}`"):
-        open_root(root, **({"split": "train"} | option))
+        open_images(root, **({"split": "train"} | option))
 
 
 def test_a_listing_pickles_and_digests_what_it_lists(root):
-    listing = open_root(root, split="train")
+    listing = open_images(root, split="train")
     again = pickle.loads(pickle.dumps(listing))
     assert ids(again) == ids(listing) and again.digest() == listing.digest()
-    assert open_root(root, split="val").digest() != listing.digest()
+    assert open_images(root, split="val").digest() != listing.digest()
     (root / "train" / "zebra" / "3.png").rename(root / "train" / "zebra" / "4.png")
-    assert open_root(root, split="train").digest() != listing.digest()
+    assert open_images(root, split="train").digest() != listing.digest()
 
 
 # --- broken files ----------------------------------------------------------------------------------------
@@ -210,37 +212,37 @@ BROKEN = {
 @pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
 def test_a_broken_file_is_named(root, content):
     (root / "val" / "Ant" / "1.png").write_bytes(content)
-    listing = open_root(root, split="val")
-    for read in (listing.load, lambda position: listing.view(position, lambda image: image)):
+    listing = open_images(root, split="val")
+    for read in (listing.load, lambda position: listing.view(position, lambda image, _: image)):
         with pytest.raises(ValueError, match=r'cannot read .*val/Ant/1\.png: \w+.*on_error="skip"'):
             read(1)
-    skipping = open_root(root, split="val", on_error="skip")
-    skipped = skipping.view(1, lambda image: image.size)
+    skipping = open_images(root, split="val", on_error="skip")
+    skipped = skipping.view(1, lambda image, _: image.size)
     assert (
         isinstance(skipped, Skipped) and skipped.name == "val/Ant/1.png" and "cannot read" in skipped.reason
     )
-    assert skipping.view(0, lambda image: image.size) == ((9, 7), 0)
+    assert skipping.view(0, lambda image, label: (image.size, label)) == ((9, 7), 0)
     assert pickle.loads(pickle.dumps(skipped)) == skipped
 
 
 def test_a_file_that_has_gone_is_named(root):
-    listing, skipping = (open_root(root, split="val", on_error=mode) for mode in ("raise", "skip"))
+    listing, skipping = (open_images(root, split="val", on_error=mode) for mode in ("raise", "skip"))
     (root / "val" / "Ant" / "0.png").unlink()
-    with pytest.raises(FileNotFoundError, match=r"val/Ant/0\.png.*gone"):
+    with pytest.raises(FileNotFoundError, match=r"val/Ant/0\.png.*missing"):
         listing.load(0)
-    assert isinstance(skipping.view(0, lambda image: image), Skipped)
+    assert isinstance(skipping.view(0, lambda image, _: image), Skipped)
 
 
 def test_an_image_that_cannot_be_used_is_named_and_a_mistake_of_ours_is_not_hidden(root):
-    def refuse(image):
+    def refuse(image, label):
         raise ValueError("`image` is too long")
 
-    def slip(image):
+    def slip(image, label):
         raise KeyError("slip")
 
     with pytest.raises(ValueError, match=r"cannot use .*val/Ant/1\.png: ValueError: `image` is too long"):
-        open_root(root, split="val").view(1, refuse)
-    skipping = open_root(root, split="val", on_error="skip")
+        open_images(root, split="val").view(1, refuse)
+    skipping = open_images(root, split="val", on_error="skip")
     assert isinstance(skipping.view(1, refuse), Skipped)
     with pytest.raises(KeyError):
         skipping.view(1, slip)
@@ -251,19 +253,19 @@ def test_an_image_that_cannot_be_used_is_named_and_a_mistake_of_ours_is_not_hidd
 
 def test_a_dataset_takes_the_splits_place():
     dataset = Items([(picture(5), 1), (picture(6), torch.tensor(0)), (picture(7), np.int64(2))])
-    listing = open_root(dataset, split="val")
+    listing = open_images(dataset, split="val")
     assert listing.classes == () and listing.labels.tolist() == [-1, -1, -1]
     assert [listing.load(i)[1] for i in range(3)] == [1, 0, 2]
     assert all(type(listing.load(i)[1]) is int for i in range(3))
-    assert listing.samples == [(0, -1), (1, -1), (2, -1)] and listing.name == "Items" and listing.id(2) == "2"
+    assert listing.name == "Items" and listing.id(2) == "2"
 
 
 def test_a_dataset_tells_its_classes_and_targets(root):
     folder = ImageFolder(str(root / "train"))
-    listing = open_root(folder, split="train")
+    listing = open_images(folder, split="train")
     assert listing.classes == (".thumbnails", "Ant", "bee 2", "zebra")
     assert listing.labels.tolist() == folder.targets
-    part = open_root(Subset(folder, [9, 2, 0]), split="train")
+    part = open_images(Subset(folder, [9, 2, 0]), split="train")
     assert part.labels.tolist() == [folder.targets[i] for i in (9, 2, 0)]
     assert part.load(0)[0].tobytes() == folder[9][0].tobytes()
 
@@ -281,16 +283,16 @@ def test_a_dataset_tells_its_classes_and_targets(root):
 )
 def test_items_of_another_kind_are_refused_whatever_on_error_says(item, got):
     for on_error in ("raise", "skip"):
-        listing = open_root(Items([item]), split="val", on_error=on_error)
+        listing = open_images(Items([item]), split="val", on_error=on_error)
         with pytest.raises(TypeError, match=rf"`root`.*\(PIL image, label\).*{got}.*item 0"):
-            listing.view(0, lambda image: image)
+            listing.view(0, lambda image, _: image)
 
 
 def test_a_broken_item_is_named_by_its_index():
     dataset = Items([(picture(), 0), OSError("image file is truncated")])
     with pytest.raises(ValueError, match=r"item 1 of the dataset.*truncated"):
-        open_root(dataset, split="val").load(1)
-    skipped = open_root(dataset, split="val", on_error="skip").view(1, lambda image: image)
+        open_images(dataset, split="val").load(1)
+    skipped = open_images(dataset, split="val", on_error="skip").view(1, lambda image, _: image)
     assert isinstance(skipped, Skipped) and skipped.name == "1"
 
 
@@ -304,12 +306,12 @@ class Stream(IterableDataset):
 )
 def test_what_is_no_dataset_is_refused(root):
     with pytest.raises(TypeError, match="`root`"):
-        open_root(root, split="train")
+        open_images(root, split="train")
 
 
 def test_an_empty_dataset_is_refused():
-    with pytest.raises(ValueError, match=r"`root`.*empty"):
-        open_root(Items([]), split="train")
+    with pytest.raises(ValueError, match=r"`root`.*at least one image of 'train'"):
+        open_images(Items([]), split="train")
 
 
 # --- subsets ---------------------------------------------------------------------------------------------
@@ -338,21 +340,21 @@ def test_a_subset_is_seeded_and_takes_every_image_as_often():
 
 
 def test_limit_keeps_each_images_position(root):
-    whole, part = open_root(root, split="train"), open_root(root, split="train", limit=5, seed=2)
+    whole, part = open_images(root, split="train"), open_images(root, split="train", limit=5, seed=2)
     assert len(part) == 5 and sorted(np.bincount(part.labels)) == [1, 2, 2]
     assert ids(part) == [whole.id(int(index)) for index in part.index]
     assert part.load(4)[0].tobytes() == whole.load(int(part.index[4]))[0].tobytes()
-    assert len(open_root(root, split="train", limit=999)) == 14
+    assert len(open_images(root, split="train", limit=999)) == 14
 
 
 def test_limit_reads_the_labels_that_a_dataset_does_not_tell():
     items = [(picture(), index // 8) for index in range(24)]
-    assert np.bincount(open_root(Items(items), split="val", limit=6).labels).tolist() == [2, 2, 2]
+    assert np.bincount(open_images(Items(items), split="val", limit=6).labels).tolist() == [2, 2, 2]
     items[0] = OSError("broken")
-    listing = open_root(Items(items), split="val", limit=23, on_error="skip")
+    listing = open_images(Items(items), split="val", limit=23, on_error="skip")
     assert listing.index.tolist() == list(range(1, 24))
     with pytest.raises(ValueError, match="item 0"):
-        open_root(Items(items), split="val", limit=6)
+        open_images(Items(items), split="val", limit=6)
 
 
 # --- order -----------------------------------------------------------------------------------------------

@@ -10,8 +10,8 @@ from PIL import Image
 from torchvision.datasets import VOCSegmentation
 
 from blurlib.blurs import Disk, Sharp
-from blurlib.data import MaskRoot, Skipped, check_masks, mask_array, open_masks
-from blurlib.protocol import SegmentationProtocol, segmentation_view, training_pair
+from blurlib.data import Skipped, check_masks, mask_array, open_masks
+from blurlib.protocol import Protocol, evaluation_views, scaled_size, training_view
 
 SIZES = [(40, 30), (31, 50), (64, 24)]
 
@@ -89,6 +89,12 @@ def painted(width, height):
     return Image.fromarray(picture.round().astype(np.uint8)), cells.astype(np.uint8)
 
 
+def whole_view(image, protocol):
+    """What the network sees of a sharp image."""
+    (view,) = evaluation_views(image, [Sharp()], protocol=protocol, crops="dense").values()
+    return view[0]
+
+
 def told(picture, labels):
     """Where picture and mask say that each pixel was, in shares of the image."""
     columns, rows = picture[0].numpy() / 255, picture[1].numpy() / 255
@@ -98,11 +104,11 @@ def told(picture, labels):
 @pytest.mark.parametrize(
     "protocol",
     [
-        SegmentationProtocol(canonical_side=96, crop=None),
-        SegmentationProtocol(canonical_side=96, network_side=64, crop=40),
-        SegmentationProtocol(canonical_side=96, network_side=(48, 80), crop=56),
-        SegmentationProtocol(canonical_side=96, network_size=(50, 120)),
-        SegmentationProtocol(canonical_side=96, jitter=(80, 110), crop=64),
+        Protocol(measure="geometric", canonical_side=96, crop=1000),
+        Protocol(measure="geometric", canonical_side=96, network_side=64, crop=40),
+        Protocol(measure="geometric", canonical_side=96, network_side=(48, 80), crop=56),
+        Protocol(measure="geometric", canonical_side=96, network_size=(50, 120)),
+        Protocol(measure="geometric", canonical_side=96, jitter=(80, 110), crop=64),
     ],
     ids=["canonical", "smaller", "sides", "anisotropic", "jitter"],
 )
@@ -112,9 +118,9 @@ def test_masks_follow_their_images(protocol, blur, size):
     image, mask = painted(*size)
     seen = set()
     for index in range(6):
-        picture, labels = training_pair(image, mask, blur, protocol=protocol, index=index, hflip=0.5)
+        picture, labels = training_view(image, mask, blur, protocol=protocol, index=index, hflip=0.5)
         assert picture.shape[1:] == labels.shape
-        by_picture, by_mask = told(picture, labels.numpy())
+        by_picture, by_mask = told(picture, labels)
         for one, other in zip(by_picture, by_mask, strict=True):
             # A cell of the mask spans a fifteenth; at the border the blur reflects.
             inner = slice(4, -4), slice(4, -4)
@@ -130,10 +136,10 @@ def test_predictions_meet_the_label_image(size):
 
     image, mask = painted(*size)
     for protocol in (
-        SegmentationProtocol(canonical_side=96),
-        SegmentationProtocol(canonical_side=96, network_size=(60, 77)),
+        Protocol(measure="geometric", canonical_side=96),
+        Protocol(measure="geometric", canonical_side=96, network_size=(60, 77)),
     ):
-        view = segmentation_view(image, Sharp(), protocol=protocol)
+        view = whole_view(image, protocol)
         back = pixel_logits(view[None].float(), mask.shape)[0]
         rows, columns = told(back, mask)[0]
         expected = told(back, mask)[1]
@@ -144,29 +150,29 @@ def test_predictions_meet_the_label_image(size):
 def test_labels_are_taken_and_never_mixed():
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8))
     mask = np.where(np.indices((60, 80)).sum(axis=0) // 5 % 2, 7, 200).astype(np.uint8)
-    _, labels = training_pair(
-        image, mask, Disk(4), protocol=SegmentationProtocol(canonical_side=50, crop=None)
+    _, labels = training_view(
+        image, mask, Disk(4), protocol=Protocol(measure="geometric", canonical_side=50, crop=1000)
     )
-    assert set(labels.unique().tolist()) == {7, 200}
+    assert set(np.unique(labels).tolist()) == {7, 200}
 
 
 def test_sizes_follow_the_geometric_mean():
-    protocol = SegmentationProtocol()
-    width, height = protocol.canonical_size(500, 375)
+    protocol = Protocol(measure="geometric")
+    width, height = scaled_size(500, 375, 384, measure="geometric")
     assert (width * height) ** 0.5 == pytest.approx(384, abs=1)
     assert width / height == pytest.approx(500 / 375, abs=0.01)
-    view = segmentation_view(Image.new("RGB", (500, 375)), Sharp(), protocol=protocol)
+    view = whole_view(Image.new("RGB", (500, 375)), protocol)
     assert view.shape == (3, height, width)
-    small = SegmentationProtocol(network_side=192)
-    assert segmentation_view(Image.new("RGB", (500, 375)), Sharp(), protocol=small).shape == (3, 167, 222)
+    small = Protocol(measure="geometric", network_side=192)
+    assert whole_view(Image.new("RGB", (500, 375)), small).shape == (3, 167, 222)
 
 
 def test_draws_depend_on_seed_epoch_and_index_alone():
     image, mask = painted(120, 90)
-    protocol = SegmentationProtocol(canonical_side=96, network_side=(48, 80), crop=40)
+    protocol = Protocol(measure="geometric", canonical_side=96, network_side=(48, 80), crop=40)
     keys = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]
     pairs = [
-        training_pair(image, mask, Sharp(), protocol=protocol, seed=seed, epoch=epoch, index=index)
+        training_view(image, mask, Sharp(), protocol=protocol, seed=seed, epoch=epoch, index=index)
         for seed, epoch, index in [*keys, keys[0]]
     ]
     assert torch.equal(pairs[0][0], pairs[-1][0])
@@ -183,14 +189,17 @@ def test_masks_of_another_size_are_named(root):
     Image.new("L", (9, 9)).save(place)
     listing = open_masks(root, split="val")
     with pytest.raises(
-        ValueError, match=r"cannot use .*two\.png: a mask must have the size .* 9 x 9 .* 31 x 50"
+        ValueError, match=r"cannot use .*two\.png: ValueError: a mask must have the size .* 9 x 9 .* 31 x 50"
     ):
         listing.load(1)
     listing.on_error = "skip"
     assert isinstance(listing.view(1, lambda *_: 1), Skipped)
     with pytest.raises(ValueError, match="size of its image"):
-        training_pair(
-            Image.new("RGB", (4, 4)), np.zeros((5, 4), np.uint8), Sharp(), protocol=SegmentationProtocol()
+        training_view(
+            Image.new("RGB", (4, 4)),
+            np.zeros((5, 4), np.uint8),
+            Sharp(),
+            protocol=Protocol(measure="geometric"),
         )
 
 
@@ -198,7 +207,9 @@ def test_masks_of_another_size_are_named(root):
 def test_colour_pictures_are_no_masks(root, mode):
     place = root / "VOCdevkit" / "VOC2012" / "SegmentationClass" / "one.png"
     Image.new(mode, SIZES[0]).save(place)
-    with pytest.raises(ValueError, match=rf"one\.png: a mask must hold class indices .* mode '{mode}'"):
+    with pytest.raises(
+        ValueError, match=rf"one\.png: ValueError: a mask must hold class indices .* mode '{mode}'"
+    ):
         open_masks(root, split="val").load(0)
 
 
@@ -235,17 +246,27 @@ def test_masks_of_every_kind():
         (lambda _: open_masks([], split="val"), ValueError, "at least one image"),
         (lambda _: open_masks([1], split="test"), ValueError, "`split`"),
         (lambda _: open_masks([1], split="val", on_error="x"), ValueError, "`on_error`"),
-        (lambda _: open_masks(iter([]), split="val"), TypeError, "store a stream"),
+        (lambda _: open_masks(iter([]), split="val"), TypeError, "give a stream a length"),
         (lambda _: open_masks([1], split="val").load(0), TypeError, r"dataset of \(PIL image, mask\)"),
         (
-            lambda _: open_masks(MaskRoot([1], split="val", index=np.arange(1)), split="train"),
+            lambda _: open_masks(open_masks([1], split="val"), split="train"),
             ValueError,
             "split='train'",
         ),
-        (lambda _: SegmentationProtocol(network_size=(3,)), ValueError, r"\(height, width\)"),
-        (lambda _: SegmentationProtocol(network_size=(3, 3), network_side=4), ValueError, "left out"),
-        (lambda _: SegmentationProtocol(network_side=()), ValueError, "at least one side"),
-        (lambda _: SegmentationProtocol(crop=0), ValueError, "`crop`"),
+        (lambda _: Protocol(measure="geometric", network_size=(3,)), ValueError, r"\(height, width\)"),
+        (
+            lambda _: Protocol(measure="geometric", network_size=(3, 3), network_side=4),
+            ValueError,
+            "left out",
+        ),
+        (
+            lambda _: Protocol(network_size=(3, 3)),
+            ValueError,
+            "left out where the measure is the shorter side",
+        ),
+        (lambda _: Protocol(measure="longer"), ValueError, "`measure` must be one of shorter, geometric"),
+        (lambda _: Protocol(measure="geometric", network_side=()), ValueError, "at least one side"),
+        (lambda _: Protocol(measure="geometric", crop=0), ValueError, "`crop`"),
     ],
 )
 def test_bad_input_is_named(tmp_path, make, error, message):
@@ -258,7 +279,7 @@ def test_missing_files_are_named(root):
     (place / "JPEGImages" / "one.jpg").unlink()
     (place / "SegmentationClass" / "two.png").write_bytes(b"no picture")
     listing = open_masks(root, split="val")
-    with pytest.raises(FileNotFoundError, match=r"got no JPEGImages/one\.jpg"):
+    with pytest.raises(FileNotFoundError, match=r"JPEGImages/one\.jpg, which is missing"):
         listing.load(0)
     with pytest.raises(ValueError, match=r"cannot read .*two\.png"):
         listing.load(1)
@@ -317,15 +338,15 @@ def test_turned_photographs_meet_their_masks(stored, form, orientation):
     image, labels = open_masks([(photograph, mask)], split="val").load(0)
     assert image.size == (120, 90)
     np.testing.assert_array_equal(labels, cells)
-    protocol = SegmentationProtocol(canonical_side=96, crop=64)
+    protocol = Protocol(measure="geometric", canonical_side=96, crop=64)
     for array, found in (
-        (segmentation_view(image, Sharp(), protocol=protocol), None),
-        training_pair(image, labels, Sharp(), protocol=protocol, hflip=0.5),
+        (whole_view(image, protocol), None),
+        training_view(image, labels, Sharp(), protocol=protocol, hflip=0.5),
     ):
         if found is None:  # evaluation never touches the mask: brought to its size, the picture must agree
             array = torch.nn.functional.interpolate(array[None].float(), cells.shape, mode="bilinear")[0]
-            found = torch.tensor(labels)
-        for one, other in zip(*told(array, found.numpy()), strict=True):
+            found = labels
+        for one, other in zip(*told(array, found), strict=True):
             assert np.abs(one - other).max() < 0.5 / 15 + 0.04
 
 

@@ -530,7 +530,9 @@ SMALL = {"canonical_side": 96, "scales": (64,), "crop": 56, "progress": False, "
 def by_hand(network: nn.Module, image: Image.Image, true: str, told: str) -> torch.Tensor:
     array = protocol.blurred(protocol.to_canonical(image, 96), notation.parse(true))
     restored = wiener(torch.from_numpy(array).permute(2, 0, 1), notation.parse(told).kernel())
-    seen = protocol.to_network(restored.permute(1, 2, 0).numpy(), network_side=64, canonical_side=96)
+    seen = protocol.to_network(
+        restored.permute(1, 2, 0).numpy(), 64, protocol=protocol.Protocol(canonical_side=96)
+    )
     ((top, left, size),) = protocol.crop_boxes(*seen.shape[:2], 56)
     view = torch.from_numpy(seen[top : top + size, left : left + size].copy()).permute(2, 0, 1)
     colours = (protocol.IMAGENET_MEAN, protocol.IMAGENET_STD)

@@ -20,7 +20,7 @@ from blurlib.blurs import OwnShake, own_shake
 from blurlib.evaluation import _loop, evaluate
 from blurlib.models import MultiScale, PerScale, dense
 from blurlib.notation import parse_list
-from blurlib.protocol import evaluation_views, normalised
+from blurlib.protocol import Protocol, evaluation_views, normalised
 from blurlib.reporting import BlurReport
 
 CLASSES = 3
@@ -77,9 +77,11 @@ def transcription(model, listing, blurs, scales, *, crops="center", average="cro
                     ((_, views),) = evaluation_views(
                         image,
                         [own],
-                        sides=[side],
-                        canonical_side=settings["canonical_side"],
-                        crop=settings["crop"],
+                        protocol=Protocol(
+                            network_side=side,
+                            canonical_side=settings["canonical_side"],
+                            crop=settings["crop"],
+                        ),
                         crops=crops,
                     ).items()
                     images = normalised(views, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -115,7 +117,7 @@ BLURS = "sharp, D4, H8, shake"
 @pytest.mark.parametrize("crops", ["center", "five"])
 def test_evaluate_is_the_transcription(root, crops, average):
     scales = ((20,), (32,), (20, 32), (48,))
-    model, listing = Net(), data.open_root(root, split="val")
+    model, listing = Net(), data.open_images(root, split="val")
     report = evaluate(
         model, root, **{**SMALL, "scales": (20, 32, (20, 32), 48)}, blurs=BLURS, crops=crops, average=average
     )
@@ -158,7 +160,7 @@ def test_dense_evaluation_pools_all_positions_of_all_scales(tmp_path, average):
         average=average,
         batch_size=2,
     )
-    listing = data.open_root(photos, split="val")
+    listing = data.open_images(photos, split="val")
     expected = transcription(
         dense(small_vgg()),
         listing,
@@ -809,12 +811,12 @@ def test_a_network_of_several_scales_keeps_its_settings(root):
 
 
 def test_a_listing_is_taken_as_it_is(root):
-    listing = data.open_root(root, split="val")
+    listing = data.open_images(root, split="val")
     some = listing.subset(np.array([1, 5, 9]))
     report = evaluate(OneClass(0), some, blurs="sharp", **SMALL)
     assert report["sharp"].images.ids.tolist() == [listing.id(1), listing.id(5), listing.id(9)]
     with pytest.raises(ValueError, match="must list train images"):
-        data.open_root(listing, split="train")
+        data.open_images(listing, split="train")
 
 
 @pytest.mark.parametrize("crops", ["center", "dense"])

@@ -10,7 +10,7 @@ from torch import nn
 
 from blurlib.blurs import Disk, Sharp
 from blurlib.evaluation import Invariance, disparity, invariance, predictions
-from blurlib.protocol import IMAGENET_MEAN, IMAGENET_STD, evaluation_views, normalised
+from blurlib.protocol import IMAGENET_MEAN, IMAGENET_STD, Protocol, evaluation_views, normalised
 
 # Feature invariance
 
@@ -130,7 +130,9 @@ def test_averages_over_images_are_those_of_single_images():
     found = invariance(model, images, blur="D4", side=32, canonical_side=48, progress=False, device="cpu")
     assert found.layers == ("2", "6")
     for number, (image, _) in enumerate(images):
-        views = evaluation_views(image, [Sharp(), Disk(4)], sides=(32,), canonical_side=48, crops="dense")
+        views = evaluation_views(
+            image, [Sharp(), Disk(4)], protocol=Protocol(network_side=32, canonical_side=48), crops="dense"
+        )
         one, two = (normalised(views[k, 32], IMAGENET_MEAN, IMAGENET_STD) for k in (0, 1))
         maps = disparity(model, one, two)
         for layer in (0, 1):
@@ -170,7 +172,8 @@ def test_distributions_are_the_networks_own():
     )
     assert model.training
     model.eval()
-    views = evaluation_views(image, [Sharp(), Disk(4)], sides=(32,), crop=28, canonical_side=48)
+    sizes = Protocol(network_side=32, crop=28, canonical_side=48)
+    views = evaluation_views(image, [Sharp(), Disk(4)], protocol=sizes)
     for number, distribution in enumerate(found):
         with torch.inference_mode():
             p = model(normalised(views[number, 32], IMAGENET_MEAN, IMAGENET_STD)).softmax(1)[0].double()

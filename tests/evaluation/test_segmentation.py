@@ -26,7 +26,7 @@ from blurlib.metrics import VOID, boundary_band
 from blurlib.mixes import BlurMixSampler
 from blurlib.models import ZoomOut, pixel_logits, zoom_out_layers
 from blurlib.notation import parse
-from blurlib.protocol import SegmentationProtocol, normalised, segmentation_view, training_pair
+from blurlib.protocol import Protocol, evaluation_views, normalised, training_view
 from blurlib.reporting import SegmentationReport, compare_counts, compare_segmentation
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -205,7 +205,7 @@ def test_training_is_the_papers_loop(scenes, twin):
     )
     mine = Twin() if twin else pixels()
     optimizer = torch.optim.SGD(mine.parameters(), lr=0.05, momentum=0.9)
-    protocol = SegmentationProtocol(canonical_side=48, network_side=40, crop=32)
+    protocol = Protocol(measure="geometric", canonical_side=48, network_side=40, crop=32)
     mix, listing = BlurMixSampler("sharp + D3", seed=5), open_masks(scenes, split="train")
     for epoch, rate in enumerate((0.05, 0.05, 0.005)):
         optimizer.param_groups[0]["lr"] = rate
@@ -214,7 +214,7 @@ def test_training_is_the_papers_loop(scenes, twin):
         for batch in (order[:3], order[3:]):
             loss, labelled = 0.0, 0
             for i in batch:
-                picture, labels = training_pair(
+                picture, mask = training_view(
                     *listing.load(i),
                     mix.draw(i, epoch),
                     protocol=protocol,
@@ -223,6 +223,7 @@ def test_training_is_the_papers_loop(scenes, twin):
                     index=i,
                     hflip=0.5,
                 )
+                labels = torch.from_numpy(mask.astype(np.int64))
                 found = mine(normalised(picture[None], MEAN, STD))
                 logits = found["out"] if twin else found
                 loss = loss + F.cross_entropy(logits, labels[None], ignore_index=VOID, reduction="sum")
@@ -351,16 +352,19 @@ def test_evaluation_is_a_plain_count(scenes, network_size):
         network, scenes, blurs="sharp, D4", scales=None if network_size else 32, network_size=network_size,
         batch_size=1, **SHOWN,
     )  # fmt: skip
-    protocol = SegmentationProtocol(
-        canonical_side=48, network_side=None if network_size else 32, network_size=network_size
+    protocol = Protocol(
+        measure="geometric",
+        canonical_side=48,
+        network_side=None if network_size else 32,
+        network_size=network_size,
     )
     for blur in ("sharp", "D4"):
         truths, found, near = [], [], []
         for image, mask in scenes:
             labels = np.asarray(mask)
-            view = segmentation_view(image, parse(blur), protocol=protocol)
+            (view,) = evaluation_views(image, [parse(blur)], protocol=protocol, crops="dense").values()
             with torch.no_grad():
-                logits = network(normalised(view[None], MEAN, STD))
+                logits = network(normalised(view, MEAN, STD))
             shown = F.interpolate(logits, labels.shape, mode="bilinear").argmax(1)[0].numpy()
             known = labels != VOID
             truths.append(labels[known])

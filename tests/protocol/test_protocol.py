@@ -72,14 +72,14 @@ def test_training_crop_is_the_smallest_side_where_that_is_less():
         ((384, 384), 384, (384, 384)),
     ],
 )
-def test_shorter_side_size(size, side, expected):
-    assert protocol.shorter_side_size(*size, side) == expected
+def test_scaled_size(size, side, expected):
+    assert protocol.scaled_size(*size, side) == expected
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.integers(1, 3000), st.integers(1, 3000), st.integers(1, 600))
-def test_shorter_side_size_is_torchvisions_rounded_up_or_not(width, height, side):
-    w, h = protocol.shorter_side_size(width, height, side)
+def test_scaled_size_is_torchvisions_rounded_up_or_not(width, height, side):
+    w, h = protocol.scaled_size(width, height, side)
     assert min(w, h) == side
     longer = side * max(width, height) / min(width, height)
     assert abs(max(w, h) - longer) <= 0.5 + 1e-9
@@ -100,13 +100,13 @@ def test_shorter_side_size_is_torchvisions_rounded_up_or_not(width, height, side
 )
 def test_network_size_has_one_factor_whatever_the_first_size(shape, network, canonical, expected):
     array = np.zeros((*shape, 3), np.uint8)
-    seen = protocol.to_network(array, network_side=network, canonical_side=canonical)
+    seen = protocol.to_network(array, network, protocol=Protocol(canonical_side=canonical))
     assert seen.shape == (*expected, 3)
 
 
 def test_network_size_of_the_same_size_is_the_same_array():
     array = np.zeros((10, 12, 3), np.uint8)
-    assert protocol.to_network(array, network_side=384) is array
+    assert protocol.to_network(array, 384, protocol=Protocol()) is array
 
 
 @settings(deadline=None, max_examples=60)
@@ -124,19 +124,15 @@ def test_crops_lie_where_torchvision_puts_them(height, width, crop):
         assert torch.equal(mine, theirs)
 
 
-def test_round_side_takes_halves_up():
-    assert [protocol.round_side(x) for x in (0.0, 0.49, 0.5, 1.5, 2.5, 2.51)] == [0, 0, 1, 2, 3, 3]
-
-
 @settings(deadline=None, max_examples=60)
 @given(st.integers(1, 40), st.integers(1, 40), st.data())
 def test_random_crop_stays_inside_and_reaches_both_ends(height, width, data):
     size = data.draw(st.integers(1, min(height, width)))
     draw = st.floats(0, 1, exclude_max=True)
-    top, left = protocol.random_crop(height, width, size, (data.draw(draw), data.draw(draw)))
+    top, left = protocol.random_crop(height, width, (size, size), (data.draw(draw), data.draw(draw)))
     assert 0 <= top <= height - size and 0 <= left <= width - size
-    assert protocol.random_crop(height, width, size, (0.0, 0.0)) == (0, 0)
-    assert protocol.random_crop(height, width, size, (1 - 2**-53, 1 - 2**-53)) == (
+    assert protocol.random_crop(height, width, (size, size), (0.0, 0.0)) == (0, 0)
+    assert protocol.random_crop(height, width, (size, size), (1 - 2**-53, 1 - 2**-53)) == (
         height - size,
         width - size,
     )
@@ -455,7 +451,9 @@ def test_an_images_own_shake_must_be_chosen_first():
 
 def test_evaluation_is_canonical_blur_round_resize_crop():
     image, blurs = photo(80, 60), [Sharp(), Disk(4), Box(8)]
-    views = protocol.evaluation_views(image, blurs, sides=(32, 64), canonical_side=48, crop=28)
+    views = protocol.evaluation_views(
+        image, blurs, protocol=Protocol(network_side=(32, 64), canonical_side=48, crop=28)
+    )
     assert sorted(views) == [(b, s) for b in range(3) for s in (32, 64)]
     canonical = np.array(image.resize((64, 48), Image.Resampling.BILINEAR))
     for position, blur in enumerate(blurs):
@@ -468,20 +466,26 @@ def test_evaluation_is_canonical_blur_round_resize_crop():
 
 
 def test_a_shake_is_applied_too():
-    views = protocol.evaluation_views(photo(), [Shake(3), Sharp()], sides=(47,), canonical_side=47, crop=47)
+    views = protocol.evaluation_views(
+        photo(), [Shake(3), Sharp()], protocol=Protocol(network_side=(47,), canonical_side=47, crop=47)
+    )
     assert not torch.equal(views[0, 47], views[1, 47])
 
 
 def test_crop_is_the_side_where_the_side_is_smaller():
-    views = protocol.evaluation_views(photo(80, 60), [Sharp()], sides=(20,), canonical_side=40, crop=28)
+    views = protocol.evaluation_views(
+        photo(80, 60), [Sharp()], protocol=Protocol(network_side=(20,), canonical_side=40, crop=28)
+    )
     assert views[0, 20].shape == (1, 3, 20, 20)
 
 
 def test_five_crops_and_dense():
     image = photo(80, 60)
-    five = protocol.evaluation_views(image, [Sharp()], sides=(32,), canonical_side=60, crop=28, crops="five")
+    five = protocol.evaluation_views(
+        image, [Sharp()], protocol=Protocol(network_side=(32,), canonical_side=60, crop=28), crops="five"
+    )
     dense = protocol.evaluation_views(
-        image, [Sharp()], sides=(32,), canonical_side=60, crop=28, crops="dense"
+        image, [Sharp()], protocol=Protocol(network_side=(32,), canonical_side=60, crop=28), crops="dense"
     )
     assert dense[0, 32].shape == (1, 3, 32, 43)
     assert torch.equal(five[0, 32], torch.stack(tvf.five_crop(dense[0, 32][0], [28, 28])))
@@ -512,7 +516,9 @@ def test_training_is_first_size_blur_round_resize_crop_flip(index, blur):
     top, left = int(row * (height - 23)), int(column * (width - 23))
     array = array[top : top + 24, left : left + 24]
     array = array[:, ::-1] if flip < 0.5 else array
-    view = protocol.training_view(image, blur, protocol=settings, seed=5, epoch=2, index=index, hflip=0.5)
+    view, _ = protocol.training_view(
+        image, None, blur, protocol=settings, seed=5, epoch=2, index=index, hflip=0.5
+    )
     assert view.dtype == torch.uint8 and view.is_contiguous()
     assert np.array_equal(view.permute(1, 2, 0).numpy(), array)
 
@@ -522,8 +528,8 @@ def test_training_depends_on_the_key_and_on_each_part_of_it():
 
     def view(**key):
         return protocol.training_view(
-            image, Disk(2), protocol=SMALL, **{"seed": 1, "epoch": 2, "index": 3} | key
-        )
+            image, None, Disk(2), protocol=SMALL, **{"seed": 1, "epoch": 2, "index": 3} | key
+        )[0]
 
     torch.manual_seed(7)
     first = view()
@@ -544,7 +550,7 @@ def test_every_first_size_network_side_corner_and_flip_occurs_as_often_as_it_sho
 def test_all_training_views_of_one_network_side_stack():
     small = Protocol(canonical_side=48, network_side=16, crop=24)
     shapes = {
-        protocol.training_view(photo(80, 60), Sharp(), protocol=small, index=index).shape
+        protocol.training_view(photo(80, 60), None, Sharp(), protocol=small, index=index)[0].shape
         for index in range(20)
     }
     assert shapes == {(3, 15, 15)}  # 45 * 16 / 48 = 15
@@ -553,7 +559,7 @@ def test_all_training_views_of_one_network_side_stack():
 def test_flip_follows_its_probability():
     image, sides = photo(80, 60), {}
     for hflip in (0.0, 1.0):
-        sides[hflip] = protocol.training_view(image, Disk(2), protocol=SMALL, index=4, hflip=hflip)
+        sides[hflip], _ = protocol.training_view(image, None, Disk(2), protocol=SMALL, index=4, hflip=hflip)
     assert torch.equal(sides[0.0].flip(-1), sides[1.0]) and not torch.equal(sides[0.0], sides[1.0])
 
 
@@ -563,7 +569,7 @@ def test_one_blur_has_one_size_at_the_network_whatever_the_first_size():
     for side in (356, 384, 410):
         array = np.zeros((side, side, 3), np.uint8)
         array[side // 2 - 1 : side // 2 + 1, :] = 255
-        array = protocol.to_network(protocol.blurred(array, Box(96, vertical=True)), network_side=256)
+        array = protocol.to_network(protocol.blurred(array, Box(96, vertical=True)), 256, protocol=Protocol())
         spreads.append(int((array[:, 100, 0] > 2).sum()))
     assert max(spreads) - min(spreads) <= 1 and 64 <= min(spreads) <= 67
 

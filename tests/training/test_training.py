@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 from blurlib._common import rng
 from blurlib._common.provenance import weights_digest
 from blurlib.blurs import Disk
-from blurlib.data import open_root
+from blurlib.data import open_images
 from blurlib.mixes import BlurMixSampler
 from blurlib.protocol import Protocol, normalised, training_view
 from blurlib.training import FinetuneResult, TrainingSettings, finetune
@@ -94,7 +94,7 @@ def test_training_is_the_papers_loop(root):
         momentum=0.9, weight_decay=0.01, hflip=0.5, seed=4, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4),
     )  # fmt: skip
     model = network()
-    listing = open_root(root, split="train")
+    listing = open_images(root, split="train")
     mix = BlurMixSampler("sharp + D2", seed=4)
     protocol = Protocol(canonical_side=24, network_side=16, crop=12)
     velocity = {name: torch.zeros_like(parameter) for name, parameter in model.named_parameters()}
@@ -104,14 +104,14 @@ def test_training_is_the_papers_loop(root):
         for batch in (order[:8], order[8:16], order[16:]):
             views = [
                 training_view(
-                    listing.load(i)[0],
+                    *listing.load(i),
                     mix.draw(i, epoch),
                     protocol=protocol,
                     seed=4,
                     epoch=epoch,
                     index=i,
                     hflip=0.5,
-                )
+                )[0]
                 for i in batch
             ]
             labels = torch.tensor([0 if i < 11 else 1 for i in batch])
@@ -412,7 +412,7 @@ def test_the_output_folder_holds_the_run(root, tmp_path):
 @pytest.mark.parametrize("images", [10, 21, 30, 42, 62])
 def test_resume_gives_the_weights_of_a_run_that_was_never_stopped(root, tmp_path, images):
     """Stopped in the first epoch, between epochs, and in the third; with momentum, batch norm and dropout."""
-    listing = open_root(root, split="train")
+    listing = open_images(root, split="train")
     options = SMALL | {"epochs": (2, 1), "lr": (0.1, 0.01), "blur": "sharp + D2", "hflip": 0.5}
 
     def start():

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from .._common.distributed import Team
 from .._common.model_config import ignored_config, unwrapped
 from ..blurs import Blur
-from ..data import ImageRoot, Skipped, open_root
+from ..data import ImageListing, Skipped, open_images
 from ..deblurring import DeblurThenClassify
 from ..metrics import TOP_K, ImageValues, image_values
 from ..mixes import BlurMixSampler
@@ -67,11 +67,15 @@ class ClassificationEvaluation(EvaluationTask):
         self.scales = scale_settings(shown["scales"])
         self.crops: Crops = choice("crops", shown["crops"], Crops)
         self.average: Average = choice("average", shown["average"], Average)
-        self.protocol = Protocol(
-            canonical_side=settings.canonical_side, crop=shown["crop"], resample=settings.resample
-        )
         # Every side once, however many settings use it.
         self.sides = tuple(dict.fromkeys(side for setting in self.scales for side in setting))
+        self.protocol = Protocol(
+            canonical_side=settings.canonical_side,
+            network_side=self.sides,
+            crop=shown["crop"],
+            resample=settings.resample,
+        )
+        self.crop: int = shown["crop"]
         self.conditions = [(str(blur), setting) for setting in self.scales for blur in self.blurs]
         if self._deblurrer is None:
             self.colours: Colours = normalisation(model, settings.mean, settings.std)
@@ -80,20 +84,20 @@ class ClassificationEvaluation(EvaluationTask):
             self.colours = own_colours(self._deblurrer, settings.mean, settings.std)
             self._source = self._deblurrer.colours_source
         options: dict[str, Any] = {"limit": settings.limit, "on_error": settings.on_error}
-        self.listing: ImageRoot = open_root(root, split="val", seed=settings.seed, **options)
+        self.listing: ImageListing = open_images(root, split="val", seed=settings.seed, **options)
         self._config = ignored_config(
             model,
             resample=settings.resample,
             sides=self.sides,
-            crop=None if self.crops == "dense" else self.protocol.crop,
+            crop=None if self.crops == "dense" else self.crop,
         )
         self.networks, self._numbers = networks(model, self.sides, dense_crops=self.crops == "dense")
         self._seconds = 0.0  # of restoring
 
     @property
     def large(self) -> bool:
-        crops, crop = 5 if self.crops == "five" else 1, self.protocol.crop
-        size = [2 * side**2 if self.crops == "dense" else min(side, crop) ** 2 for side in self.sides]
+        crops = 5 if self.crops == "five" else 1
+        size = [2 * side**2 if self.crops == "dense" else min(side, self.crop) ** 2 for side in self.sides]
         return 3 * len(self.blurs) * crops * sum(size) > 2**24
 
     def settings(self) -> dict[str, Any]:
@@ -101,7 +105,7 @@ class ClassificationEvaluation(EvaluationTask):
             "blurs": [str(blur) for blur in self.blurs],
             "scales": [list(setting) for setting in self.scales],
             "crops": self.crops,
-            "crop": self.protocol.crop,
+            "crop": self.crop,
             "average": self.average,
             "canonical_side": self.protocol.canonical_side,
             "resample": self.protocol.resample,
@@ -117,7 +121,7 @@ class ClassificationEvaluation(EvaluationTask):
             known["deblurring"] = {"method": behind.name, "blur": str(behind.blur), "border": behind.border}
         return known
 
-    def views(self, position: int, blurs: Sequence[Blur]) -> ImageViews | Skipped:
+    def views(self, position: int, blurs: Sequence[Blur], image: Image.Image, target: int) -> ImageViews:
         restore, spent = None if self._deblurrer is None else self._deblurrer.restore, 0.0
 
         def timed(array: np.ndarray, blur: Blur) -> np.ndarray:
@@ -128,22 +132,12 @@ class ClassificationEvaluation(EvaluationTask):
             spent += time.perf_counter() - started
             return array
 
-        def make(image: Image.Image) -> list[Tensor]:
-            made = evaluation_views(
-                image,
-                blurs,
-                sides=self.sides,
-                canonical_side=self.protocol.canonical_side,
-                crop=self.protocol.crop,
-                crops=self.crops,
-                resample=self.protocol.resample,
-                border=self.protocol.border,
-                restore=timed if restore else None,
-            )
-            return [torch.stack([made[number, side] for number in range(len(blurs))]) for side in self.sides]
-
-        made = self.listing.view(position, make)
-        return made if isinstance(made, Skipped) else ImageViews(position, made[1], made[0], spent)
+        made = evaluation_views(
+            image, blurs, protocol=self.protocol, crops=self.crops, restore=timed if restore else None
+        )
+        every = range(len(blurs))
+        sides = [torch.stack([made[number, side] for number in every]) for side in self.sides]
+        return ImageViews(position, target, sides, spent)
 
     def measure(
         self, items: Iterable[ImageViews], device: torch.device
@@ -156,7 +150,7 @@ class ClassificationEvaluation(EvaluationTask):
                 unfinished[item.position] = ViewSums(item, len(self.blurs))
                 yield item
 
-        for batch, owners in batches(started(), self.batch_size, self.protocol.crop**2, self._numbers):
+        for batch, owners in batches(started(), self.batch_size, self.crop**2, self._numbers):
             network = self.networks[self._numbers[owners[0].side]]
             log_p = log_probabilities(network, batch, self.colours, device)
             if not self.outputs:
@@ -245,8 +239,7 @@ class Classifying(Dataset[Any]):
 
     score = "top1"
 
-    def __init__(self, listing: ImageRoot, mix: BlurMixSampler, settings: Settings) -> None:
-        assert isinstance(settings.protocol, Protocol)
+    def __init__(self, listing: ImageListing, mix: BlurMixSampler, settings: Settings) -> None:
         self.listing, self.mix, self.settings, self.protocol = listing, mix, settings, settings.protocol
         self.outputs = 0
         self.needs_several = False
@@ -281,9 +274,10 @@ class Classifying(Dataset[Any]):
         epoch, position = key
         index = int(self.listing.index[position])
 
-        def make(image: Image.Image) -> Tensor:
+        def make(image: Image.Image, label: int) -> tuple[Tensor, int]:
             return training_view(
                 image,
+                label,
                 self.mix.draw(index, epoch),
                 protocol=self.protocol,
                 seed=self.settings.seed,

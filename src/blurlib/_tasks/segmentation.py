@@ -17,18 +17,18 @@ from .._common.checks import check_integer
 from .._common.distributed import Team
 from .._common.model_config import ignored_config, unwrapped
 from ..blurs import Blur
-from ..data import MaskRoot, Skipped, check_masks, open_masks, warn_of_void
+from ..data import MaskListing, Skipped, check_masks, open_masks, warn_of_void
 from ..deblurring import DeblurThenClassify
 from ..metrics import VOID, PixelCounts, boundary_band, boundary_counts, confusion_matrix
 from ..mixes import BlurMixSampler
 from ..models import pixel_logits
 from ..protocol import (
-    SegmentationProtocol,
+    Protocol,
+    evaluation_views,
     normalisation,
     normalisation_source,
     normalised,
-    segmentation_view,
-    training_pair,
+    training_view,
 )
 from ._batch_norm import needs_several
 from .task import Colours, EvaluationSettings, EvaluationTask, Settings, parameter_dtype, zero_loss
@@ -55,7 +55,8 @@ class SegmentationEvaluation(EvaluationTask):
         super().__init__(settings)
         if isinstance(unwrapped(model), DeblurThenClassify):
             raise TypeError("`model` must label pixels for segmentation, got a DeblurThenClassify")
-        self.protocol = SegmentationProtocol(
+        self.protocol = Protocol(
+            measure="geometric",
             canonical_side=settings.canonical_side,
             network_side=_network_side(settings.scales),
             network_size=settings.network_size,
@@ -66,7 +67,7 @@ class SegmentationEvaluation(EvaluationTask):
         self._source = normalisation_source(model, settings.mean, settings.std)
         self._config = ignored_config(model, resample=settings.resample)
         options: dict[str, Any] = {"limit": settings.limit, "on_error": settings.on_error}
-        self.listing: MaskRoot = open_masks(root, split="val", seed=settings.seed, **options)
+        self.listing: MaskListing = open_masks(root, split="val", seed=settings.seed, **options)
         size = self.protocol.network_size
         sides = [size] if size is not None else [(side,) for side in self.protocol.network_sides]
         self.conditions = [(str(blur), side) for side in sides for blur in self.blurs]
@@ -95,17 +96,11 @@ class SegmentationEvaluation(EvaluationTask):
     def prepare(self, *, workers: int) -> None:
         check_masks(self.listing, workers=workers)
 
-    def views(self, position: int, blurs: Sequence[Blur]) -> Scene | Skipped:
-        def make(image: Image.Image, mask: np.ndarray) -> Scene:
-            views = [
-                torch.stack(
-                    [segmentation_view(image, b, protocol=self.protocol, network_side=side) for b in blurs]
-                )
-                for side in self.protocol.network_sides
-            ]
-            return Scene(position, torch.from_numpy(mask.copy()), views)
-
-        return self.listing.view(position, make)
+    def views(self, position: int, blurs: Sequence[Blur], image: Image.Image, target: np.ndarray) -> Scene:
+        made = evaluation_views(image, blurs, protocol=self.protocol, crops="dense")
+        every = range(len(blurs))
+        sides = [torch.cat([made[n, side] for n in every]) for side in self.protocol.network_sides]
+        return Scene(position, torch.from_numpy(target.copy()), sides)
 
     def measure(
         self, items: Iterable[Scene], device: torch.device
@@ -236,8 +231,7 @@ class Segmenting(Dataset[Any]):
 
     score = "pixel_accuracy"
 
-    def __init__(self, listing: MaskRoot, mix: BlurMixSampler, settings: Settings) -> None:
-        assert isinstance(settings.protocol, SegmentationProtocol)
+    def __init__(self, listing: MaskListing, mix: BlurMixSampler, settings: Settings) -> None:
         self.listing, self.mix, self.settings, self.protocol = listing, mix, settings, settings.protocol
         self.outputs = 0
         self.needs_several = False
@@ -252,7 +246,7 @@ class Segmenting(Dataset[Any]):
         if self.protocol.network_size is not None:
             return self.protocol.network_size
         side = min(self.protocol.network_sides)
-        side = side if self.protocol.crop is None else min(side, self.protocol.crop)
+        side = min(side, self.protocol.training_crop(side))
         return side, side
 
     def try_out(self, network: nn.Module, device: torch.device) -> None:
@@ -270,11 +264,11 @@ class Segmenting(Dataset[Any]):
         self.outputs = pixel_logits(result).shape[1]
         self.needs_several = needs_several(network, size, device)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor] | Skipped:
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, np.ndarray] | Skipped:
         epoch, position = key
         index = int(self.listing.index[position])
 
-        def make(image: Image.Image, mask: np.ndarray) -> tuple[Tensor, Tensor]:
+        def make(image: Image.Image, mask: np.ndarray) -> tuple[Tensor, np.ndarray]:
             wrong = np.unique(mask[(mask >= self.outputs) & (mask != VOID)])
             if wrong.size:
                 raise ValueError(
@@ -282,7 +276,7 @@ class Segmenting(Dataset[Any]):
                     f"or {VOID} for void, got {', '.join(map(str, wrong[:5].tolist()))} in "
                     f"{self.listing.id(position)}"
                 )
-            return training_pair(
+            return training_view(
                 image,
                 mask,
                 self.mix.draw(index, epoch),
@@ -295,14 +289,17 @@ class Segmenting(Dataset[Any]):
 
         return self.listing.view(position, make)
 
-    def collate(self, items: list[tuple[Tensor, Tensor] | Skipped]) -> _Batch:
-        groups: dict[tuple[int, ...], list[tuple[Tensor, Tensor]]] = {}
+    def collate(self, items: list[tuple[Tensor, np.ndarray] | Skipped]) -> _Batch:
+        groups: dict[tuple[int, ...], list[tuple[Tensor, np.ndarray]]] = {}
         for item in items:
             if not isinstance(item, Skipped):
-                groups.setdefault(tuple(item[1].shape), []).append(item)
+                groups.setdefault(item[1].shape, []).append(item)
         return _Batch(
             [
-                (torch.stack([image for image, _ in group]), torch.stack([mask for _, mask in group]))
+                (
+                    torch.stack([image for image, _ in group]),
+                    torch.from_numpy(np.stack([mask for _, mask in group]).astype(np.int64)),
+                )
                 for group in groups.values()
             ],
             [item for item in items if isinstance(item, Skipped)],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,15 +11,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from .._common.checks import check_integer
 from .._common.distributed import Team
 from ..blurs import Blur, OwnShake, own_shake
-from ..data import ImageRoot, MaskRoot, OnError, Skipped
+from ..data import Listing, OnError, Skipped
 from ..notation import parse_list
-from ..protocol import Average, Crops, Protocol, Resample, SegmentationProtocol
+from ..protocol import Average, Crops, Protocol, Resample
 
 Colours = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation of a network's input."""
@@ -80,7 +82,7 @@ class EvaluationTask(ABC, Dataset[Any]):
     foreign: ClassVar[Mapping[str, str]] = {}
     statistics: ClassVar[type[Any]]
 
-    listing: ImageRoot | MaskRoot
+    listing: Listing[Any]
     conditions: Sequence[Condition]
     model: nn.Module
     networks: nn.Module
@@ -110,7 +112,7 @@ class EvaluationTask(ABC, Dataset[Any]):
         """Refuse what would be measured in vain; called once before the work."""
 
     @abstractmethod
-    def views(self, position: int, blurs: Sequence[Blur]) -> Any:
+    def views(self, position: int, blurs: Sequence[Blur], image: Image.Image, target: Any) -> Any:
         """What the network is shown of an image under every blur; called in a loader process.
 
         An item has its `position`. A ValueError is the image's fault.
@@ -144,7 +146,7 @@ class EvaluationTask(ABC, Dataset[Any]):
         index = int(self.listing.index[position])
         blurs = [own_shake(index, seed=self.seed) if isinstance(b, OwnShake) else b for b in self.blurs]
         try:
-            return self.views(position, blurs)
+            return self.listing.view(position, functools.partial(self.views, position, blurs))
         except (FileNotFoundError, TypeError, ValueError) as error:
             # Handed over whole: raised in a worker it would arrive wrapped in the worker's own traceback.
             return error
@@ -162,7 +164,7 @@ class Settings(typing.Protocol):
     """The settings of a training run, as far as a task reads them."""
 
     @property
-    def protocol(self) -> Protocol | SegmentationProtocol: ...
+    def protocol(self) -> Protocol: ...
 
     @property
     def mean(self) -> tuple[float, ...]: ...

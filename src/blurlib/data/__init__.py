@@ -1,9 +1,9 @@
 """Folders, datasets and Pascal VOC as listings: each image has a position that never changes."""
 
-from ._folders import IMAGE_SUFFIXES, ImageRoot, labelled, open_root
-from ._listing import OnError, Skipped, Split
+from ._folders import IMAGE_SUFFIXES, ImageListing, labelled, open_images
+from ._listing import Listing, OnError, Skipped, Split
 from ._sampling import KeyedSampler, class_balanced
-from ._voc import MaskRoot, mask_array, open_masks
+from ._voc import MaskListing, mask_array, open_masks
 
 # isort: split
 # For other wings, not for users.
@@ -11,15 +11,16 @@ from ._masks import check_masks, warn_of_void
 
 __all__ = [
     "IMAGE_SUFFIXES",
-    "ImageRoot",
+    "ImageListing",
     "KeyedSampler",
-    "MaskRoot",
+    "Listing",
+    "MaskListing",
     "OnError",
     "Skipped",
     "Split",
     "class_balanced",
     "labelled",
     "mask_array",
+    "open_images",
     "open_masks",
-    "open_root",
 ]

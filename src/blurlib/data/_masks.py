@@ -11,13 +11,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..metrics import VOID
 from ._listing import Skipped
-from ._voc import MaskRoot
+from ._voc import MaskListing
 
 
 class _Values(Dataset[Any]):
     """The labels that each mask holds."""
 
-    def __init__(self, listing: MaskRoot) -> None:
+    def __init__(self, listing: MaskListing) -> None:
         self.listing = listing
 
     def __len__(self) -> int:
@@ -31,7 +31,7 @@ class _Values(Dataset[Any]):
         return set() if isinstance(values, Skipped) else values
 
 
-def check_masks(listing: MaskRoot, *, workers: int) -> None:
+def check_masks(listing: MaskListing, *, workers: int) -> None:
     """Refuses masks of 0 and 255, whose 255 is an object and would count as void.
 
     The first 16 masks are looked at and 48 spread over the listing; where these hold nothing but 0 and 255,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,15 +13,11 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from .._common import rng
-from .._common.checks import check_integer
 from ..metrics import VOID
 from ..protocol import check_sizes, to_rgb, turn_upright
-from ._listing import OnError, Skipped, Split, folder_name, subset_indices
-
-T = TypeVar("T")
+from ._listing import Listing, OnError, Split, contents, decoded, opened
 
 _LIMIT = 13  # purpose that keeps these draws apart from those of other modules
-_REMEDY = 'repair or remove it, or pass on_error="skip" to go on without it'
 
 
 def mask_array(mask: Any) -> np.ndarray:
@@ -66,7 +61,7 @@ def mask_array(mask: Any) -> np.ndarray:
     return array.astype(np.uint8)
 
 
-class MaskRoot:
+class MaskListing(Listing[np.ndarray]):
     """An indexable listing of images with masks; made by :func:`open_masks`.
 
     Attributes:
@@ -81,175 +76,48 @@ class MaskRoot:
         (1, (6, 8))
     """
 
-    def __init__(
-        self,
-        root: Any,
-        *,
-        split: Split,
-        index: np.ndarray,
-        folder: Path | None = None,
-        names: Sequence[str] = (),
-        on_error: OnError = "raise",
-    ) -> None:
-        self.root, self.split, self.index, self.on_error = root, split, index, on_error
-        self._folder = folder
-        self._names = np.array(
-            [os.fsencode(name) for name in names]
-        )  # see ImageRoot: few objects for workers
+    _target, _layout = "mask", "in the layout of Pascal VOC"
+    _folder: Path  # with ImageSets, JPEGImages and SegmentationClass
 
-    def __len__(self) -> int:
-        return len(self.index)
+    def _list_folder(self, folder: Path) -> list[bytes]:
+        self._folder = _voc_folder(folder)
+        path = self._folder / "ImageSets" / "Segmentation" / f"{self.split}.txt"
+        if not path.is_file():
+            raise FileNotFoundError(f"`root` must hold a list of its {self.split} images, got no {path}")
+        names = path.read_text(encoding="utf-8", errors="surrogateescape").split()  # as the system's names
+        return [os.fsencode(name) for name in names]
 
-    def __repr__(self) -> str:
-        return f"MaskRoot({self.name!r}, split={self.split!r}, images={len(self)})"
+    def _path(self, position: int) -> Path:
+        return self._folder / "SegmentationClass" / f"{self.id(position)}.png"
 
-    @property
-    def name(self) -> str:
-        """The folder's own name (not where it lies), or the dataset's type."""
-        return type(self.root).__name__ if self._folder is None else folder_name(self.root)
+    def _read(self, position: int) -> tuple[Image.Image, Any]:
+        name = self._folder / "JPEGImages" / self.id(position)
+        paths = [name.with_name(f"{name.name}{ending}") for ending in (".jpg", ".jpeg", ".png")]
+        path = next((path for path in paths if path.is_file()), paths[0])
+        return decoded(path), decoded(self._path(position))
 
-    def subset(self, positions: np.ndarray) -> MaskRoot:
-        """The listing of some of its images, which keep their `index`.
-
-        Args:
-            positions: int64, in the order wanted.
-
-        Returns:
-            A new listing.
-        """
-        other = MaskRoot(
-            self.root,
-            split=self.split,
-            index=self.index[positions],
-            folder=self._folder,
-            on_error=self.on_error,
-        )
-        other._names = self._names[positions] if len(self._names) else self._names
-        return other
-
-    def id(self, position: int) -> str:
-        """The image's name in records: its file's name without ending, or its index.
-
-        Args:
-            position: 0 to len - 1.
-
-        Returns:
-            Such as "2007_000033" or "7".
-        """
-        return str(int(self.index[position])) if self._folder is None else os.fsdecode(self._names[position])
-
-    def digest(self) -> str:
-        """A SHA-256 of all ids: listings that share it hold the same images in the same order.
-
-        Returns:
-            64 hexadecimal digits.
-        """
-        ids = "\n".join(self.id(position) for position in range(len(self)))
-        return hashlib.sha256(os.fsencode(ids) + subset_indices(self.root)).hexdigest()
-
-    def load(self, position: int) -> tuple[Image.Image, np.ndarray]:
-        """Reads and decodes one image and its mask.
-
-        Args:
-            position: 0 to len - 1.
-
-        Returns:
-            The image, upright and in RGB, and its labels (H, W) uint8.
-
-        Raises:
-            FileNotFoundError: if a file is missing.
-            ValueError: if one cannot be read or used, with its name; if their sizes differ.
-            TypeError: if a dataset yields something other than (PIL image, mask).
-        """
-        if self._folder is None:
-            return self._load_item(int(self.index[position]))
-        name = self.id(position)
-        image = _opened(self._folder / "JPEGImages", name, (".jpg", ".jpeg", ".png"))
-        mask = _opened(self._folder / "SegmentationClass", name, (".png",))
-        return _pair(image, mask, f"{self._folder / 'SegmentationClass' / name}.png")
-
-    def _load_item(self, index: int) -> tuple[Image.Image, np.ndarray]:
-        try:
-            item = self.root[index]
-        except (OSError, SyntaxError, ValueError) as error:
-            raise ValueError(f"cannot read item {index} of the dataset: {error}; {_REMEDY}") from error
-        if not (isinstance(item, (tuple, list)) and len(item) == 2 and isinstance(item[0], Image.Image)):
-            kind = (
-                tuple(type(part).__name__ for part in item) if isinstance(item, (tuple, list)) else type(item)
-            )
-            raise TypeError(
-                f"`root` must be a dataset of (PIL image, mask), got {kind} from item {index}; leave "
-                "transforms out of the dataset: resizing, blur and conversion are done here"
-            )
-        return _pair(item[0], item[1], f"item {index} of the dataset")
-
-    def view(self, position: int, make: Callable[[Image.Image, np.ndarray], T]) -> T | Skipped:
-        """Loads one image and makes something of it; a broken one is named or skipped, as `on_error` says.
-
-        Args:
-            position: 0 to len - 1.
-            make: what to do with image and mask.
-
-        Returns:
-            What it made, or :class:`~blurlib.data.Skipped`.
-
-        Raises:
-            FileNotFoundError: see :meth:`load`; not under "skip".
-            ValueError: see :meth:`load`; not under "skip".
-            TypeError: see :meth:`load`.
-        """
-        try:
-            return make(*self.load(position))
-        except (FileNotFoundError, ValueError) as error:
-            if self.on_error == "raise":
-                raise
-            return Skipped(self.id(position), str(error))
-
-
-def _pair(image: Image.Image, mask: Any, place: str) -> tuple[Image.Image, np.ndarray]:
-    """An image, upright, and its labels, which are upright already or turned like the stored photograph."""
-    try:
-        upright, labels = to_rgb(image), mask_array(mask)
-        turn = turn_upright(image)
-        if turn is not None and labels.shape == (image.height, image.width) != (
-            upright.height,
-            upright.width,
-        ):
+    def _checked(self, image: Image.Image, target: Any) -> tuple[Image.Image, np.ndarray]:
+        """Both upright: a mask may be already, or be turned as the photograph is stored."""
+        upright, labels = to_rgb(image), mask_array(target)
+        turn, stored = turn_upright(image), (image.height, image.width)
+        if turn is not None and labels.shape == stored != (upright.height, upright.width):
             labels = np.asarray(Image.fromarray(labels).transpose(turn))
         check_sizes(upright.size, labels)
-    except ValueError as error:
-        raise ValueError(f"cannot use {place}: {error}; {_REMEDY}") from error
-    return upright, labels
+        return upright, labels
 
-
-def _opened(folder: Path, name: str, endings: Sequence[str]) -> Image.Image:
-    for ending in endings:
-        path = folder / f"{name}{ending}"
-        if path.is_file():
-            break
-    else:
-        raise FileNotFoundError(
-            f"`root` lists {name!r}, got no {folder.name}/{name}{endings[0]} in {str(folder.parent)!r}; "
-            f"{_REMEDY}"
-        )
-    try:
-        with Image.open(path) as image:
-            image.load()
-    except MemoryError:
-        raise
-    except Exception as error:  # Pillow's decoders raise whatever the bytes lead to
-        raise ValueError(f"cannot read {path}: {type(error).__name__}: {error}; {_REMEDY}") from error
-    return image
+    def limited(self, limit: int, *, seed: int = 0) -> MaskListing:
+        order = rng.permutation(len(self), seed=seed, key=(0, _LIMIT))
+        return self.subset(np.sort(order[:limit]))
 
 
 def open_masks(
-    root: str | os.PathLike[str] | Dataset[Any] | Sequence[Any] | MaskRoot,
+    root: str | os.PathLike[str] | Dataset[Any] | Sequence[Any] | MaskListing,
     *,
     split: Split,
     limit: int | None = None,
     seed: int = 0,
     on_error: OnError = "raise",
-) -> MaskRoot:
+) -> MaskListing:
     """Lists the images and masks of a Pascal VOC folder or of a dataset.
 
     Photographs are turned upright by their EXIF orientation. A mask whose sides are those of the stored
@@ -277,60 +145,17 @@ def open_masks(
 
     Example:
         >>> open_masks([(Image.new("RGB", (8, 6)), Image.new("L", (8, 6)))], split="train")
-        MaskRoot('list', split='train', images=1)
+        MaskListing('list', split='train', images=1)
     """
-    if split not in ("train", "val"):
-        raise ValueError(f"`split` must be 'train' or 'val', got {split!r}")
-    if on_error not in ("raise", "skip"):
-        raise ValueError(f"`on_error` must be 'raise' or 'skip', got {on_error!r}")
-    if isinstance(root, MaskRoot):
-        if root.split != split:
-            raise ValueError(f"`root` must list {split} images, got {root!r}; open it with split={split!r}")
-        listing = root.subset(np.arange(len(root)))
-        listing.on_error = on_error
-    elif isinstance(root, (str, os.PathLike)):
-        folder = _voc_folder(Path(root))
-        names = _names(folder, split)
-        listing = MaskRoot(
-            root, split=split, index=np.arange(len(names)), folder=folder, names=names, on_error=on_error
-        )
-    elif not hasattr(root, "__len__") or not hasattr(root, "__getitem__"):
-        raise TypeError(
-            f"`root` must be a folder or a dataset with a length, got {type(root).__name__}; store a stream "
-            "first"
-        )
-    else:
-        listing = MaskRoot(root, split=split, index=np.arange(len(root)), on_error=on_error)
-    if not len(listing):
-        raise ValueError(f"`root` must hold at least one image of {split!r}, got none in {listing.name!r}")
-    if limit is not None:
-        check_integer("limit", limit, low=1, high=2**62)
-        order = rng.permutation(len(listing), seed=seed, key=(0, _LIMIT))
-        listing = listing.subset(np.sort(order[:limit]))
-    return listing
+    return opened(MaskListing, root, split=split, limit=limit, seed=seed, on_error=on_error)
 
 
 def _voc_folder(root: Path) -> Path:
-    """The folder that holds ImageSets, JPEGImages and SegmentationClass."""
-    if not root.is_dir():
-        raise FileNotFoundError(
-            f"`root` must be a folder in the layout of Pascal VOC, got {str(root)!r}, which is "
-            f"{'a file' if root.exists() else 'not there'}"
-        )
-    inside = [root, root / "VOCdevkit" / "VOC2012", root / "VOC2012"]
-    inside += sorted((root / "VOCdevkit").glob("VOC*")) if (root / "VOCdevkit").is_dir() else []
+    inside = [root, root / "VOCdevkit" / "VOC2012", root / "VOC2012", *sorted(root.glob("VOCdevkit/VOC*"))]
     for folder in inside:
         if (folder / "ImageSets" / "Segmentation").is_dir():
             return folder
-    there = ", ".join(sorted(entry.name for entry in root.iterdir())[:8]) or "nothing"
     raise FileNotFoundError(
-        f"`root` must hold VOCdevkit/VOC2012/ImageSets/Segmentation, got {str(root)!r} with {there}; pass "
-        "what torchvision.datasets.VOCSegmentation takes as its root"
+        f"`root` must hold VOCdevkit/VOC2012/ImageSets/Segmentation, got {str(root)!r} with "
+        f"{contents(root)}; pass what torchvision.datasets.VOCSegmentation takes as its root"
     )
-
-
-def _names(folder: Path, split: Split) -> list[str]:
-    path = folder / "ImageSets" / "Segmentation" / f"{split}.txt"
-    if not path.is_file():
-        raise FileNotFoundError(f"`root` must hold a list of its {split} images, got no {path}")
-    return path.read_text(encoding="utf-8", errors="surrogateescape").split()  # as the system's names

@@ -15,7 +15,7 @@ from .._common.devices import pick_device
 from .._common.provenance import circumstances, with_metadata
 from .._tasks import ClassificationEvaluation, EvaluationSettings, SegmentationEvaluation
 from ..blurs import Blur
-from ..data import ImageRoot, MaskRoot, OnError
+from ..data import ImageListing, MaskListing, OnError
 from ..protocol import Average, Crops, Resample
 from ..reporting import BlurReport, SegmentationReport
 from ._loop import measure
@@ -31,7 +31,7 @@ _TASKS: Mapping[str, Any] = {
 
 def evaluate(
     model: nn.Module,
-    root: str | os.PathLike[str] | Dataset[Any] | Sequence[Any] | ImageRoot | MaskRoot,
+    root: str | os.PathLike[str] | Dataset[Any] | Sequence[Any] | ImageListing | MaskListing,
     *,
     task: Literal["classification", "segmentation"] = "classification",
     blurs: str | Blur | Iterable[str | Blur] | None = None,

@@ -22,9 +22,9 @@ from .. import metrics
 from .._common.devices import pick_device
 from .._common.progress import progress_bar
 from ..blurs import Blur, OwnShake, Sharp, own_shake
-from ..data import ImageRoot, OnError, Skipped, open_root
+from ..data import ImageListing, OnError, Skipped, open_images
 from ..notation import parse
-from ..protocol import Resample, evaluation_views, normalisation, normalised
+from ..protocol import Protocol, Resample, evaluation_views, normalisation, normalised
 from ..reporting import markdown_table, plain_table
 
 
@@ -273,7 +273,7 @@ class Invariance:
 
 def invariance(
     model: nn.Module,
-    root: str | os.PathLike[str] | Dataset[Any] | Sequence[Any] | ImageRoot,
+    root: str | os.PathLike[str] | Dataset[Any] | Sequence[Any] | ImageListing,
     *,
     blur: str | Blur = "D8",
     layers: Sequence[str] | None = None,
@@ -331,7 +331,8 @@ def invariance(
     value = parse(blur) if isinstance(blur, str) else blur
     names = tuple(_layers(model, layers))
     colours = normalisation(model, mean, std)
-    listing = open_root(root, split="val", limit=limit, seed=seed, on_error=on_error)
+    sizes = Protocol(canonical_side=canonical_side, network_side=side, crop=crop, resample=resample)
+    listing = open_images(root, split="val", limit=limit, seed=seed, on_error=on_error)
     place = pick_device(device)
     home = next((parameter.device for parameter in model.parameters()), place)
     ids, hamming, cosine = [], [], []
@@ -342,22 +343,14 @@ def invariance(
                 index = int(listing.index[position])
                 own = own_shake(index, seed=seed) if isinstance(value, OwnShake) else value
 
-                def views(image: Image.Image, own: Blur = own) -> Tensor:
-                    made = evaluation_views(
-                        image,
-                        [Sharp(), own],
-                        sides=(side,),
-                        canonical_side=canonical_side,
-                        crop=crop,
-                        crops=crops,
-                        resample=resample,
-                    )
+                def views(image: Image.Image, _: int, own: Blur = own) -> Tensor:
+                    made = evaluation_views(image, [Sharp(), own], protocol=sizes, crops=crops)
                     return torch.cat([made[0, side], made[1, side]])
 
                 item = listing.view(position, views)
                 if isinstance(item, Skipped):
                     continue
-                both = normalised(item[0].to(place), *colours)
+                both = normalised(item.to(place), *colours)
                 maps = disparity(model, both[:1], both[1:], layers=names)
                 ids.append(listing.id(position))
                 hamming.append([float(maps[name].hamming.mean()) for name in names])

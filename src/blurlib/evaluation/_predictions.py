@@ -13,7 +13,7 @@ from torch import nn
 from ..blurs import Blur, OwnShake, own_shake
 from ..models import scores
 from ..notation import parse
-from ..protocol import evaluation_views, normalisation, normalised
+from ..protocol import Protocol, evaluation_views, normalisation, normalised
 from ._features import _watched
 
 
@@ -84,9 +84,8 @@ def predictions(
     """
     values = [parse(blur) if isinstance(blur, str) else blur for blur in blurs]
     owned = [own_shake(index, seed=seed) if isinstance(value, OwnShake) else value for value in values]
-    views = evaluation_views(
-        image, owned, sides=(side,), canonical_side=canonical_side, crop=crop, crops=crops
-    )
+    sizes = Protocol(canonical_side=canonical_side, network_side=side, crop=crop)
+    views = evaluation_views(image, owned, protocol=sizes, crops=crops)
     colours = normalisation(model, mean, std)
     place = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     found = []

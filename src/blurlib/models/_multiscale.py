@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .._common.checks import check_integer
-from ..protocol import Average, Crops, crop_boxes, shorter_side_size
+from ..protocol import Average, Crops, crop_boxes, scaled_size
 from ._dense import dense
 from ._outputs import positions
 
@@ -94,7 +94,7 @@ class Scales(nn.Module):
 
 def _resized(images: torch.Tensor, side: int) -> torch.Tensor:
     height, width = images.shape[-2:]
-    columns, rows = shorter_side_size(width, height, side)
+    columns, rows = scaled_size(width, height, side)
     if (rows, columns) == (height, width):
         return images
     return F.interpolate(images, size=(rows, columns), mode="bilinear", antialias=True, align_corners=False)

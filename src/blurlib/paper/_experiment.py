@@ -25,7 +25,7 @@ from .. import metrics
 from .._common.devices import pick_device
 from .._common.distributed import is_first, joined, launched
 from .._common.provenance import check_identity, plain, weights_digest
-from ..data import ImageRoot, class_balanced, labelled, open_root
+from ..data import ImageListing, class_balanced, labelled, open_images
 from ..deblurring import METHODS, DeblurThenClassify
 from ..evaluation import evaluate
 from ..models import PerScale, dense
@@ -101,9 +101,9 @@ class Run:
         self.colours = normalisation(model, **self._colours)
         self.validation = self._listing("val", self.settings.limit)
 
-    def _listing(self, split: Literal["train", "val"], limit: int | None) -> ImageRoot:
+    def _listing(self, split: Literal["train", "val"], limit: int | None) -> ImageListing:
         chosen = self.settings
-        listing = open_root(self.root, split=split, on_error=chosen.on_error)
+        listing = open_images(self.root, split=split, on_error=chosen.on_error)
         if chosen.classes is not None or limit is not None:
             listing = labelled(listing)
         if chosen.classes is not None:
@@ -126,7 +126,7 @@ class Run:
         return listing.subset(class_balanced(listing.labels, limit))
 
     @cached_property
-    def _deblurred(self) -> ImageRoot:
+    def _deblurred(self) -> ImageListing:
         """The images of table 5."""
         listing, limit = labelled(self.validation), self.settings.deblur_limit
         if limit is None:
@@ -139,7 +139,7 @@ class Run:
         return listing.subset(class_balanced(listing.labels, limit))
 
     @cached_property
-    def _training_images(self) -> ImageRoot:
+    def _training_images(self) -> ImageListing:
         """The listing that fine-tunings take their images from."""
         return self._listing("train", self.settings.train_limit)
 
@@ -244,7 +244,7 @@ class Run:
         """Side in px of what the network is shown at a side."""
         return side if self.crops == "dense" else min(side, self.settings.crop)
 
-    def _images(self, training: Training) -> ImageRoot:
+    def _images(self, training: Training) -> ImageListing:
         """What a network is evaluated on."""
         return self._deblurred if training.deblurring else self.validation
 
@@ -334,7 +334,7 @@ class Run:
         with joined(pick_device(self.running["device"])) as team:
             team.wait()
 
-    def _values(self, cell: Cell, reports: Sequence[BlurReport], only: ImageRoot | None) -> np.ndarray:
+    def _values(self, cell: Cell, reports: Sequence[BlurReport], only: ImageListing | None) -> np.ndarray:
         """What a cell is the mean of: (seeds, images), of some images only where these are given."""
         key = (cell.blur, self.settings.sides(cell.sides))
         name = _ARRAYS[cell.metric]
@@ -361,7 +361,7 @@ class Run:
         each = [views * self._view_seconds[self._seen(side)] for side in self.settings.sides(cell.sides)]
         return sum(each) + float(report.settings.get("deblurring", {}).get("seconds", 0.0))
 
-    def _facts(self, item: str, images: ImageRoot) -> dict[str, Any]:
+    def _facts(self, item: str, images: ImageListing) -> dict[str, Any]:
         return {
             "model": type(self.model).__name__,
             "weights": self._weights[:16],

@@ -19,12 +19,10 @@ from ..metrics import pixel_accuracy
 from ..models import evaluating
 from ..notation import parse
 from ..protocol import (
-    SegmentationProtocol,
+    Protocol,
     blurred,
     evaluation_views,
     normalised,
-    resized,
-    segmentation_view,
     to_canonical,
 )
 from ..reporting import (
@@ -341,8 +339,7 @@ def _maps(
     views = evaluation_views(
         picture,
         [parse("sharp"), parse(_STRONG)],
-        sides=(side,),
-        canonical_side=run.settings.canonical_side,
+        protocol=Protocol(canonical_side=run.settings.canonical_side, network_side=side),
         crops="dense",
     )
     sharp, soft = (normalised(views[number, side].to(place), *run.colours) for number in (0, 1))
@@ -389,7 +386,8 @@ def figure5(run: SegmentationRun, *, count: int = 4, names: Sequence[str] = ()) 
     gained = np.nan_to_num(right[1] - right[0], nan=-1.0)
     places = {run.validation.id(position): position for position in range(len(run.validation))}
     place = pick_device(run.running["device"])
-    plan = SegmentationProtocol(
+    plan = Protocol(
+        measure="geometric",
         canonical_side=run.settings.canonical_side,
         network_side=run.settings.network_side,
         network_size=run.settings.network_size,
@@ -399,14 +397,15 @@ def figure5(run: SegmentationRun, *, count: int = 4, names: Sequence[str] = ()) 
     for number in np.argsort(-gained, kind="stable")[:count].tolist():
         image, mask = run.validation.load(places[ids[number]])
         row = {"image": np.asarray(image), "truth": mask}
-        for blur in ("sharp", _STRONG):
-            views = segmentation_view(image, parse(blur), protocol=plan)[None]
+        blurs = ("sharp", _STRONG)
+        made = evaluation_views(image, list(map(parse, blurs)), protocol=plan, crops="dense")
+        for blur, views in zip(blurs, made.values(), strict=True):
             for role, network in networks.items():
                 with evaluating(network, place) as there:
                     labels, _ = predicted(network, views, mask.shape, run.colours, there)
                 row[f"{blur}, {role}"] = labels[0].astype(np.uint8)
-        size = plan.canonical_size(*image.size)
-        row["image blurred"] = blurred(resized(image, size), parse(_STRONG))
+        canonical = to_canonical(image, plan.canonical_side, measure=plan.measure)
+        row["image blurred"] = blurred(canonical, parse(_STRONG))
         order = ["image", "truth", "sharp, before", "sharp, after", "image blurred"]
         rows.append({name: row[name] for name in (*order, f"{_STRONG}, before", f"{_STRONG}, after")})
     text = f"Where fine-tuning brought most back under {_STRONG}, by the share of pixels that are right."

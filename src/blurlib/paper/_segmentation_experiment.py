@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 from .._common.devices import pick_device
 from .._common.distributed import is_first, joined, launched
 from .._common.provenance import check_identity, plain, weights_digest
-from ..data import MaskRoot, OnError, open_masks
+from ..data import MaskListing, OnError, open_masks
 from ..evaluation import evaluate
 from ..protocol import normalisation, normalisation_source
 from ..reporting import SegmentationReport, compare_counts, defined_interval
@@ -145,8 +145,8 @@ class SegmentationRun:
         self._colours: dict[str, Any] = {"mean": self.settings.mean, "std": self.settings.std}
         self.colours = normalisation(model, **self._colours)
         usual: dict[str, Any] = {"on_error": self.settings.on_error}
-        self.validation: MaskRoot = open_masks(root, split="val", limit=self.settings.limit, **usual)
-        self.training: MaskRoot = open_masks(root, split="train", limit=self.settings.train_limit, **usual)
+        self.validation: MaskListing = open_masks(root, split="val", limit=self.settings.limit, **usual)
+        self.training: MaskListing = open_masks(root, split="train", limit=self.settings.train_limit, **usual)
         self._weights = weights_digest(model)
 
     @property

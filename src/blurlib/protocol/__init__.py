@@ -2,22 +2,21 @@
 
 from ._images import blurred, crop_boxes, random_crop, resized, to_canonical, to_network, to_rgb, turn_upright
 from ._normalisation import IMAGENET_MEAN, IMAGENET_STD, normalisation, normalisation_source, normalised
-from ._segmentation import SegmentationProtocol, segmentation_view, training_pair
-from ._sizes import Average, Crops, Protocol, Resample, round_side, shorter_side_size
+from ._sizes import Average, Crops, Measure, Protocol, Resample, scaled_size
 from ._views import evaluation_views, training_view
 
 # isort: split
 # For other wings, not for users.
-from ._segmentation import check_sizes
+from ._images import check_sizes
 
 __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "Average",
     "Crops",
+    "Measure",
     "Protocol",
     "Resample",
-    "SegmentationProtocol",
     "blurred",
     "crop_boxes",
     "evaluation_views",
@@ -26,13 +25,10 @@ __all__ = [
     "normalised",
     "random_crop",
     "resized",
-    "round_side",
-    "segmentation_view",
-    "shorter_side_size",
+    "scaled_size",
     "to_canonical",
     "to_network",
     "to_rgb",
-    "training_pair",
     "training_view",
     "turn_upright",
 ]

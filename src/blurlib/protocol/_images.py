@@ -12,7 +12,7 @@ from PIL import Image
 from .. import functional
 from ..blurs import Blur, Sharp, kept_kernel
 from ..functional import Border, check_border
-from ._sizes import Resample, _filter, _scaled, shorter_side_size
+from ._sizes import Measure, Protocol, Resample, _filter, scaled_size
 
 _ORIENTATION = 0x0112  # the EXIF tag
 _UPRIGHT = {
@@ -120,15 +120,27 @@ def _orientation(image: Image.Image) -> int:
     return orientation if isinstance(orientation, int) else 1
 
 
-def to_canonical(image: Image.Image, side: int = 384, *, resample: Resample = "bilinear") -> np.ndarray:
-    """Upright RGB with the shorter side at `side` px: where blurs are defined (section 3).
+def check_sizes(size: tuple[int, int], mask: np.ndarray) -> None:
+    """Refuse a mask (H, W) that is not of its image's (width, height)."""
+    if mask.shape != (size[1], size[0]):
+        raise ValueError(
+            f"a mask must have the size of its image, got {mask.shape[1]} x {mask.shape[0]} px for an image "
+            f"of {size[0]} x {size[1]} px"
+        )
+
+
+def to_canonical(
+    image: Image.Image, side: int = 384, *, measure: Measure = "shorter", resample: Resample = "bilinear"
+) -> np.ndarray:
+    """Upright RGB at the canonical side: where blurs are defined (section 3).
 
     Small images are enlarged, so that a blur means the same in every image. See :func:`to_rgb` for what
     happens to other colour modes.
 
     Args:
         image: a Pillow image of any mode; it is not modified.
-        side: the shorter side in px.
+        side: the shorter side in px, or the geometric mean of both.
+        measure: "shorter" or "geometric".
         resample: the filter; antialiased where the image shrinks.
 
     Returns:
@@ -150,7 +162,7 @@ def to_canonical(image: Image.Image, side: int = 384, *, resample: Resample = "b
             f"`image` must have pixels and an aspect ratio of at most {_MAX_ASPECT}:1, "
             f"got {width} x {height} px; crop it or leave it out"
         )
-    return resized(image, shorter_side_size(width, height, side), resample=resample)
+    return resized(image, scaled_size(width, height, side, measure=measure), resample=resample)
 
 
 def blurred(array: np.ndarray, blur: Blur, *, border: Border = "reflect") -> np.ndarray:
@@ -179,28 +191,23 @@ def blurred(array: np.ndarray, blur: Blur, *, border: Border = "reflect") -> np.
     return functional.blur(array, kept_kernel(blur), border=border)
 
 
-def to_network(
-    array: np.ndarray, *, network_side: int, canonical_side: int = 384, resample: Resample = "bilinear"
-) -> np.ndarray:
+def to_network(array: np.ndarray, network_side: int, *, protocol: Protocol) -> np.ndarray:
     """Resizes by network_side / canonical_side, whatever the array's own size (section 4).
 
     Args:
         array: uint8, shape (H, W, 3); it is not modified.
-        network_side: what a side of `canonical_side` px becomes, in px.
-        canonical_side: the side at which blurs are defined, in px.
-        resample: the filter; antialiased where the image shrinks.
+        network_side: what a side of `protocol.canonical_side` px becomes, in px.
+        protocol: the sizes; its `network_size` comes first.
 
     Returns:
-        A uint8 array of shape (H', W', 3), both sides rounded to nearest, halves up; the same array if the
-        size is.
+        A uint8 array of shape (H', W', 3), see :meth:`Protocol.network_shape`; the same array if the size is.
 
     Example:
-        >>> to_network(np.zeros((356, 475, 3), np.uint8), network_side=256).shape
+        >>> to_network(np.zeros((356, 475, 3), np.uint8), 256, protocol=Protocol()).shape
         (237, 317, 3)
     """
-    height, width = array.shape[:2]
-    size = (_scaled(width, network_side, canonical_side), _scaled(height, network_side, canonical_side))
-    return resized(array, size, resample=resample)
+    size = protocol.network_shape(array.shape[1], array.shape[0], network_side)
+    return resized(array, size, resample=protocol.resample)
 
 
 def resized(
@@ -262,20 +269,20 @@ def crop_boxes(
     raise ValueError(f"`mode` must be 'center' or 'five', got {mode!r}")
 
 
-def random_crop(height: int, width: int, size: int, draws: Sequence[float]) -> tuple[int, int]:
+def random_crop(height: int, width: int, size: tuple[int, int], draws: Sequence[float]) -> tuple[int, int]:
     """Corner of a random crop, every place equally likely.
 
     Args:
-        height: height of the image in px, at least `size`.
-        width: width of the image in px, at least `size`.
-        size: side of the crop in px.
+        height: height of the image in px.
+        width: width of the image in px.
+        size: (height, width) of the crop in px, at most the image's.
         draws: two numbers in [0, 1), for the row and for the column.
 
     Returns:
         (top, left) in px.
 
     Example:
-        >>> random_crop(237, 317, 224, (0.0, 0.999))
+        >>> random_crop(237, 317, (224, 224), (0.0, 0.999))
         (0, 93)
     """
-    return int(draws[0] * (height - size + 1)), int(draws[1] * (width - size + 1))
+    return int(draws[0] * (height - size[0] + 1)), int(draws[1] * (width - size[1] + 1))

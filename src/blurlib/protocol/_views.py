@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -11,16 +12,18 @@ from PIL import Image
 from .._common import rng
 from .._engine import planes
 from ..blurs import Blur
-from ..functional import Border
-from ._images import blurred, crop_boxes, random_crop, to_canonical, to_network
-from ._sizes import Crops, Protocol, Resample
+from ._images import blurred, check_sizes, crop_boxes, random_crop, to_canonical, to_network, to_rgb
+from ._sizes import Crops, Protocol
 
-# The third word of the keys drawn here; the mix's draws have their own (see randomness).
-_GEOMETRY = 11
+Target = TypeVar("Target")
+
+# The third word of the keys drawn here, by measure; the mix's draws have their own (see rng).
+_GEOMETRY = {"shorter": 11, "geometric": 12}
 
 
 def training_view(
     image: Image.Image,
+    target: Target,
     blur: Blur,
     *,
     protocol: Protocol,
@@ -28,14 +31,17 @@ def training_view(
     epoch: int = 0,
     index: int = 0,
     hflip: float = 0.0,
-) -> torch.Tensor:
-    """One training image: first size, blur, 8 bits, network size, random crop (section 4).
+) -> tuple[torch.Tensor, Target]:
+    """One training image: first size, blur, 8 bits, network size, random crop, flip (section 4).
 
     The first size, the network side, the crop and the flip depend on (seed, epoch, index) alone, and each on
-    its own number, so that a change of one setting leaves the other draws as they were.
+    its own number, so that a change of one setting leaves the other draws as they were. A mask follows its
+    image, at the nearest pixel of what the network sees, and is never blurred.
 
     Args:
         image: a Pillow image of any mode; it is not modified.
+        target: a mask, (H, W) uint8 of the upright image's size; a label, or anything else, is returned as it
+            is.
         blur: the blur, in px at the canonical side.
         protocol: the sizes.
         seed: any integer.
@@ -44,62 +50,66 @@ def training_view(
         hflip: probability of a mirror image, in [0, 1]. The flip comes last, after the blur.
 
     Returns:
-        A uint8 tensor of shape (3, c, c) with c = `protocol.training_crop(network side)`.
+        A uint8 tensor of shape (3, h, w), see :meth:`Protocol.training_crop`, and the target, a mask of shape
+        (h, w).
 
     Raises:
         TypeError: see :func:`to_canonical`.
-        ValueError: see :func:`to_canonical` and :func:`blurred`.
+        ValueError: see :func:`to_canonical` and :func:`blurred`; if the sizes of image and mask differ.
 
     Example:
         >>> from blurlib.blurs import Disk
-        >>> training_view(Image.new("RGB", (500, 375)), Disk(4), protocol=Protocol(), index=3).shape
-        torch.Size([3, 224, 224])
+        >>> photo, mask = Image.new("RGB", (500, 375)), np.zeros((375, 500), np.uint8)
+        >>> view, label = training_view(photo, 7, Disk(4), protocol=Protocol(), index=3)
+        >>> view.shape, label
+        (torch.Size([3, 224, 224]), 7)
+        >>> view, labels = training_view(photo, mask, Disk(4), protocol=Protocol(measure="geometric"))
+        >>> view.shape, labels.shape
+        (torch.Size([3, 320, 320]), (320, 320))
     """
-    first, second, row, column, flip = rng.uniform(5, seed=seed, key=(epoch, index, _GEOMETRY)).tolist()
+    key = (epoch, index, _GEOMETRY[protocol.measure])
+    first, second, row, column, flip = rng.uniform(5, seed=seed, key=key).tolist()
     first_side = protocol.first_sides[int(first * len(protocol.first_sides))]
     network_side = protocol.network_sides[int(second * len(protocol.network_sides))]
-    array = to_canonical(image, first_side, resample=protocol.resample)
-    array = blurred(array, blur, border=protocol.border)
-    array = to_network(
-        array, network_side=network_side, canonical_side=protocol.canonical_side, resample=protocol.resample
-    )
-    size = protocol.training_crop(network_side)
-    top, left = random_crop(array.shape[0], array.shape[1], size, (row, column))
-    array = array[top : top + size, left : left + size]
-    if flip < hflip:
-        array = array[:, ::-1]
-    return planes(array)
+    array = to_canonical(image, first_side, measure=protocol.measure, resample=protocol.resample)
+    array = to_network(blurred(array, blur, border=protocol.border), network_side, protocol=protocol)
+    height, width = array.shape[:2]
+    crop = protocol.training_crop(network_side)
+    size = min(crop, height), min(crop, width)
+    top, left = random_crop(height, width, size, (row, column))
+
+    def cut(whole: np.ndarray) -> np.ndarray:
+        part = whole[top : top + size[0], left : left + size[1]]
+        return part[:, ::-1] if flip < hflip else part
+
+    if isinstance(target, np.ndarray):
+        check_sizes(to_rgb(image).size, target)
+        seen = Image.fromarray(target).resize((width, height), Image.Resampling.NEAREST)
+        target = cut(np.asarray(seen))  # type: ignore[assignment]  # an array as well
+    return planes(cut(array)), target
 
 
 def evaluation_views(
     image: Image.Image,
     blurs: Sequence[Blur],
     *,
-    sides: Sequence[int] = (256,),
-    canonical_side: int = 384,
-    crop: int = 224,
+    protocol: Protocol,
     crops: Crops = "center",
-    resample: Resample = "bilinear",
-    border: Border = "reflect",
     restore: Callable[[np.ndarray, Blur], np.ndarray] | None = None,
 ) -> dict[tuple[int, int], torch.Tensor]:
-    """What the network sees of one image under every blur at every side (section 3), decoded once.
+    """What the network sees of one image under every blur at every network side (section 3), decoded once.
 
     Args:
         image: a Pillow image of any mode; it is not modified.
         blurs: the blurs, in px at the canonical side.
-        sides: network sides in px.
-        canonical_side: the side at which blurs are defined, in px.
-        crop: side of the crops in px; where the shorter side is smaller, the crop is that side.
+        protocol: the sizes; where the shorter side is smaller than `crop`, the crop is that side.
         crops: "center", "five" (see :func:`crop_boxes`) or "dense", the whole image.
-        resample: the filter of both resizings.
-        border: what the blurs take to lie outside the image, see :func:`blurlib.blur`.
-        restore: what happens to each blurred image, uint8 (H, W, 3), before it is resized; it is told the
-            blur. None: nothing.
+        restore: what happens to each blurred image, uint8 (H, W, 3), before it is resized; it is given the
+            blur too. None: nothing.
 
     Returns:
-        For each (position in `blurs`, side) a uint8 tensor of shape (crops, 3, c, c), for "dense" (1, 3, H,
-        W).
+        For each (position in `blurs`, network side) a uint8 tensor of shape (crops, 3, c, c), for "dense" (1,
+        3, H, W).
 
     Raises:
         TypeError: see :func:`to_canonical`.
@@ -107,22 +117,27 @@ def evaluation_views(
 
     Example:
         >>> from blurlib.blurs import Disk, Sharp
-        >>> views = evaluation_views(Image.new("RGB", (500, 375)), [Sharp(), Disk(8)], sides=(128, 256))
+        >>> photo, protocol = Image.new("RGB", (500, 375)), Protocol(network_side=(128, 256))
+        >>> views = evaluation_views(photo, [Sharp(), Disk(8)], protocol=protocol)
         >>> views[1, 256].shape, views[1, 128].shape
         (torch.Size([1, 3, 224, 224]), torch.Size([1, 3, 128, 128]))
     """
-    canonical = to_canonical(image, canonical_side, resample=resample)
+    canonical = to_canonical(
+        image, protocol.canonical_side, measure=protocol.measure, resample=protocol.resample
+    )
     views = {}
     for position, blur in enumerate(blurs):
-        array = blurred(canonical, blur, border=border)
+        array = blurred(canonical, blur, border=protocol.border)
         if restore is not None:
             array = restore(array, blur)
-        for side in sides:
-            seen = to_network(array, network_side=side, canonical_side=canonical_side, resample=resample)
+        for side in protocol.network_sides:
+            seen = to_network(array, side, protocol=protocol)
+            height, width = seen.shape[:2]
             if crops == "dense":
                 views[position, side] = planes(seen)[None]
             else:
-                boxes = crop_boxes(seen.shape[0], seen.shape[1], crop, mode=crops)
+                assert protocol.crop is not None  # filled in
+                boxes = crop_boxes(height, width, protocol.crop, mode=crops)
                 cut = [planes(seen[top : top + size, left : left + size]) for top, left, size in boxes]
                 views[position, side] = torch.stack(cut)
     return views

@@ -26,9 +26,18 @@ from .._common.model_config import ignored_config, unwrapped
 from .._common.provenance import model_facts, with_metadata
 from .._tasks import Classifying, Segmenting
 from ..blurs import Blur
-from ..data import ImageRoot, KeyedSampler, MaskRoot, OnError, Skipped, check_masks, open_masks, open_root
+from ..data import (
+    ImageListing,
+    KeyedSampler,
+    MaskListing,
+    OnError,
+    Skipped,
+    check_masks,
+    open_images,
+    open_masks,
+)
 from ..mixes import BlurMixSampler
-from ..protocol import Protocol, Resample, SegmentationProtocol, normalisation, normalisation_source
+from ..protocol import Protocol, Resample, normalisation, normalisation_source
 from ._loop import _epoch
 from ._run_folder import RunFolder
 from ._settings import BatchNorm, TrainingSettings
@@ -71,7 +80,7 @@ class FinetuneResult:
 
 def finetune(
     model: nn.Module,
-    root: str | os.PathLike[str] | Dataset[Any] | ImageRoot | MaskRoot,
+    root: str | os.PathLike[str] | Dataset[Any] | ImageListing | MaskListing,
     *,
     task: Task = "classification",
     blur: str | Blur | Mapping[Any, float] | BlurMixSampler = "sharp + D2 + D4 + D6 + D8",
@@ -198,14 +207,14 @@ def finetune(
         weight_decay=weight_decay,
         batch_size=batch_size,
         hflip=hflip,
-        protocol=_protocol(
-            task,
+        protocol=Protocol(
+            measure="geometric" if task == "segmentation" else "shorter",
             canonical_side=canonical_side,
             resample=resample,
             network_side=network_side,
             network_size=network_size,
             crop=crop,
-            jitter=jitter,
+            jitter=jitter,  # type: ignore[arg-type]  # made a tuple there
             border=mix.border,
         ),
         mean=means,
@@ -223,7 +232,7 @@ def finetune(
     usual: dict[str, Any] = {"split": "train", "limit": limit, "seed": seed, "on_error": on_error}
     work: Classifying | Segmenting
     if task == "classification":
-        work = Classifying(open_root(root, **usual), mix, settings)  # type: ignore[arg-type]  # checked there
+        work = Classifying(open_images(root, **usual), mix, settings)  # type: ignore[arg-type]  # checked there
     else:
         work = Segmenting(open_masks(root, **usual), mix, settings)  # type: ignore[arg-type]  # likewise
     listing = work.listing
@@ -238,7 +247,7 @@ def finetune(
             crop=settings.protocol.crop if task == "classification" else None,
         )
     processes = pick_workers(workers, len(listing), world=neighbours())
-    if isinstance(listing, MaskRoot):
+    if isinstance(listing, MaskListing):
         check_masks(listing, workers=processes)
 
     with joined(picked) as team:
@@ -254,6 +263,7 @@ def finetune(
         )
         record = {
             **asdict(settings),
+            "protocol": _sizes(settings.protocol),
             "model": type(unwrapped(model)).__name__,
             "trained": trained,
             "root": listing.name,
@@ -318,17 +328,10 @@ def finetune(
     )
 
 
-def _protocol(task: Task, **sizes: Any) -> Protocol | SegmentationProtocol:
-    """The sizes of a task; what is None takes its default, the paper's where it has one."""
-    if task == "segmentation":
-        # A crop of the whole image would not stack to batches; it is the network's size where one is given.
-        return SegmentationProtocol(**{name: size for name, size in sizes.items() if size is not None})
-    if sizes.pop("network_size") is not None:
-        raise ValueError(
-            "`network_size` must be left out for classification, where crops are square; give `network_side`"
-        )
-    jitter = sizes.pop("jitter")
-    return Protocol(jitter=jitter, **{name: size for name, size in sizes.items() if size is not None})
+def _sizes(protocol: Protocol) -> dict[str, Any]:
+    """What a run's record keeps of the protocol: the task tells the measure."""
+    unsaid = ("measure", "network_size") if protocol.measure == "shorter" else ("measure",)
+    return {name: value for name, value in asdict(protocol).items() if name not in unsaid}
 
 
 def _select(network: nn.Module, trainable: Trainable) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from .._common.checks import check_integer
 from ..data import OnError
-from ..protocol import IMAGENET_MEAN, IMAGENET_STD, Protocol, SegmentationProtocol
+from ..protocol import IMAGENET_MEAN, IMAGENET_STD, Protocol
 
 BatchNorm = Literal["train", "eval"]
 
@@ -50,7 +50,7 @@ class TrainingSettings:
     weight_decay: float = 0.0
     batch_size: int = 128
     hflip: float = 0.0
-    protocol: Protocol | SegmentationProtocol = field(default_factory=Protocol)
+    protocol: Protocol = field(default_factory=Protocol)
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     batch_norm: BatchNorm = "train"
