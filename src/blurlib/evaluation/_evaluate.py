@@ -28,7 +28,7 @@ from ..deblurring import DeblurThenClassify
 from ..models import Dense, Scales, dense, evaluating, scores
 from ..notation import parse_list
 from ..protocol import Average, Crops, Resample, normalisation, normalisation_source, normalised
-from ..reporting import BlurReport, SegmentationReport
+from ..reporting import Report
 from ._loader import Plan, batches, loader
 from ._segmentation import PAPER_BLURS as SEGMENTATION_BLURS
 from ._segmentation import evaluate_segmentation
@@ -66,7 +66,7 @@ def evaluate(
     metadata: Mapping[str, Any] | None = ...,
     distributed: bool = ...,
     progress: bool = ...,
-) -> BlurReport: ...
+) -> Report: ...
 
 
 @overload
@@ -94,7 +94,7 @@ def evaluate(
     metadata: Mapping[str, Any] | None = ...,
     distributed: bool = ...,
     progress: bool = ...,
-) -> SegmentationReport: ...
+) -> Report: ...
 
 
 def evaluate(
@@ -124,7 +124,7 @@ def evaluate(
     metadata: Mapping[str, Any] | None = None,
     distributed: bool = False,
     progress: bool = True,
-) -> BlurReport | SegmentationReport:
+) -> Report:
     """Measure a network on the validation images under several blurs at several scales.
 
     Each image is brought to the canonical side, blurred, rounded to 8 bits, resized by network side /
@@ -184,7 +184,7 @@ def evaluate(
 
     Returns:
         The report, one record a condition; for segmentation a
-        :class:`blurlib.reporting.SegmentationReport`. With fewer than five classes top-5 looks at
+        :class:`blurlib.reporting.Report`. With fewer than five classes top-5 looks at
         all of them.
 
     Raises:

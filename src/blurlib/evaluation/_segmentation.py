@@ -38,12 +38,12 @@ from ..protocol import (
     normalised,
     segmentation_view,
 )
-from ..reporting import SegmentationRecord, SegmentationReport
+from ..reporting import Record, Report
 
 PAPER_BLURS = "sharp, D2, D4, D6, D8"
 """The conditions of the paper's table 6, in its order."""
 
-RIM = 0.02  # of the diagonal: Boundary IoU as its authors take it
+BOUNDARY_RATIO = 0.02  # of the diagonal: Boundary IoU as its authors take it
 _SAVE_EVERY = 300.0  # seconds between two writings of a partial report
 
 
@@ -70,7 +70,7 @@ def evaluate_segmentation(
     metadata: Mapping[str, Any] | None = None,
     distributed: bool = False,
     progress: bool = True,
-) -> SegmentationReport:
+) -> Report:
     """Measure a segmentation network on the validation images under several blurs.
 
     :func:`blurlib.evaluate` with ``task="segmentation"`` does the same.
@@ -152,7 +152,7 @@ def evaluate_segmentation(
         "resample": resample,
         "border": plan.border,
         "band": band,
-        "rim": RIM,
+        "boundary_ratio": BOUNDARY_RATIO,
         "mean": list(colours[0]),
         "std": list(colours[1]),
         "normalisation": normalisation_source(model, mean, std),
@@ -337,7 +337,7 @@ class _Tally:
                 (
                     confusion_matrix(truth, found, classes=classes),
                     confusion_matrix(truth, found, classes=classes, where=near),
-                    boundary_counts(truth, found, classes=classes, ratio=RIM),
+                    boundary_counts(truth, found, classes=classes, ratio=BOUNDARY_RATIO),
                 )
                 for labels, _ in shown
                 for found in labels
@@ -363,7 +363,7 @@ class _Tally:
         names = (self.listing.id(position) for position in range(len(self.listing)) if skipped)
         self.skipped = [skipped[name] for name in names if name in skipped]
 
-    def report(self, settings: dict[str, Any], *, complete: bool) -> SegmentationReport:
+    def report(self, settings: dict[str, Any], *, complete: bool) -> Report:
         """The report of the images judged so far."""
         if not self._counts:
             first = self.skipped[0]
@@ -375,12 +375,12 @@ class _Tally:
         ids = np.array([self.listing.id(position) for position in positions], dtype=np.str_)
         stacked = [np.stack([self._counts[position][part] for position in positions]) for part in range(3)]
         records = tuple(
-            SegmentationRecord.of(
+            Record.of(
                 PixelCounts(
                     ids=ids,
                     matrix=stacked[0][:, number],
                     band=stacked[1][:, number],
-                    rims=stacked[2][:, number],
+                    regions=stacked[2][:, number],
                 ),
                 blur=blur,
                 sides=sides,
@@ -394,4 +394,4 @@ class _Tally:
             "void_share": self.void / self.pixels,
             "complete": complete,
         }
-        return SegmentationReport(records=records, settings={**settings, **known})
+        return Report(records=records, settings={**settings, **known})

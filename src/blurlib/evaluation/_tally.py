@@ -9,8 +9,8 @@ import torch
 
 from .._common.distributed import Team
 from ..data import ImageRoot, Skipped
-from ..metrics import TOP_K
-from ..reporting import Accumulator, BlurReport
+from ..metrics import TOP_K, image_values
+from ..reporting import Accumulator, Report
 from ._loader import ImageViews, Owner, Plan
 
 
@@ -83,7 +83,9 @@ class _Tally:
                 f"got {image.label} for the image {name!r}"
             )
         assert image.sums is not None  # it has at least one view
-        self.accumulator.update(position, name, image.label, self.plan.pooled(image.sums, image.counts))
+        scores = self.plan.pooled(image.sums, image.counts)
+        values = image_values(scores, [image.label] * len(scores), ids=[name] * len(scores))
+        self.accumulator.update(position, values)
 
     def merge(self, team: Team) -> None:
         """Unite what the processes have seen."""
@@ -98,7 +100,7 @@ class _Tally:
         self.outputs = max(outputs for _, _, outputs, _ in every)
         self.seconds = sum(seconds for _, _, _, seconds in every)
 
-    def report(self, settings: dict[str, Any], *, complete: bool) -> BlurReport:
+    def report(self, settings: dict[str, Any], *, complete: bool) -> Report:
         """The report of the images judged so far."""
         if not self.accumulator:
             first = self.skipped[0]
@@ -116,4 +118,4 @@ class _Tally:
         if "deblurring" in settings:  # a mean over images and blurs
             restored = sum(record.count for record in records) // len(self.plan.scales)
             known["deblurring"] = {**settings["deblurring"], "seconds": self.seconds / restored}
-        return BlurReport(records=records, settings={**settings, **known})
+        return Report(records=records, settings={**settings, **known})
