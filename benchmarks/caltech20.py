@@ -28,7 +28,7 @@ from torchvision.datasets import ImageFolder
 
 import blurlib
 from blurlib.data import class_balanced
-from blurlib.reporting import BlurReport, Comparison, compare, markdown_table
+from blurlib.reporting import Comparison, Report, compare, markdown_table
 
 RECORDS = Path(__file__).parent / "records" / "caltech20"
 RECOVERY = Path(__file__).parent / "results" / "recovery.md"  # README's table
@@ -76,10 +76,10 @@ def fitted(
     return result.model
 
 
-def measured(network: nn.Module, root: Any, blurs: str, output: Path) -> BlurReport:
+def measured(network: nn.Module, root: Any, blurs: str, output: Path) -> Report:
     """The evaluation, from its record where there is one."""
     if (output / "report.json").exists():
-        return BlurReport.load(output / "report.json")
+        return Report.load(output / "report.json")
     return blurlib.evaluate(network, root, blurs=blurs, scales=(183,), output=output, workers=1, **VIEW)
 
 
@@ -128,7 +128,7 @@ def compared() -> Comparison:
     """All seeds of the records together, against the control."""
     seeds = sorted(path.name for path in RECORDS.glob("seed*"))
     reports = {
-        name: [BlurReport.load(RECORDS / seed / name / "report.json") for seed in seeds]
+        name: [Report.load(RECORDS / seed / name / "report.json") for seed in seeds]
         for name in ("original", "mix", "control")
     }
     return compare(reports["mix"], reports["original"], control=reports["control"])

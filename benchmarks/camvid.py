@@ -81,23 +81,23 @@ def run(root: Path, work: Path) -> None:
 def tables() -> None:
     """Markdown for the docs, from the records."""
     from blurlib.paper import OutcomeTable
-    from blurlib.reporting import SegmentationReport, compare_segmentation
+    from blurlib.reporting import Report, compare
 
     places = RECORDS / "evaluations"
-    before = SegmentationReport.load(places / "original")
+    before = Report.load(places / "original")
     tuned, control = (
-        [SegmentationReport.load(place) for place in sorted((places / name).glob("seed*"))]
+        [Report.load(place) for place in sorted((places / name).glob("seed*"))]
         for name in ("defocus", "sharp")
     )
-    compared = compare_segmentation(tuned, before, control=control)
+    compared = compare(tuned, before, control=control)
     table = OutcomeTable.load(RECORDS / "table6.json")
     text = table.to_markdown().split("\n", 2)[2].lstrip()
     text += f"\n## Against the control\n\n{compared.to_markdown()}"
     rows = []
-    for blur, sides in compared.changes:
-        line = [blur]
+    for row in compared.rows:
+        line = [row.blur]
         for name in ("boundary_iou", "accuracy"):
-            change = compared[blur, sides][name]
+            change = row.changes[name]
             line += [percent(value) for value in (change.before, change.control, change.after)]
             line.append(with_interval(change.difference, change.difference_interval, points))
         rows.append(line)

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from blurlib import demo
-from blurlib.reporting import BlurReport, compare, markdown_table
+from blurlib.reporting import Report, compare, markdown_table
 
 RECORDS = Path(__file__).parent / "records" / "demo"
 ROLES = ("original", "mix", "control")
@@ -29,7 +29,7 @@ def record(seed: int) -> None:
 def table() -> str:
     """The mean over seeds with intervals, then the top-1 accuracy of each seed."""
     seeds = sorted(RECORDS.glob("seed*"))
-    reports = {role: [BlurReport.load(seed / role / "report.json") for seed in seeds] for role in ROLES}
+    reports = {role: [Report.load(seed / role / "report.json") for seed in seeds] for role in ROLES}
     lines = []
     for number, seed in enumerate(seeds):
         for role in ROLES:

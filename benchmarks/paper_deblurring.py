@@ -18,7 +18,7 @@ from blurlib import metrics
 from blurlib.data import class_balanced
 from blurlib.deblurring import DeblurThenClassify, richardson_lucy, wiener
 from blurlib.paper import OutcomeTable, Run, Training
-from blurlib.reporting import BlurReport, markdown_table, percent, points, with_interval
+from blurlib.reporting import Report, markdown_table, percent, points, with_interval
 
 IMAGES, FEW = 200, 100  # ten a class; five a class for EPLL
 SIDE = 128
@@ -79,12 +79,12 @@ def tables(records: Path) -> None:
         (folder / "table.md").write_text(content() + "\n", encoding="utf-8")
 
 
-def reports(place: Path) -> list[BlurReport]:
+def reports(place: Path) -> list[Report]:
     """A network's evaluations, one a seed."""
-    return [BlurReport.load(folder) for folder in sorted(place.glob("seed*")) or [place]]
+    return [Report.load(folder) for folder in sorted(place.glob("seed*")) or [place]]
 
 
-def correct(found: Sequence[BlurReport], blur: str, ids: np.ndarray, *, top: int = 1) -> np.ndarray:
+def correct(found: Sequence[Report], blur: str, ids: np.ndarray, *, top: int = 1) -> np.ndarray:
     """Whether each of the images was recognised, mean over the seeds."""
     values = []
     for report in found:

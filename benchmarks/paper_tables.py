@@ -29,7 +29,7 @@ import paper_features
 from blurlib import metrics
 from blurlib.paper import OutcomeTable, ReproductionSettings, Run, figure4
 from blurlib.reporting import (
-    BlurReport,
+    Report,
     compare,
     markdown_table,
     nats,
@@ -137,7 +137,7 @@ def top1_at_scales(table: OutcomeTable) -> str:
 
     def values(network: str, sides: tuple[int, ...]) -> np.ndarray:
         places = [folder / network] if network == "original" else sorted((folder / network).glob("seed*"))
-        reports = [BlurReport.load(place) for place in places]
+        reports = [Report.load(place) for place in places]
         return np.mean([[report[blur, sides].images.correct for blur in blurs] for report in reports], axis=0)
 
     rows = []
@@ -158,7 +158,7 @@ def top1_at_scales(table: OutcomeTable) -> str:
 
 def scales(content: str) -> str:
     """Top-1 or entropy of the original network under each blur at each scale, with intervals."""
-    report = BlurReport.load(RECORDS / "scales" / "original")
+    report = Report.load(RECORDS / "scales" / "original")
     settings = list(dict.fromkeys(record.sides for record in report.records))
     values = {
         (record.blur, record.sides): getattr(record.images, {"top1": "correct"}.get(content, content))
@@ -185,10 +185,10 @@ def matrix(content: str) -> str:
     """How far each mix reaches: top-1 under each test blur, or what it gained on the control."""
     folder = RECORDS / "mixes"
     reports = {
-        name: [BlurReport.load(place) for place in sorted((folder / f"{name}-128").glob("seed*"))]
+        name: [Report.load(place) for place in sorted((folder / f"{name}-128").glob("seed*"))]
         for name in ("sharp", *COLUMNS)
     }
-    before = BlurReport.load(folder / "original")
+    before = Report.load(folder / "original")
     compared = {name: compare(reports[name], before, control=reports["sharp"]) for name in COLUMNS}
     header = ["tested under", *(["original", "control"] if content == "top1" else []), *COLUMNS.values()]
     rows = []

@@ -24,7 +24,7 @@ from blurlib._cli import evaluate, finetune, main, options
 from blurlib._common import starting
 from blurlib.blurs import own_shake
 from blurlib.functional import apply
-from blurlib.reporting import BlurReport
+from blurlib.reporting import Report
 
 SMALL = ["--crop", "24", "--canonical-side", "32", "--workers", "0", "--no-progress"]
 SEEN = ["--scales", "24", "--blurs", "sharp,D2", *SMALL]
@@ -313,7 +313,7 @@ def test_evaluate_prints_and_keeps_what_the_function_measures(place):
         progress=False,
     )
     assert expected.table() in output
-    kept = BlurReport.load("runs/a")
+    kept = Report.load("runs/a")
     assert [record.cross_entropy for record in kept.records] == [r.cross_entropy for r in expected.records]
     assert "blurlib report runs/a" in output
 
@@ -327,7 +327,7 @@ def test_evaluate_behind_a_deblurring(place):
     expected = blurlib.evaluate(
         behind, "data", blurs="D3", scales=24, crop=24, canonical_side=32, workers=0, progress=False
     )
-    kept = BlurReport.load("a")
+    kept = Report.load("a")
     assert [record.cross_entropy for record in kept.records] == [r.cross_entropy for r in expected.records]
     assert kept.settings["deblurring"]["blur"] == "D2"
     refused = run("evaluate", "networks:tiny", "data", *usual, "--deblur", "wiener", code=2).output
@@ -337,7 +337,7 @@ def test_evaluate_behind_a_deblurring(place):
 def test_evaluate_reads_lists(place):
     scales = ["--scales", "24,32+48", "--scales", "48", "--mean", "0.5,0.5,0.5", "--std", "0.2,0.2,0.25"]
     run("evaluate", "networks:ready", "data", *scales, "--blurs", "D2", *SMALL, "--output", "a", "--limit", 4)
-    report = BlurReport.load("a")
+    report = Report.load("a")
     assert [record.sides for record in report.records] == [(24,), (32, 48), (48,)]
     assert report.settings["std"] == [0.2, 0.2, 0.25]
     assert report.records[0].count == 4
@@ -371,7 +371,7 @@ def test_finetune_trains_as_the_function_and_its_weights_come_back(place):
         run(
             "evaluate", Path("runs/b") / name, "data", "--arch", "networks:tiny", *SEEN, "--output", name[:-3]
         )
-    assert BlurReport.load("model").to_csv() == BlurReport.load("checkpoint").to_csv()
+    assert Report.load("model").to_csv() == Report.load("checkpoint").to_csv()
     assert "blurlib evaluate runs/b/model.pt data --arch networks:tiny" in result.stdout
 
 
@@ -383,7 +383,7 @@ def test_the_command_that_finetune_suggests_shows_images_as_in_training(place):
     words = shlex.split(line)
     assert words[:4] == ["blurlib", "evaluate", "my runs/model.pt", "data"]
     run(*words[1:], "--blurs", "D2", "--no-progress", "--workers", "0", "--output", "kept")
-    kept = BlurReport.load("kept").settings
+    kept = Report.load("kept").settings
     assert (kept["mean"], kept["std"], kept["normalisation"]) == ([0.5] * 3, [0.2, 0.2, 0.25], "given")
     assert (kept["scales"], kept["crop"], kept["canonical_side"]) == ([[24]], 24, 32)
     assert kept["resample"] == "box"
@@ -402,7 +402,7 @@ def test_evaluate_keeps_the_report_of_another_evaluation(place):
     run(*again, *SEEN)  # the same once more
     run("evaluate", "networks:ready", "data", "--output", "a", *SEEN)  # and the same weights by another name
     run(*again, *SEEN[:2], "--blurs", "D2", *SMALL, "--force")
-    report = BlurReport.load("a")
+    report = Report.load("a")
     assert report.blurs == ("D2",) and report.caption.startswith("networks:tiny, 8 images of data/val")
     assert (
         "a 64-bit integer"
@@ -430,7 +430,7 @@ def test_names_that_are_no_text_survive(place):
         )
         assert b"Traceback" not in done.stderr and done.returncode == (words[0] == "blur"), done.stderr
         assert b"caf\\udce9" in done.stdout
-    assert BlurReport.load(out).settings["skipped"] == [f"val/cat/{name}.png"]
+    assert Report.load(out).settings["skipped"] == [f"val/cat/{name}.png"]
     assert "caf\\udce9" in Path(out, "page.html").read_text(encoding="utf-8")
 
 
@@ -488,7 +488,7 @@ def test_report_shows_compares_and_writes(place):
     run("evaluate", "networks:tiny", "data", *SEEN, "--output", "a")
     run("finetune", "networks:tiny", "data", *TRAINED, "--output", "run")
     run("evaluate", "run/model.pt", "data", "--arch", "networks:tiny", *SEEN, "--output", "b")
-    before, after = BlurReport.load("a"), BlurReport.load("b")
+    before, after = Report.load("a"), Report.load("b")
     assert before.table() in run("report", "a").stdout
     output = run(
         "report", "b/report.json", "a", "--control", "a", "--markdown", "x.md", "--html", "new/page.html"
@@ -578,7 +578,7 @@ def test_stopping_says_what_is_kept(place, monkeypatch):
     text = run("finetune", "networks:tiny", "data", "--output", "a", code=130).stderr
     assert text == "\nstopped; kept in a: checkpoint.pt; add --resume to go on\n"
     assert run("evaluate", "networks:tiny", "data", code=130).stderr == "\nstopped; nothing was kept\n"
-    monkeypatch.setattr(BlurReport, "load", stopped)
+    monkeypatch.setattr(Report, "load", stopped)
     assert run("report", "a", code=130).stderr == "\nstopped\n"
 
 

@@ -21,7 +21,7 @@ from blurlib.evaluation import _loop, evaluate
 from blurlib.models import MultiScale, PerScale, dense
 from blurlib.notation import parse_list
 from blurlib.protocol import Protocol, evaluation_views, normalised
-from blurlib.reporting import BlurReport
+from blurlib.reporting import Report
 
 CLASSES = 3
 SMALL = {"canonical_side": 48, "scales": (32,), "crop": 28, "device": "cpu", "workers": 0, "progress": False}
@@ -358,7 +358,7 @@ def test_output_holds_the_whole_report(root, tmp_path):
     report = evaluate(Net(), root, **SMALL, blurs="sharp, D8", output=tmp_path / "runs" / "a")
     names = sorted(path.name for path in (tmp_path / "runs" / "a").iterdir())
     assert names == ["report.csv", "report.json", "report.md", "report.npz"]
-    loaded = BlurReport.load(tmp_path / "runs" / "a")
+    loaded = Report.load(tmp_path / "runs" / "a")
     same(loaded, report)
     assert loaded.settings["complete"] and loaded.settings["top_k"] == CLASSES
     assert torch.__version__.startswith(loaded.settings["versions"]["torch"])
@@ -519,7 +519,7 @@ def test_a_stop_keeps_what_was_measured(root, tmp_path, error):
     with pytest.raises(type(error)):
         evaluate(Stops(3, error), root, **settings, output=tmp_path / "a")
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["partial.json", "partial.npz"]
-    partial = BlurReport.load(tmp_path / "a" / "partial.json")
+    partial = Report.load(tmp_path / "a" / "partial.json")
     assert partial["D8"].count == 6 and partial.settings["complete"] is False
     assert "stopped before" in partial.caption
     assert np.array_equal(partial["D8"].images.cross_entropy, whole["D8"].images.cross_entropy[:6])
@@ -535,9 +535,9 @@ def test_a_stop_before_the_first_image_leaves_nothing(root, tmp_path):
 
 def test_long_evaluations_save_on_the_way(root, tmp_path, monkeypatch):
     monkeypatch.setattr(_loop, "_SAVE_EVERY", -1.0)
-    saved, save = [], BlurReport.save
+    saved, save = [], Report.save
     monkeypatch.setattr(
-        BlurReport, "save", lambda self, path: saved.append(self.records[0].count) or save(self, path)
+        Report, "save", lambda self, path: saved.append(self.records[0].count) or save(self, path)
     )
     evaluate(Net(), root, **SMALL, blurs="sharp", batch_size=5, output=tmp_path / "a")
     assert saved == [*range(1, 13), 12] and not (tmp_path / "a" / "partial.json").exists()

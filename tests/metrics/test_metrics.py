@@ -98,13 +98,18 @@ def test_certain_prediction_has_zero_entropy_without_a_sign():
     assert str(values.entropy[0]) == "0.0" and str(values.cross_entropy[0]) == "0.0"
 
 
+def one(scores, name, label):
+    """The values of one image, a row a condition."""
+    return image_values(scores, [label] * len(scores), ids=[name] * len(scores))
+
+
 def test_accumulator_does_not_depend_on_the_order_of_images():
     logits = torch.randn(6, 2, 5)
     records = []
     for order in (range(6), [3, 5, 0, 1, 4, 2]):
         accumulator = Accumulator([("sharp", (64,)), ("D4", (64,))])
         for position in order:
-            accumulator.update(position, f"{position}.png", position % 5, logits[position])
+            accumulator.update(position, one(logits[position], f"{position}.png", position % 5))
         records.append(accumulator.compute(skipped=2))
     assert records[0] == records[1] and records[0][1].skipped == 2
     assert records[1][0].images.ids.tolist() == [f"{i}.png" for i in range(6)]
@@ -118,13 +123,13 @@ def test_values_that_are_not_finite_name_blur_side_and_image(bad):
     logits = torch.randn(2, 4)
     logits[1, 2] = bad
     with pytest.raises(ValueError, match=r"`model`.*under D8 at side 64\+96 for the image 'val/a/7.png'"):
-        accumulator.update(0, "val/a/7.png", 1, logits)
+        accumulator.update(0, one(logits, "val/a/7.png", 1))
     assert not accumulator
 
 
 def test_excluded_true_class_is_refused():
     with pytest.raises(ValueError, match="finite"):
-        Accumulator([("sharp", (8,))]).update(0, "a", 0, torch.tensor([[-torch.inf, 0.0]]))
+        Accumulator([("sharp", (8,))]).update(0, one(torch.tensor([[-torch.inf, 0.0]]), "a", 0))
 
 
 def test_no_image_no_record():

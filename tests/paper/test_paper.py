@@ -102,7 +102,7 @@ MEASURED = {  # what each cell holds: training, sides, blur, metric
         (training, (), blur, metric)
         for blur in DEFOCUS
         for training in ("original", "defocus@")
-        for metric in ("miou", "boundary_miou")
+        for metric in ("miou", "trimap_miou")
     ],
     "tableA": [("original", sides, blur, "top5") for blur, sides in product(DEFOCUS, [(256,), BOTH])],
 }
@@ -355,7 +355,7 @@ def test_the_subset_of_table_5_is_like_the_whole(training):
     assert percent("table5", training, "D8") == pytest.approx(table3(training, "D8"), abs=1)
 
 
-@pytest.mark.parametrize("metric", ["miou", "boundary_miou"])
+@pytest.mark.parametrize("metric", ["miou", "trimap_miou"])
 def test_segmentation_gains_on_blurred_images_at_a_greater_cost_to_sharp_ones(metric):
     before, after = (
         [percent("table6", training, blur, (), metric) for blur in DEFOCUS]

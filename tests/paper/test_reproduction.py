@@ -17,7 +17,7 @@ from blurlib.evaluation import evaluate
 from blurlib.models import PerScale
 from blurlib.paper import ITEMS, OutcomeTable, ReproductionSettings, Run, _experiment, _figures, reproduce
 from blurlib.protocol import to_canonical
-from blurlib.reporting import BlurReport, compare
+from blurlib.reporting import Report, compare
 
 CLASSES = 3
 TINY = {"side": 32, "canonical_side": 48, "epochs": (1,), "lr": (0.01,), "batch_size": 6, "crops": "center"}
@@ -174,9 +174,9 @@ def test_changes_are_those_of_a_comparison(root, tmp_path):
     places = tmp_path / "out" / "evaluations"
 
     def reports(name):
-        return [BlurReport.load(path) for path in sorted((places / name).glob("seed*"))]
+        return [Report.load(path) for path in sorted((places / name).glob("seed*"))]
 
-    before, control = BlurReport.load(places / "original"), reports("sharp-32")
+    before, control = Report.load(places / "original"), reports("sharp-32")
     compared = compare(reports("defocus-32"), before, control=control)
     for row, blur in (("Sharp", "sharp"), ("Defocus r=8 (D8)", "D8")):
         cell = table[row, "Sharp & D2,D4,D6,D8"]
@@ -315,7 +315,7 @@ def test_deblurring_against_fine_tuning(root, tmp_path, monkeypatch):
         report = evaluate(model, listing, blurs=blur, **shown, **QUIET)
         assert report[blur].images.ids.tolist() == names
         assert table[row, "Top-5 accuracy"].value == pytest.approx(report[blur].top5)
-    kept = BlurReport.load(tmp_path / "out" / "evaluations" / "original-behind-wiener-D6-6")
+    kept = Report.load(tmp_path / "out" / "evaluations" / "original-behind-wiener-D6-6")
     deblurring = evaluate(
         networks["Original on deblurred (Wiener, told D6)"][0], listing, blurs="D8", **shown, **QUIET
     )

@@ -14,7 +14,7 @@ from blurlib import paper
 from blurlib._cli.main import app
 from blurlib.evaluation import evaluate
 from blurlib.paper import OutcomeTable, SegmentationRun, SegmentationSettings, _segmentation_experiment
-from blurlib.reporting import SegmentationReport, compare_segmentation, scenes_figure
+from blurlib.reporting import Report, compare, segmentation_figure
 
 TINY = {"canonical_side": 40, "epochs": (1,), "lr": (0.05,), "batch_size": 2, "crop": 24}
 QUIET = {"workers": 0, "device": "cpu", "progress": False}
@@ -61,7 +61,7 @@ def test_the_table_is_what_evaluate_measures(root, tmp_path):
     before = evaluate(network(), root, task="segmentation", canonical_side=40, **QUIET)
     for row, blur in (("Sharp", "sharp"), ("Blur D8", "D8")):
         assert table[row, "Original, all"].value == before[blur].miou
-        assert table[row, "Original, boundaries"].value == before[blur].miou_band
+        assert table[row, "Original, boundaries"].value == before[blur].trimap_miou
     assert table["Blur D8", "Original, all"].paper == 0.231
     cell = table["Blur D8", "Fine-tuned, all"]
     assert len(cell.each) == 2
@@ -69,12 +69,10 @@ def test_the_table_is_what_evaluate_measures(root, tmp_path):
     assert cell.base == "sharp"
     places = tmp_path / "out" / "evaluations"
     reports = {
-        name: [SegmentationReport.load(path) for path in sorted((places / name).glob("seed*"))]
+        name: [Report.load(path) for path in sorted((places / name).glob("seed*"))]
         for name in ("defocus", "sharp")
     }
-    compared = compare_segmentation(
-        reports["defocus"], SegmentationReport.load(places / "original"), control=reports["sharp"]
-    )
+    compared = compare(reports["defocus"], Report.load(places / "original"), control=reports["sharp"])
     assert cell.change == compared["D8"]["miou"].difference
     assert cell.change_interval == compared["D8"]["miou"].difference_interval
     assert table["Sharp", "Sharp only (control), all"].paper is None
@@ -133,10 +131,10 @@ def test_figure5_shows_truth_and_both_networks(root, tmp_path):
 def test_scenes_have_a_legend_and_equal_columns():
     pytest.importorskip("jinja2")
     black = np.zeros((4, 6, 3), np.uint8)
-    figure = scenes_figure([{"image": black, "truth": np.array([[0, 2], [255, 2]])}], names=("a", "b"))
+    figure = segmentation_figure([{"image": black, "truth": np.array([[0, 2], [255, 2]])}], names=("a", "b"))
     assert "Classes: a, 2." in figure.alt
     with pytest.raises(ValueError, match="the same columns"):
-        scenes_figure([{"image": black}, {"truth": black}])
+        segmentation_figure([{"image": black}, {"truth": black}])
 
 
 def command(*words):

@@ -8,7 +8,7 @@ import scipy.stats
 
 from blurlib import metrics
 from blurlib.metrics import ImageValues, _bootstrap
-from blurlib.reporting import Record, compare_records
+from blurlib.reporting import Record, Report, compare
 
 COUNT = 150
 
@@ -29,6 +29,12 @@ def record(blur, accuracy, *, seed, sides=(256,), count=COUNT, loss=None):
         confidence=np.full(count, 0.5),
     )
     return Record.of(images, blur=blur, sides=sides)
+
+
+def compare_records(after, before, control=None, **options):
+    """Compare the records of networks, a list each."""
+    every = [[Report(records=records) for records in kind] for kind in (after, before, control or [])]
+    return compare(every[0], every[1], control=every[2] or None, **options)
 
 
 def report(sharp, d4, d8, *, seed):
@@ -199,7 +205,7 @@ def test_other_images_are_refused_with_their_number():
         compare_records([[AFTER[2]]], [fewer])
     relabelled = record("D8", 0.5, seed=1)
     relabelled.images.label[:3] = 1
-    with pytest.raises(ValueError, match="got 3 images labelled differently"):
+    with pytest.raises(ValueError, match="same `label` of each image as this report, got 3 images"):
         compare_records([[AFTER[2]]], [[relabelled]])
     moved = record("D8", 0.5, seed=1)
     moved.images.ids[:] = moved.images.ids[::-1].copy()

@@ -10,7 +10,7 @@ import torch
 
 from blurlib.blurs import Disk
 from blurlib.metrics import image_values
-from blurlib.reporting import BlurReport, Record, compare
+from blurlib.reporting import Record, Report, compare
 
 SETTINGS = {"canonical_side": 384, "crop": 224, "crops": "center", "average": "crops", "seed": 0}
 
@@ -25,7 +25,7 @@ def made(seed=0, *, count=12, scales=((256,),), blurs=("sharp", "D8"), shift=0.0
             logits[torch.arange(count), label] += shift
             ids = [f"val/ä/{i}.jpg" for i in range(count)]
             records.append(Record.of(image_values(logits, label, ids=ids), blur=blur, sides=sides))
-    return BlurReport(records=tuple(records), settings={**SETTINGS, **settings})
+    return Report(records=tuple(records), settings={**SETTINGS, **settings})
 
 
 def test_lookup():
@@ -58,7 +58,7 @@ def test_saved_report_loads_and_compares(tmp_path, name):
     report, other = made(1), made(2)
     path = report.save(tmp_path / name)
     assert sorted(p.suffix for p in path.parent.iterdir()) == [".json", ".npz"]
-    loaded = BlurReport.load(tmp_path / name)
+    loaded = Report.load(tmp_path / name)
     assert loaded == report and loaded.settings == report.settings
     for mine, theirs in zip(loaded.records, report.records, strict=True):
         for field in vars(theirs.images):
@@ -71,7 +71,7 @@ def test_without_the_values_of_each_image_a_report_prints_but_does_not_compare(t
     report = made()
     path = report.save(tmp_path)
     path.with_suffix(".npz").unlink()
-    loaded = BlurReport.load(path)
+    loaded = Report.load(path)
     assert loaded.table() == report.table() and loaded["D8"].images is None
     with pytest.raises(ValueError, match=r"load it with its \.npz file"):
         loaded.compare(report)
@@ -81,30 +81,30 @@ def test_without_the_values_of_each_image_a_report_prints_but_does_not_compare(t
 
 def test_files_that_are_no_reports(tmp_path):
     with pytest.raises(FileNotFoundError, match="`path` must be a report"):
-        BlurReport.load(tmp_path)
+        Report.load(tmp_path)
     for number, text in enumerate(
-        ["{", "[]", '{"kind": "x"}', '{"kind": "blurlib.BlurReport", "records": [{}]}']
+        ["{", "[]", '{"kind": "x"}', '{"kind": "blurlib.Report", "task": "classification", "records": [{}]}']
     ):
         path = tmp_path / f"{number}.json"
         path.write_text(text)
         with pytest.raises(ValueError, match="`path` must be a report"):
-            BlurReport.load(path)
+            Report.load(path)
     made(count=12).save(tmp_path / "a.json")
     made(count=11).save(tmp_path / "b.json")
     (tmp_path / "b.npz").replace(tmp_path / "a.npz")
     with pytest.raises(ValueError, match="values of its own images"):
-        BlurReport.load(tmp_path / "a.json")
+        Report.load(tmp_path / "a.json")
 
 
 def test_report_refuses_what_is_no_report():
     record = made().records[0]
     with pytest.raises(ValueError, match="at least one record"):
-        BlurReport(records=())
+        Report(records=())
     with pytest.raises(ValueError, match="sharp at 256 twice"):
-        BlurReport(records=(record, record))
+        Report(records=(record, record))
     other = made(count=11).records[1]
     with pytest.raises(ValueError, match="same images"):
-        BlurReport(records=(record, other))
+        Report(records=(record, other))
 
 
 def test_compare_refuses_other_settings_and_names_them():
@@ -119,7 +119,7 @@ def test_compare_refuses_other_settings_and_names_them():
     with pytest.raises(ValueError, match="`seed` 0 and 1"):
         compare(
             made(blurs=("sharp", "shake")),
-            BlurReport(records=made(blurs=("sharp", "shake")).records, settings={**SETTINGS, "seed": 1}),
+            Report(records=made(blurs=("sharp", "shake")).records, settings={**SETTINGS, "seed": 1}),
         )
 
 
@@ -131,7 +131,7 @@ def test_compare_takes_one_report_or_several():
     assert pooled["D8"].top1.after == pytest.approx(mean)
     assert compare(after[0], before).to_json() == after[0].compare(before).to_json()
     for wrong in ([], "report", [before, 3], None):
-        with pytest.raises(TypeError, match="`before` must be a BlurReport"):
+        with pytest.raises(TypeError, match="`before` must be a Report"):
             compare(after, wrong)
     with pytest.raises(TypeError, match="`before`"):
         after[0].compare({"records": []})

@@ -97,7 +97,7 @@ def made(seed=0, blurs=("sharp", "D4", "G8", "shake"), sides=((256,),), **settin
         for number, blur in enumerate(blurs)
         for place, side in enumerate(sides)
     ]
-    return {"kind": "blurlib.BlurReport", "settings": settings, "records": records}
+    return {"kind": "blurlib.Report", "settings": settings, "records": records}
 
 
 def compared(before, after, control=None):

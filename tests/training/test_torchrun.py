@@ -13,7 +13,7 @@ from torch import nn
 
 from blurlib.evaluation import evaluate
 from blurlib.paper import OutcomeTable, ReproductionSettings, Run
-from blurlib.reporting import Accumulator, BlurReport
+from blurlib.reporting import Accumulator, Report
 
 SMALL = {"canonical_side": 48, "scales": (32, (24, 32)), "crop": 28, "device": "cpu", "workers": 0}
 TINY = {"side": 32, "canonical_side": 48, "epochs": (1,), "lr": (0.01,), "batch_size": 6, "crops": "center"}
@@ -96,7 +96,7 @@ def test_two_processes_measure_what_one_does(root, tmp_path):
     whole = evaluated(root, None)
     assert whole.settings["skipped"] == ["val/class2/broken.png"]
     for name in ("shared", "mine0", "mine1", "alone"):
-        report = BlurReport.load(tmp_path / name)
+        report = Report.load(tmp_path / name)
         assert report.settings["skipped"] == whole.settings["skipped"]
         for record, expected in zip(report.records, whole.records, strict=True):
             assert (record.blur, record.sides, record.count, record.skipped) == (
@@ -128,7 +128,7 @@ def test_the_command_speaks_once(root, tmp_path):
     done = together(["-m", "blurlib"], *words)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("cross-entropy") == 1
-    assert BlurReport.load(tmp_path / "out").records[0].count == 7
+    assert Report.load(tmp_path / "out").records[0].count == 7
 
 
 def test_accumulators_of_other_conditions_do_not_merge():

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from ..reporting import BlurReport, SegmentationReport, confidence_table, is_segmentation
+from ..reporting import Report, confidence_table
 
 
 def report(
@@ -22,14 +22,15 @@ def report(
         typer.Option(metavar="REPORT", help="That of a network trained for as long on sharp images."),
     ] = None,
     confidence: Annotated[
-        bool, typer.Option("--confidence", help="Also: how accurate where the network may decline.")
+        bool,
+        typer.Option("--confidence", help="Selective prediction too: accuracy with declining."),
     ] = False,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with figures.")] = None,
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the tables.")] = None,
 ) -> None:
     """Show a report that `blurlib evaluate --output` kept, or compare it with one from before.
 
-    With BEFORE it prints what changed, with intervals, and how much of the lost accuracy came back.
+    With BEFORE it prints the changes with confidence intervals and the recovered fraction of the loss.
 
     For example:
 
@@ -38,13 +39,12 @@ def report(
     """
     if control is not None and before is None:
         raise ValueError("`--control` must come with BEFORE, got no report of the network before")
-    kind: Any = SegmentationReport if is_segmentation(report) else BlurReport
-    after = kind.load(report)
-    original = None if before is None else kind.load(before)
-    other = None if control is None else kind.load(control)
+    after = Report.load(report)
+    original = None if before is None else Report.load(before)
+    other = None if control is None else Report.load(control)
     shown = after if original is None else after.compare(original, control=other)
     typer.echo(shown)
-    if confidence and kind is SegmentationReport:
+    if confidence and after.task != "classification":
         raise ValueError("`--confidence` must be left out for segmentation, whose reports count pixels")
     if confidence:
         typer.echo(f"\n{confidence_table(after.records)}")

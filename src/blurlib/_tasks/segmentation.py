@@ -33,7 +33,7 @@ from ..protocol import (
 from ._batch_norm import needs_several
 from .task import Colours, EvaluationSettings, EvaluationTask, Settings, parameter_dtype, zero_loss
 
-RIM = 0.02  # of the diagonal: Boundary IoU as its authors take it
+BOUNDARY_RATIO = 0.02  # of the diagonal: Boundary IoU as its authors take it
 _AUXILIARY = 0.5  # weight of a second output's loss; torchvision's networks were trained with it
 
 
@@ -85,7 +85,7 @@ class SegmentationEvaluation(EvaluationTask):
             "resample": self.protocol.resample,
             "border": self.protocol.border,
             "band": self.band,
-            "rim": RIM,
+            "boundary_ratio": BOUNDARY_RATIO,
             "seed": self.seed,
             "mean": list(self.colours[0]),
             "std": list(self.colours[1]),
@@ -125,7 +125,7 @@ class SegmentationEvaluation(EvaluationTask):
             return {
                 "matrix": confusion_matrix(truth, labels, classes=self.outputs),
                 "band": confusion_matrix(truth, labels, classes=self.outputs, where=near),
-                "rims": boundary_counts(truth, labels, classes=self.outputs, ratio=RIM),
+                "regions": boundary_counts(truth, labels, classes=self.outputs, ratio=BOUNDARY_RATIO),
             }
         except ValueError as error:
             raise ValueError(

@@ -19,6 +19,7 @@ from .._common.checks import check_integer
 from .._common.distributed import Team
 from ..blurs import Blur, OwnShake, own_shake
 from ..data import Listing, OnError, Skipped
+from ..metrics import Statistics
 from ..notation import parse_list
 from ..protocol import Average, Crops, Protocol, Resample
 
@@ -80,7 +81,7 @@ class EvaluationTask(ABC, Dataset[Any]):
     default_blurs: ClassVar[str]
     default_batch_size: ClassVar[int]
     foreign: ClassVar[Mapping[str, str]] = {}
-    statistics: ClassVar[type[Any]]
+    statistics: ClassVar[type[Statistics]]
 
     listing: Listing[Any]
     conditions: Sequence[Condition]

@@ -51,9 +51,9 @@ def _page(path: Path, trained: Trained, seed: int) -> Path:
         ),
         Section(title="The same on your own images", text=_OWN, parts=[Code(text=_CODE)]),
     ]
-    reports = {name: report.to_dict() for name, report in trained.reports.items()}
+    reports = trained.reports
     return report_page(
-        path, reports["mix"], before=reports["original"], comparison=trained.comparison.to_dict(),
+        path, reports["mix"], before=reports["original"], comparison=trained.comparison,
         title="What blur costs, and what comes back", sections=sections,
     )  # fmt: skip
 

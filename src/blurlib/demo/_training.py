@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..evaluation import evaluate
-from ..reporting import BlurReport, Comparison
+from ..reporting import Comparison, Report
 from ..training import finetune
 from ._photographs import crops
 
@@ -125,7 +125,7 @@ class Trained:
     """
 
     networks: dict[str, nn.Module] = field(repr=False)
-    reports: dict[str, BlurReport]
+    reports: dict[str, Report]
     comparison: Comparison
     settings: DemoSettings
     seconds: dict[str, float]
@@ -181,7 +181,7 @@ def train(settings: DemoSettings | None = None, *, seed: int = 0, progress: bool
             **view,
         ).model
 
-    def measured(model: nn.Module) -> BlurReport:
+    def measured(model: nn.Module) -> Report:
         return evaluate(
             model, check, blurs=numbers.blurs, scales=(numbers.network_side,), crop=numbers.network_side,
             progress=progress, **view,

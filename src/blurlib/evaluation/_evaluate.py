@@ -17,7 +17,7 @@ from .._tasks import ClassificationEvaluation, EvaluationSettings, SegmentationE
 from ..blurs import Blur
 from ..data import ImageListing, MaskListing, OnError
 from ..protocol import Average, Crops, Resample
-from ..reporting import BlurReport, SegmentationReport
+from ..reporting import Report
 from ._loop import measure
 
 PAPER_BLURS = ClassificationEvaluation.default_blurs
@@ -56,7 +56,7 @@ def evaluate(
     metadata: Mapping[str, Any] | None = None,
     distributed: bool = False,
     progress: bool = True,
-) -> BlurReport | SegmentationReport:
+) -> Report:
     """Measure a network on the validation images under several blurs at several scales.
 
     Each image is brought to the canonical side, blurred, rounded to 8 bits, resized by network side /
@@ -114,9 +114,7 @@ def evaluate(
         progress: show a progress bar.
 
     Returns:
-        The report, one record a condition; for segmentation a
-        :class:`blurlib.reporting.SegmentationReport`. With fewer than five classes top-5 looks at
-        all of them.
+        The report, one record a condition. With fewer than five classes top-5 looks at all of them.
 
     Raises:
         TypeError: if an argument is of the wrong kind, or the network does not return a tensor.

@@ -19,7 +19,7 @@ from .._common.provenance import check_replaceable
 from .._tasks import EvaluationTask
 from ..data import Skipped
 from ..models import evaluating
-from ..reporting import BlurReport, Record, SegmentationRecord, SegmentationReport
+from ..reporting import Record, Report
 
 _SAVE_EVERY = 300.0  # seconds between two writings of a partial report
 
@@ -34,7 +34,7 @@ def measure(
     overwrite: bool,
     distributed: bool,
     progress: bool,
-) -> BlurReport | SegmentationReport:
+) -> Report:
     """Run a task's networks on its images, and report.
 
     Args:
@@ -142,7 +142,7 @@ class _Tally:
         names = (self.task.listing.id(position) for position in range(len(self.task)) if skipped)
         self.skipped = [skipped[name] for name in names if name in skipped]
 
-    def report(self, *, complete: bool) -> BlurReport | SegmentationReport:
+    def report(self, *, complete: bool) -> Report:
         """The report of the images measured so far."""
         if not self.images:
             first = self.skipped[0]
@@ -154,27 +154,18 @@ class _Tally:
         ids = np.array([self.task.listing.id(position) for position in positions], dtype=np.str_)
         rows = [self.images[position] for position in positions]
         arrays = {name: np.stack([row[name] for row in rows], axis=1) for name in rows[0]}
-        statistics = [
-            self.task.statistics(ids=ids, **{name: array[number] for name, array in arrays.items()})
-            for number in range(len(self.task.conditions))
-        ]
+        records = tuple(
+            Record.of(
+                self.task.statistics(ids=ids, **{name: array[number] for name, array in arrays.items()}),
+                blur=blur,
+                sides=sides,
+                skipped=len(self.skipped),
+            )
+            for number, (blur, sides) in enumerate(self.task.conditions)
+        )
         known = {
             **self.task.facts(self.totals),
             "skipped": [skipped.name for skipped in self.skipped],
             "complete": complete,
         }
-        return _report(self.task, statistics, len(self.skipped), {**self.settings, **known})
-
-
-def _report(
-    task: EvaluationTask, statistics: list[Any], skipped: int, settings: dict[str, Any]
-) -> BlurReport | SegmentationReport:
-    kinds: Any = (
-        (Record, BlurReport) if task.name == "classification" else (SegmentationRecord, SegmentationReport)
-    )
-    records = tuple(
-        kinds[0].of(images, blur=blur, sides=sides, skipped=skipped)
-        for images, (blur, sides) in zip(statistics, task.conditions, strict=True)
-    )
-    report: BlurReport | SegmentationReport = kinds[1](records=records, settings=settings)
-    return report
+        return Report(records=records, settings={**self.settings, **known})

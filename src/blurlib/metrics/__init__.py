@@ -12,17 +12,21 @@ from ._segmentation import (
     pixel_accuracy,
 )
 from ._selective import RiskCoverage, risk_coverage
+from ._statistics import Metric, Statistics
 
 # isort: split
 # For other wings, not for users.
 from ._bootstrap import interval, means, shares
 from ._classification import TOP_K
+from ._statistics import resampled, statistics_of
 
 __all__ = [
     "VOID",
     "ImageValues",
+    "Metric",
     "PixelCounts",
     "RiskCoverage",
+    "Statistics",
     "boundary_band",
     "boundary_counts",
     "calibration_error",

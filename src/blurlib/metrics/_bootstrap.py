@@ -53,18 +53,22 @@ def interval(samples: np.ndarray, *, level: float = 0.95) -> tuple[float, float]
     """The percentile interval of bootstrap samples.
 
     Args:
-        samples: (R,) statistics of R resamplings; infinite ones count as very large or very small.
+        samples: (R,) statistics of R resamplings; infinite ones count as very large or very small, and NaN
+            is left out: a resampling may draw no class boundary at all.
         level: share of the samples inside, between 0 and 1.
 
     Returns:
-        (low, high), each one of the samples.
+        (low, high), each one of the samples; NaN where all are.
 
     Example:
         >>> interval(np.arange(100.0), level=0.9)
         (4.0, 94.0)
     """
     # A quantile that is one of the samples: interpolation between two infinite ones would give NaN.
-    low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
+    known = samples[~np.isnan(samples)]
+    if not known.size:
+        return float("nan"), float("nan")
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
     return float(low), float(high)
 
 
@@ -72,17 +76,18 @@ def shares(gain: np.ndarray, loss: np.ndarray) -> np.ndarray:
     """Recovered shares gain / loss of resamplings.
 
     Args:
-        gain: (R,) what came back.
-        loss: (R,) what had been lost.
+        gain: (R,) by how much fine-tuning improved the metric.
+        loss: (R,) by how much blur had worsened it.
 
     Returns:
         (R,) shares; where a loss is not above 0 the share is unbounded on the side of the gain (0 where there
-        is no gain either).
+        is no gain either), NaN where either is.
 
     Example:
         >>> shares(np.array([1.0, 1.0, 0.0]), np.array([2.0, 0.0, 0.0]))
         array([0.5, inf, 0. ])
     """
     unbounded = np.where(gain > 0, np.inf, np.where(gain < 0, -np.inf, 0.0))
+    unbounded[np.isnan(gain + loss)] = np.nan
     bounded: np.ndarray = np.divide(gain, loss, out=unbounded, where=loss > 0)
     return bounded

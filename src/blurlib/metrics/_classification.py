@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+
+from ._statistics import Metric, Statistics
 
 BINS = 15
 TOP_K = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageValues:
+class ImageValues(Statistics):
     """What a network did with each image under one condition; every array has shape (N,).
 
     Attributes:
@@ -34,13 +37,55 @@ class ImageValues:
         array([0.5])
     """
 
-    ids: np.ndarray
     label: np.ndarray
     correct: np.ndarray
     correct5: np.ndarray
     entropy: np.ndarray
     cross_entropy: np.ndarray
     confidence: np.ndarray
+
+    task = "classification"
+    metrics = (
+        Metric(name="top1", title="top-1", label="top-1 accuracy"),
+        Metric(name="top5", title="top-5", label="top-5 accuracy", plotted=False),
+        Metric(name="entropy", title="entropy", label="entropy", unit="nats", better=0, listed=False),
+        Metric(name="cross_entropy", title="cross-entropy", label="cross-entropy", unit="nats", better=-1),
+        Metric(
+            name="ece", title="ECE", label="expected calibration error", better=-1, compared=False,
+            listed=False, plotted=False,
+        ),
+    )  # fmt: skip
+    arrays = {  # noqa: RUF012  # a class variable by Statistics
+        "correct": "uint8", "correct5": "uint8", "entropy": "float64", "cross_entropy": "float64",
+        "confidence": "float64",
+    }  # fmt: skip
+    shared = {"label": "int64"}  # noqa: RUF012
+    linear = True
+    explanation = (
+        "Top-1 and top-5: share of images whose true class is the most probable one, or among the five most "
+        "probable. Entropy of the predicted distribution: how unsure the network is. Cross-entropy with the "
+        "true class: minus the log-probability of the truth, smaller is better. Both are in nats. ECE: "
+        "expected calibration error."
+    )
+
+    def compute(self) -> dict[str, Any]:
+        """Means over the images, and the calibration error with 15 equal bins."""
+        return {
+            "top1": float(self.correct.mean(dtype=np.float64)),
+            "top5": float(self.correct5.mean(dtype=np.float64)),
+            "entropy": float(self.entropy.mean()),
+            "cross_entropy": float(self.cross_entropy.mean()),
+            "ece": calibration_error(self.confidence, self.correct),
+        }
+
+    def columns(self) -> np.ndarray:
+        """(N, 4): top-1, top-5, entropy, cross-entropy."""
+        found = (self.correct, self.correct5, self.entropy, self.cross_entropy)
+        return np.stack(found, axis=1).astype(np.float64)
+
+    def from_means(self, means: np.ndarray) -> dict[str, np.ndarray]:
+        """The columns by their names."""
+        return dict(zip(("top1", "top5", "entropy", "cross_entropy"), means.T, strict=True))
 
 
 def image_values(

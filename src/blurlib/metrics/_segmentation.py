@@ -1,4 +1,4 @@
-"""How well label images agree: confusion matrices over a data set, the band along class boundaries, rims.
+"""How well label images agree: confusion matrices, the band along class boundaries, boundary regions.
 
 All counts are whole numbers of pixels that add up, so that nothing depends on batches, order or processes,
 and a mean over classes is taken once, at the end (VOC's mean IoU, never a mean of values of single images).
@@ -121,7 +121,7 @@ def boundary_band(truth: np.ndarray, *, width: int = 4, void_edges: bool = True)
     """The pixels near a class boundary: another label lies within `width` px (the paper's table 6: four).
 
     Distances are Euclidean, between centres of pixels; the edge of the image is no boundary. Void counts as
-    another label here although void pixels are never scored: in VOC a rim of void, about five pixels wide,
+    another label here although void pixels are never scored: in VOC a line of void, about five pixels wide,
     lies along every object, and without it almost no boundary would be left.
 
     Args:
@@ -163,10 +163,10 @@ def boundary_band(truth: np.ndarray, *, width: int = 4, void_edges: bool = True)
 def boundary_counts(
     truth: np.ndarray, predicted: np.ndarray, *, classes: int, ratio: float = 0.02
 ) -> np.ndarray:
-    """Intersection and union of the inner rims of each class (Boundary IoU; Cheng and others, CVPR 2021).
+    """Intersection and union of the boundary regions of each class (Boundary IoU; Cheng et al., CVPR 2021).
 
-    A rim holds the pixels of a mask from which the outside, beyond the image's edge too, is at most d pixels
-    away (chessboard distance), d being `ratio` of the image's diagonal. Void pixels of the truth belong to no
+    A boundary region holds the pixels of a mask from which the outside, beyond the image's edge too, is at most d
+    pixels away (chessboard distance), d being `ratio` of the image's diagonal. Void pixels of the truth belong to no
     mask on either side.
 
     Args:
@@ -195,14 +195,14 @@ def boundary_counts(
     counts = np.zeros((2, classes), dtype=np.int64)
     present = np.union1d(np.unique(truth[known]), np.unique(predicted[known]))
     for label in present.astype(np.int64).tolist():
-        rims = [_rim((each == label) & known, depth) for each in (truth, predicted)]
-        counts[:, label] = (rims[0] & rims[1]).sum(), (rims[0] | rims[1]).sum()
+        own, other = (_boundary_region((each == label) & known, depth) for each in (truth, predicted))
+        counts[:, label] = (own & other).sum(), (own | other).sum()
     return counts
 
 
-def _rim(mask: np.ndarray, depth: int) -> np.ndarray:
+def _boundary_region(mask: np.ndarray, depth: int) -> np.ndarray:
     from scipy import ndimage
 
     inside = ndimage.minimum_filter(mask.view(np.uint8), size=2 * depth + 1, mode="constant", cval=0)
-    rim: np.ndarray = mask & (inside == 0)
-    return rim
+    region: np.ndarray = mask & (inside == 0)
+    return region

@@ -30,7 +30,7 @@ from ..deblurring import METHODS, DeblurThenClassify
 from ..evaluation import evaluate
 from ..models import PerScale, dense
 from ..protocol import Crops, Protocol, normalisation, normalisation_source
-from ..reporting import BlurReport, find
+from ..reporting import Report, find
 from ..training import finetune
 from . import _published
 from ._cells import cells, check_item, compared_with, grouped, singles
@@ -334,7 +334,7 @@ class Run:
         with joined(pick_device(self.running["device"])) as team:
             team.wait()
 
-    def _values(self, cell: Cell, reports: Sequence[BlurReport], only: ImageListing | None) -> np.ndarray:
+    def _values(self, cell: Cell, reports: Sequence[Report], only: ImageListing | None) -> np.ndarray:
         """What a cell is the mean of: (seeds, images), of some images only where these are given."""
         key = (cell.blur, self.settings.sides(cell.sides))
         name = _ARRAYS[cell.metric]
@@ -355,7 +355,7 @@ class Run:
         place = pick_device(self.running["device"])
         return {side: seconds_a_view(self.model, side=side, training=False, device=place) for side in sides}
 
-    def _seconds(self, cell: Cell, report: BlurReport) -> float:
+    def _seconds(self, cell: Cell, report: Report) -> float:
         """What an image takes: deblurring, as it was measured in the evaluation, and the network's views."""
         views = 5 if self.crops == "five" else 1
         each = [views * self._view_seconds[self._seen(side)] for side in self.settings.sides(cell.sides)]
@@ -426,7 +426,7 @@ class Run:
 
     def report(
         self, training: Training, seed: int, conditions: Sequence[tuple[tuple[int, ...], str]]
-    ) -> BlurReport:
+    ) -> Report:
         """A network's evaluation; what is missing of it is measured, and kept.
 
         Args:
@@ -465,7 +465,7 @@ class Run:
             )
             records = (*(report.records if report else ()), *found.records)
             known = {**found.settings, **self._identity(training, seed)}
-            report = BlurReport(records=records, settings=known)
+            report = Report(records=records, settings=known)
             if is_first():
                 report.save(self._place("evaluations", training, seed))
             self._wait()
@@ -473,17 +473,17 @@ class Run:
         return report
 
     def _missing(
-        self, report: BlurReport | None, conditions: Sequence[tuple[tuple[int, ...], str]]
+        self, report: Report | None, conditions: Sequence[tuple[tuple[int, ...], str]]
     ) -> list[tuple[tuple[int, ...], str]]:
         known = {(record.sides, record.blur) for record in (report.records if report else ())}
         wanted = dict.fromkeys(conditions)
         return [(sides, blur) for sides, blur in wanted if (self.settings.sides(sides), blur) not in known]
 
-    def _kept(self, training: Training, seed: int) -> BlurReport | None:
+    def _kept(self, training: Training, seed: int) -> Report | None:
         place = self._place("evaluations", training, seed)
         if not (place / "report.json").exists():
             return None
-        report = BlurReport.load(place)
+        report = Report.load(place)
         check_identity(report.settings, self._identity(training, seed), place)
         return report
 

@@ -15,7 +15,7 @@ from .._common.devices import pick_device
 from .._tasks import predicted
 from ..blurs import OwnShake, own_shake
 from ..evaluation import disparity, invariance, predictions
-from ..metrics import pixel_accuracy
+from ..metrics import ImageValues, PixelCounts, pixel_accuracy
 from ..models import evaluating
 from ..notation import parse
 from ..protocol import (
@@ -26,17 +26,17 @@ from ..protocol import (
     to_canonical,
 )
 from ..reporting import (
-    Judged,
     Prediction,
     Section,
     Table,
+    Verdict,
     blurred_figure,
     find,
-    judged_figure,
     kernels_figure,
     maps_figure,
     predictions_figure,
-    scenes_figure,
+    recognition_figure,
+    segmentation_figure,
     write_page,
 )
 from ._experiment import Run
@@ -204,7 +204,11 @@ def figure3(run: Run, *, count: int = 12) -> Path:
     for name, (training, of) in networks.items():
         report = run.report(training, of, [((USUAL_SIDE,), blur) for blur in blurs])
         images = {blur: find(report.records, (blur, sides)).images for blur in blurs}
-        right[name] = {blur: values.correct5.astype(bool) for blur, values in images.items() if values}
+        right[name] = {
+            blur: values.correct5.astype(bool)
+            for blur, values in images.items()
+            if isinstance(values, ImageValues)
+        }
         ids = next(values.ids.tolist() for values in images.values() if values)
     examples, places = [], _positions(run)
     for blur, number in _spread(right, blurs, count):
@@ -213,7 +217,7 @@ def figure3(run: Run, *, count: int = 12) -> Path:
         value, index = parse(blur), int(run.validation.index[position])
         own = own_shake(index) if isinstance(value, OwnShake) else value
         examples.append(
-            Judged(
+            Verdict(
                 image=blurred(to_canonical(picture, run.settings.canonical_side), own),
                 title=blur,
                 truth=_class(run, label),
@@ -221,7 +225,7 @@ def figure3(run: Run, *, count: int = 12) -> Path:
             )
         )
     text = "Chosen to show every combination of right and wrong that occurs; the tables count all images."
-    section = Section(title="Right and wrong", text=text, parts=[judged_figure(examples)])
+    section = Section(title="Right and wrong", text=text, parts=[recognition_figure(examples)])
     title = "Recognition under blur (the paper's figure 3)"
     return _page(run.output / "figure3.html", title, [section], run, lead=_JUDGED)
 
@@ -379,8 +383,8 @@ def figure5(run: SegmentationRun, *, count: int = 4, names: Sequence[str] = ()) 
     seed = run.settings.seeds[0]
     right = []
     for name in ("original", "defocus"):
-        pixels = run.report(name, seed)[_STRONG].pixels
-        assert pixels is not None
+        pixels = run.report(name, seed)[_STRONG].images
+        assert isinstance(pixels, PixelCounts)
         right.append(pixel_accuracy(pixels.matrix))
         ids = pixels.ids.tolist()
     gained = np.nan_to_num(right[1] - right[0], nan=-1.0)
@@ -409,7 +413,7 @@ def figure5(run: SegmentationRun, *, count: int = 4, names: Sequence[str] = ()) 
         order = ["image", "truth", "sharp, before", "sharp, after", "image blurred"]
         rows.append({name: row[name] for name in (*order, f"{_STRONG}, before", f"{_STRONG}, after")})
     text = f"Where fine-tuning brought most back under {_STRONG}, by the share of pixels that are right."
-    section = Section(title="Sharp and blurred", text=text, parts=[scenes_figure(rows, names=names)])
+    section = Section(title="Sharp and blurred", text=text, parts=[segmentation_figure(rows, names=names)])
     return write_page(
         run.output / "figure5.html",
         title="Segmentation under blur (the paper's figure 5)",

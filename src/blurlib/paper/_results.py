@@ -17,7 +17,7 @@ _KIND = "blurlib.OutcomeTable"
 _STYLES = {
     "top5": (100.0, "{:.1f}"),
     "miou": (100.0, "{:.1f}"),
-    "boundary_miou": (100.0, "{:.1f}"),
+    "trimap_miou": (100.0, "{:.1f}"),
     "entropy": (1.0, "{:.3f}"),
     "cross_entropy": (1.0, "{:.3f}"),
 }
@@ -36,7 +36,7 @@ class Outcome:
         network: "original", or mix and sides of the fine-tuning.
         sides: network sides that were averaged, as used here.
         blur: short name.
-        metric: "top5", "entropy", "cross_entropy", "miou" or "boundary_miou" (of the band).
+        metric: "top5", "entropy", "cross_entropy", "miou" or "trimap_miou" (near boundaries).
         paper: what the paper found, a fraction or nats; None in a control's column.
         value: what we found, the mean over the seeds.
         interval: 95 % interval of it, by bootstrap over images.
@@ -129,7 +129,7 @@ class OutcomeTable:
         known = self.settings
         metrics = {cell.metric for cell in self.outcomes}
         what = "top-5 in percent" if metrics == {"top5"} else "entropies in nats"
-        what = "mean IoU in percent" if metrics <= {"miou", "boundary_miou"} else what
+        what = "mean IoU in percent" if metrics <= {"miou", "trimap_miou"} else what
         parts = [
             what,
             f"{known['model']}" if "model" in known else "",

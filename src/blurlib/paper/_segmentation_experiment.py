@@ -17,21 +17,22 @@ import numpy as np
 from torch import nn
 from torch.utils.data import Dataset
 
+from .. import metrics
 from .._common.devices import pick_device
 from .._common.distributed import is_first, joined, launched
 from .._common.provenance import check_identity, plain, weights_digest
 from ..data import MaskListing, OnError, open_masks
 from ..evaluation import evaluate
 from ..protocol import normalisation, normalisation_source
-from ..reporting import SegmentationReport, compare_counts, defined_interval
+from ..reporting import Report, compare
 from ..training import BatchNorm, finetune
 from . import _published
 from ._costs import Part, cost_table, seconds_a_view
 from ._results import Outcome, OutcomeTable
 
-_METRICS = {"miou": "miou", "boundary_miou": "miou_band"}
+_METRICS = ("miou", "trimap_miou")
 _BLURS = ("sharp", "D2", "D4", "D6", "D8")
-_CONTROL = {"miou": "Sharp only (control), all", "boundary_miou": "Sharp only (control), boundaries"}
+_CONTROL = {"miou": "Sharp only (control), all", "trimap_miou": "Sharp only (control), boundaries"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,7 +227,7 @@ class SegmentationRun:
         names = ("epochs", "lr", "momentum", "weight_decay", "batch_size", "hflip", "batch_norm", "crop")
         return {name: getattr(self.settings, name) for name in (*names, "canonical_side")}
 
-    def report(self, name: str, seed: int = 0) -> SegmentationReport:
+    def report(self, name: str, seed: int = 0) -> Report:
         """A network's evaluation, measured where it was not.
 
         Args:
@@ -241,7 +242,7 @@ class SegmentationRun:
         """
         place, identity = self._place("evaluations", name, seed), self._identity(name, seed)
         if (place / "report.json").exists():
-            kept = SegmentationReport.load(place)
+            kept = Report.load(place)
             check_identity(kept.settings, identity, place)
             return kept
         chosen = self.settings
@@ -303,13 +304,12 @@ class SegmentationRun:
             ValueError: if no mask has a class boundary, or what is kept was measured in another setting.
         """
         reports = {name: [self.report(name, seed) for seed in self._seeds(name)] for name in self.names}
-        records = {name: [report.records for report in every] for name, every in reports.items()}
         base = "sharp" if self.settings.control else "original"
-        compared = compare_counts(records["defocus"], records["original"], control=records.get("sharp", ()))
+        compared = compare(reports["defocus"], reports["original"], control=reports.get("sharp"))
         samples = {
-            (name, number): [record.pixels.samples() for record in every if record.pixels is not None]
-            for name, runs in records.items()
-            for number, every in enumerate(runs)
+            (name, number): [record.images.samples() for record in each.records if record.images is not None]
+            for name, every in reports.items()
+            for number, each in enumerate(every)
         }
         outcomes = []
         cells: list[tuple[str, str, str, str, str, float | None]] = [
@@ -324,16 +324,15 @@ class SegmentationRun:
                 for metric in _METRICS
             ]
         for row, column, name, blur, metric, published in cells:
-            kind = _METRICS[metric]
-            each = [getattr(report[blur], kind) for report in reports[name]]
+            each = [report[blur].values[metric] for report in reports[name]]
             if any(value is None for value in each):
                 raise ValueError(
                     "`root` must have class boundaries, got masks without any; the paper's second column is "
                     "theirs"
                 )
-            place = [record.blur for record in records[name][0]].index(blur)
-            drawn = np.mean([samples[name, number][place][kind] for number in range(len(each))], axis=0)
-            change = compared[blur][kind] if name == "defocus" else None
+            place = [record.blur for record in reports[name][0].records].index(blur)
+            drawn = np.mean([samples[name, number][place][metric] for number in range(len(each))], axis=0)
+            change = compared[blur].changes[metric] if name == "defocus" else None
             outcomes.append(
                 Outcome(
                     row=row,
@@ -344,7 +343,7 @@ class SegmentationRun:
                     metric=metric,
                     paper=published,
                     value=float(np.mean(each)),
-                    interval=defined_interval(drawn),
+                    interval=metrics.interval(drawn),
                     each=tuple(each),
                     base=base if change else "",
                     change=change.difference if change else None,
@@ -363,7 +362,7 @@ class SegmentationRun:
         self._wait()
         return table
 
-    def _facts(self, report: SegmentationReport) -> dict[str, Any]:
+    def _facts(self, report: Report) -> dict[str, Any]:
         return {
             "model": type(self.model).__name__,
             "weights": self._weights[:16],

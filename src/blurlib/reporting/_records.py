@@ -1,16 +1,15 @@
-"""What one evaluation measured under one condition: a record each."""
+"""What one evaluation measured under one condition: a record each, for every task."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
-import torch
 
 from .. import blurs, notation
-from ..metrics import ImageValues, calibration_error, image_values
+from ..metrics import Statistics
 from ._text import sides_text
 
 
@@ -18,71 +17,83 @@ from ._text import sides_text
 class Record:
     """What one evaluation measured under one condition: a blur at a scale setting.
 
+    Each value is an attribute too: `record.top1`, `record.miou`.
+
     Attributes:
+        task: "classification" or "segmentation".
         blur: short name, such as "D8".
-        sides: network sides that were averaged, such as (256,) or (256, 512).
-        top1: share of images whose most probable class is the true one, 0 to 1.
-        top5: share of images whose true class is among the five most probable; 1 with five classes or fewer.
-        entropy: mean entropy of the predicted distributions, in nats.
-        cross_entropy: mean cross-entropy with the true class, in nats.
-        ece: expected calibration error with 15 equal bins, 0 to 1.
+        sides: network sides that were averaged, such as (256,) or (256, 512); or the height and width that
+            every image was brought to.
+        values: the metrics of the task by name, fractions or nats, None where not defined; for segmentation
+            also `class_iou`, the IoU of each class, and `band_share`, the share of the labelled pixels near a
+            class boundary.
         count: number of images measured.
         skipped: number of images left out because they could not be read.
-        images: the values of each image; None in a report that was loaded without its .npz file.
+        images: the statistics of each image; None in a report that was loaded without its .npz file.
 
     Example:
+        >>> import torch
+        >>> from blurlib.metrics import image_values
         >>> record = Record.of(image_values(torch.eye(2), [0, 0]), blur="D8", sides=(256,))
         >>> record.top1, record.count
         (0.5, 2)
     """
 
+    task: str
     blur: str
     sides: tuple[int, ...]
-    top1: float
-    top5: float
-    entropy: float
-    cross_entropy: float
-    ece: float
+    values: Mapping[str, Any] = field(hash=False)
     count: int
     skipped: int = 0
-    images: ImageValues | None = field(default=None, repr=False, compare=False)
+    images: Statistics | None = field(default=None, repr=False, compare=False)
+
+    def __getattr__(self, name: str) -> Any:
+        return value_of(self, "values", name)
 
     @classmethod
-    def of(cls, images: ImageValues, *, blur: str, sides: tuple[int, ...], skipped: int = 0) -> Record:
+    def of(cls, images: Statistics, *, blur: str, sides: tuple[int, ...], skipped: int = 0) -> Record:
         """The record of at least one image.
 
         Args:
-            images: values of N >= 1 images.
+            images: statistics of N >= 1 images.
             blur: short name of the blur.
-            sides: network sides that were averaged.
+            sides: network sides.
             skipped: how many more images could not be read.
 
         Returns:
             The record.
 
         Raises:
-            ValueError: if there is no image.
+            ValueError: if there is no image, or nothing labelled in any.
 
         Example:
+            >>> import torch
+            >>> from blurlib.metrics import image_values
             >>> Record.of(image_values(torch.zeros(1, 2), [0]), blur="sharp", sides=(64,)).ece
             0.5
         """
-        if not len(images.ids):
+        if not len(images):
             raise ValueError(
                 f"`images` must hold at least one image, got none under {blur} ({skipped} could not be read)"
             )
         return cls(
+            task=images.task,
             blur=blur,
             sides=tuple(sides),
-            top1=float(images.correct.mean(dtype=np.float64)),
-            top5=float(images.correct5.mean(dtype=np.float64)),
-            entropy=float(images.entropy.mean()),
-            cross_entropy=float(images.cross_entropy.mean()),
-            ece=calibration_error(images.confidence, images.correct),
-            count=len(images.ids),
+            values=images.compute(),
+            count=len(images),
             skipped=skipped,
             images=images,
         )
+
+
+def value_of(holder: Any, field_name: str, name: str) -> Any:
+    """One of the values that a record or row holds by name, as an attribute."""
+    if not name.startswith("_") and name != field_name:  # absent while a copy is being made
+        values = getattr(holder, field_name)
+        if name in values:
+            return values[name]
+    raise AttributeError(f"{type(holder).__name__!r} object has no attribute {name!r}")
 
 
 class Accumulator:
@@ -92,40 +103,42 @@ class Accumulator:
         conditions: (short name of the blur, network sides) of each condition.
 
     Example:
+        >>> import torch
+        >>> from blurlib.metrics import image_values
         >>> accumulator = Accumulator([("sharp", (64,)), ("D4", (64,))])
-        >>> accumulator.update(0, "a.png", 1, torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
+        >>> scores = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+        >>> accumulator.update(0, image_values(scores, [1, 1], ids=["a.png", "a.png"]))
         >>> [record.top1 for record in accumulator.compute()]
         [1.0, 0.0]
     """
 
     def __init__(self, conditions: Sequence[tuple[str, tuple[int, ...]]]) -> None:
         self.conditions = tuple(conditions)
-        self._seen: dict[int, tuple[str, ImageValues]] = {}
+        self._seen: dict[int, Statistics] = {}
 
     def __len__(self) -> int:
         return len(self._seen)
 
-    def update(self, position: int, identity: str, label: int, scores: torch.Tensor) -> None:
+    def update(self, position: int, statistics: Statistics) -> None:
         """Take in one image.
 
         Args:
             position: of the image in the listing; it decides the order of the arrays, not the order of calls.
-            identity: its name.
-            label: index of its true class.
-            scores: (conditions, C) log-probabilities or logits, one row a condition.
+            statistics: of the image, a row a condition.
 
         Raises:
             ValueError: if a value is not finite; the message names the blur and the image.
         """
-        values = image_values(scores, [label] * len(self.conditions))
-        finite = np.isfinite(values.cross_entropy) & np.isfinite(values.entropy)
-        if not finite.all():
-            blur, sides = self.conditions[int(np.argmin(finite))]
-            raise ValueError(
-                f"`model` must give finite scores, got NaN or infinity under {blur} at side "
-                f"{sides_text(sides)} for the image {identity!r}; check its weights, `mean` and `std`"
-            )
-        self._seen[position] = (identity, values)
+        for name in statistics.arrays:
+            finite = np.isfinite(getattr(statistics, name)).reshape(len(statistics), -1).all(axis=1)
+            if not finite.all():
+                blur, sides = self.conditions[int(np.argmin(finite))]
+                raise ValueError(
+                    f"`model` must give finite scores, got NaN or infinity under {blur} at side "
+                    f"{sides_text(sides)} for the image {str(statistics.ids[0])!r}; check its weights, "
+                    "`mean` and `std`"
+                )
+        self._seen[position] = statistics
 
     def merge(self, other: Accumulator) -> None:
         """Take in the images of another, such as that of another process.
@@ -135,13 +148,6 @@ class Accumulator:
 
         Raises:
             ValueError: if its conditions are others.
-
-        Example:
-            >>> mine, other = Accumulator([("D4", (64,))]), Accumulator([("D4", (64,))])
-            >>> other.update(0, "a.png", 1, torch.tensor([[0.0, 1.0]]))
-            >>> mine.merge(other)
-            >>> len(mine)
-            1
         """
         if other.conditions != self.conditions:
             raise ValueError(f"`other` must have the conditions {self.conditions}, got {other.conditions}")
@@ -159,20 +165,20 @@ class Accumulator:
         Raises:
             ValueError: if there is no image.
         """
+        if not self._seen:
+            raise ValueError(f"there must be at least one image, got none ({skipped} could not be read)")
         seen = [self._seen[position] for position in sorted(self._seen)]
-        ids = np.array([identity for identity, _ in seen], dtype=np.str_)
+        kind = type(seen[0])
 
-        def column(name: str, condition: int) -> np.ndarray:
-            return np.array([getattr(values, name)[condition] for _, values in seen])
+        def images(condition: int) -> Statistics:
+            arrays = {
+                name: np.array([getattr(statistics, name)[condition] for statistics in seen])
+                for name in ("ids", *kind.shared, *kind.arrays)
+            }
+            return kind(**arrays)
 
-        names = ("label", "correct", "correct5", "entropy", "cross_entropy", "confidence")
         return tuple(
-            Record.of(
-                ImageValues(ids=ids, **{name: column(name, number) for name in names}),
-                blur=blur,
-                sides=sides,
-                skipped=skipped,
-            )
+            Record.of(images(number), blur=blur, sides=sides, skipped=skipped)
             for number, (blur, sides) in enumerate(self.conditions)
         )
 
@@ -204,6 +210,8 @@ def find(rows: Sequence[_Row], key: str | blurs.Blur | tuple[str | blurs.Blur, i
         ValueError: if the blur is unknown, or was measured at several scale settings and `key` names none.
 
     Example:
+        >>> import torch
+        >>> from blurlib.metrics import image_values
         >>> record = Record.of(image_values(torch.eye(2), [0, 0]), blur="D8", sides=(256,))
         >>> find([record], "D8") is find([record], ("D8", 256))
         True
@@ -221,3 +229,48 @@ def find(rows: Sequence[_Row], key: str | blurs.Blur | tuple[str | blurs.Blur, i
             f"{', '.join(sides_text(row.sides) for row in matches)}: ask for [{name!r}, {matches[0].sides}]"
         )
     return matches[0]
+
+
+def condition_cells(rows: Sequence[_Condition], kind: type[Statistics]) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells of the columns that name the condition: the scale only where there are several.
+
+    Args:
+        rows: with `blur` and `sides`.
+        kind: the task's statistics.
+
+    Returns:
+        The headings, and the cells of each row.
+    """
+    if len({row.sides for row in rows}) == 1:
+        return ["blur"], [[row.blur] for row in rows]
+    return ["blur", "scale"], [[row.blur, sides_text(row.sides, kind.between_sides)] for row in rows]
+
+
+def check_same_images(reports: Sequence[Sequence[Record]]) -> None:
+    """Refuse records of different images: a paired comparison would pair strangers."""
+    every = [record.images for records in reports for record in records]
+    first = every[0]
+    if first is None or any(images is None for images in every):
+        raise ValueError(
+            "`other` and this report must hold the statistics of each image, got one without; "
+            "load it with its .npz file beside the JSON"
+        )
+    for images in every:
+        assert images is not None  # checked above; said for the type checker
+        if images is first:
+            continue
+        if not np.array_equal(images.ids, first.ids):
+            different = len(np.setxor1d(images.ids, first.ids))
+            what = f"{different} images are in only one of them" if different else "their order differs"
+            raise ValueError(
+                "`other` must be of the same images as this report, "
+                f"got {len(first)} and {len(images)} images of which {what}; "
+                "evaluate both on the same root with the same `limit` and `seed`"
+            )
+        for name in first.shared:
+            count = int((getattr(images, name) != getattr(first, name)).sum())
+            if count:
+                raise ValueError(
+                    f"`other` must have the same `{name}` of each image as this report, got {count} images "
+                    "that differ; evaluate both with the same classes in the same order"
+                )

@@ -1,10 +1,10 @@
-"""The report of an evaluation: plain records, one a condition, that print, save, load and compare."""
+"""The report of an evaluation, for every task: it prints, saves, loads and compares."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,31 +13,19 @@ import numpy as np
 from .. import blurs
 from .._common.files import json_path, read_arrays, read_plain, write_arrays, written
 from .._common.provenance import network_name
-from ..metrics import ImageValues, risk_coverage
-from ._comparison import Comparison, check_same_images, compare_records
-from ._records import Record, find
-from ._selective import confidence_lines
-from ._text import csv_table, markdown_table, plain_table, sides_text
+from ..metrics import Metric, Statistics, statistics_of
+from ._records import Record, check_same_images, condition_cells, find
+from ._text import csv_table, markdown_table, percent, plain_table, sides_text
 
 if TYPE_CHECKING:
-    from ._html import Figure, Table
+    from ._comparison import Comparison
 
-_KIND = "blurlib.BlurReport"
-_CONFIDENCE = """
-A network that is unsure can ask for another picture instead of guessing. How accurate is it on the images
-that it is surest of?
-"""
-_CONFIDENCE_CAPTION = """Top-1 accuracy in percent on the surest images, by the probability of the most
-probable class. AURC: area under the risk-coverage curve, smaller is better; by entropy in the last column."""
-_PANELS = 12  # risk-coverage curves that a page shows, the first ones; its table has all conditions
-_NUMBERS = ("top1", "top5", "entropy", "cross_entropy", "ece", "count", "skipped")
-_ARRAYS = ("correct", "correct5", "entropy", "cross_entropy", "confidence")
-# What two evaluations must agree on before a difference between them is the networks' own.
-_PROTOCOL = ("canonical_side", "crop", "crops", "average", "resample", "border")
+_KIND = "blurlib.Report"
+_FIELDS = ("task", "blur", "sides", "count", "skipped")
 
 
 @dataclass(frozen=True, kw_only=True)
-class BlurReport:
+class Report:
     """What :func:`blurlib.evaluate` measured; `print` shows it as a table.
 
     Attributes:
@@ -46,13 +34,14 @@ class BlurReport:
             date.
 
     Raises:
-        ValueError: if there is no record, two are of the same condition, or they are of different images.
+        ValueError: if there is no record, two are of the same condition, or they are of different tasks or
+            images.
 
     Example:
         >>> import torch
         >>> from blurlib.metrics import image_values
         >>> values = image_values(torch.tensor([[2.0, 0.0], [1.0, 0.0]]), [0, 1])
-        >>> report = BlurReport(records=(Record.of(values, blur="D8", sides=(256,)),))
+        >>> report = Report(records=(Record.of(values, blur="D8", sides=(256,)),))
         >>> report["D8"].top1, report["D8", 256].count
         (0.5, 2)
         >>> print(report.table())
@@ -68,6 +57,8 @@ class BlurReport:
         object.__setattr__(self, "records", tuple(self.records))
         if not self.records:
             raise ValueError("`records` must hold at least one record, got none")
+        if len({record.task for record in self.records}) > 1:
+            raise ValueError("`records` must be of one task, got several")
         conditions = [(record.blur, record.sides) for record in self.records]
         for number, (blur, sides) in enumerate(conditions):
             if (blur, sides) in conditions[:number]:
@@ -75,13 +66,24 @@ class BlurReport:
                     f"`records` must be of different conditions, got {blur} at {sides_text(sides)} twice"
                 )
         if all(record.images is not None for record in self.records):
-            check_same_images([[record] for record in self.records])
+            check_same_images([self.records])
 
     def __getitem__(self, key: str | blurs.Blur | tuple[str | blurs.Blur, int | Sequence[int]]) -> Record:
         return find(self.records, key)
 
     def __str__(self) -> str:
         return f"{self.table()}\n\n{self.caption}"
+
+    @property
+    def task(self) -> str:
+        """Name of the task, such as "classification"."""
+        return self.records[0].task
+
+    @property
+    def statistics(self) -> type[Statistics]:
+        """The class of the task's statistics, with its metrics."""
+        images = self.records[0].images
+        return statistics_of(self.task) if images is None else type(images)
 
     @property
     def blurs(self) -> tuple[str, ...]:
@@ -91,18 +93,23 @@ class BlurReport:
     @property
     def caption(self) -> str:
         """What was measured on what, in a line or two."""
-        known = self.settings
-        first = self.records[0]
+        known, first = self.settings, self.records[0]
         parts = [network_name(known), f"{first.count} images"]
         parts[1] += f" of {known['root']}" if "root" in known else ""
         if first.skipped:
             parts.append(f"{first.skipped} more could not be read")
         if "canonical_side" in known:
-            parts.append(f"blurred at a shorter side of {known['canonical_side']} px")
-        if len(self._scales()) == 1:
-            parts.append(f"seen at {sides_text(first.sides)}")
+            measure = "geometric mean of the sides" if self.task == "segmentation" else "shorter side"
+            parts.append(f"blurred at a {measure} of {known['canonical_side']} px")
+        if len({record.sides for record in self.records}) == 1:
+            parts.append(f"seen at {sides_text(first.sides, self.statistics.between_sides)}")
         if "crops" in known:
             parts.append(f"crops: {known['crops']}{'' if known['crops'] == 'dense' else self._crop_sizes()}")
+        if "band" in known:
+            share = percent(first.band_share)
+            parts.append(f"boundaries: within {known['band']} px of one, {share} % of the pixels")
+        if known.get("void_share", 0.0) > 0.5:
+            parts.append(f"{percent(known['void_share'])} % of the pixels are void and do not count")
         if known.get("complete") is False:
             parts.append("stopped before all images were seen")
         return ", ".join(part for part in parts if part)
@@ -113,29 +120,26 @@ class BlurReport:
         sizes = sorted({min(side, self.settings["crop"]) for side in sides})
         return f" of {' and '.join(map(str, sizes))} px"
 
-    def _scales(self) -> list[tuple[int, ...]]:
-        return list(dict.fromkeys(record.sides for record in self.records))
+    def cells(self, *, skipped: bool = False) -> tuple[list[str], list[list[str]]]:
+        """Headings and cells of the table: a row a condition.
 
-    def _cells(self) -> tuple[list[str], list[list[str]]]:
-        several = len(self._scales()) > 1
-        header = ["blur", *(["scale"] if several else [])]
-        header += ["top-1 %", "top-5 %", "entropy", "cross-entropy", "ECE %", "images"]
-        rows = [
-            [
-                r.blur,
-                *([sides_text(r.sides)] if several else []),
-                *(f"{100 * value:.1f}" for value in (r.top1, r.top5)),
-                *(f"{value:.3f}" for value in (r.entropy, r.cross_entropy)),
-                f"{100 * r.ece:.1f}",
-                str(r.count),
-            ]
-            for r in self.records
-        ]
-        return header, rows
+        Args:
+            skipped: also how many images could not be read.
+
+        Returns:
+            The headings, and the cells of each row.
+        """
+        kind = self.statistics
+        header, rows = condition_cells(self.records, kind)
+        header = [*header, *(metric.heading for metric in kind.metrics), "images"]
+        for record, row in zip(self.records, rows, strict=True):
+            row += [_exact(metric, record.values[metric.name]) for metric in kind.metrics]
+            row += [str(record.count), *([str(record.skipped)] if skipped else [])]
+        return [*header, *(["skipped"] if skipped else [])], rows
 
     def table(self) -> str:
-        """One line a condition, aligned for a terminal: accuracies and ECE in percent, entropies in nats."""
-        return plain_table(*self._cells())
+        """One line a condition, aligned for a terminal: fractions in percent, entropies in nats."""
+        return plain_table(*self.cells())
 
     def to_markdown(self, path: str | Path | None = None) -> str:
         """The table and its caption in Markdown.
@@ -146,7 +150,7 @@ class BlurReport:
         Returns:
             The text.
         """
-        return written(f"{markdown_table(*self._cells())}\n\n{self.caption}\n", path)
+        return written(f"{markdown_table(*self.cells())}\n\n{self.caption}\n", path)
 
     def to_csv(self, path: str | Path | None = None) -> str:
         """The records as comma-separated values, one line a condition, full precision, fractions and nats.
@@ -157,23 +161,40 @@ class BlurReport:
         Returns:
             The text.
         """
+        values = self.records[0].values
+        several = [name for name, value in values.items() if isinstance(value, tuple)]
+        single = [*(name for name in values if name not in several), "count", "skipped"]
+        header = ["blur", "sides", *single]
+        header += [f"{name} {number}" for name in several for number in range(len(values[name]))]
         rows = [
-            [record.blur, sides_text(record.sides), *(getattr(record, name) for name in _NUMBERS)]
+            [
+                record.blur,
+                sides_text(record.sides, self.statistics.between_sides),
+                *(getattr(record, name) for name in single),
+                *(value for name in several for value in record.values[name]),
+            ]
             for record in self.records
         ]
-        return written(csv_table(["blur", "sides", *_NUMBERS], rows), path)
+        return written(csv_table(header, rows), path)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain dicts, lists and numbers: settings and records, without the values of each image."""
-        records = [asdict(replace(record, images=None)) for record in self.records]
-        for record in records:
-            del record["images"]
-        plain = {"kind": _KIND, "settings": dict(self.settings), "records": records}
+        """Plain dicts, lists and numbers: settings and records, without the statistics of each image."""
+        records = [
+            {
+                "blur": record.blur,
+                "sides": record.sides,
+                **record.values,
+                "count": record.count,
+                "skipped": record.skipped,
+            }
+            for record in self.records
+        ]
+        plain = {"kind": _KIND, "task": self.task, "settings": dict(self.settings), "records": records}
         copied: dict[str, Any] = json.loads(json.dumps(plain, allow_nan=False))
         return copied
 
     def to_json(self, path: str | Path | None = None) -> str:
-        """Settings and records as JSON; :meth:`save` keeps the values of each image too.
+        """Settings and records as JSON; :meth:`save` keeps the statistics of each image too.
 
         Args:
             path: where to write them too; not written if None.
@@ -187,11 +208,11 @@ class BlurReport:
         self,
         path: str | Path,
         *,
-        before: BlurReport | None = None,
-        control: BlurReport | None = None,
+        before: Report | None = None,
+        control: Report | None = None,
         title: str | None = None,
     ) -> Path:
-        """Write one self-contained page: the finding, tables, plots, the kernels and every setting.
+        """Write one self-contained page: the main result, tables, plots, the kernels and every setting.
 
         Args:
             path: the file.
@@ -206,48 +227,25 @@ class BlurReport:
             ValueError: if `control` is given without `before`, or the reports do not compare.
             ImportError: if the extra `report` is not installed.
         """
-        from ._html import Section, Table, report_page
+        from ._html import report_page
+        from ._html.task_sections import task_sections
 
         if control is not None and before is None:
             raise ValueError(
                 "`control` must come with `before`, got it alone; give the original's report too"
             )
         comparison = None if before is None else self.compare(before, control=control)
-        sections = []
-        if all(record.images is not None for record in self.records):
-            header, rows = confidence_lines(self.records)
-            parts: list[Figure | Table] = [
-                self._risks(before, control),
-                Table(header=header, rows=rows, caption=_CONFIDENCE_CAPTION),
-            ]
-            sections = [Section(title="If the network may decline", text=_CONFIDENCE, parts=parts)]
         return report_page(
             path,
-            self.to_dict(),
-            before=None if before is None else before.to_dict(),
-            comparison=None if comparison is None else comparison.to_dict(),
+            self,
+            before=before,
+            comparison=comparison,
             title=title,
-            sections=sections,
+            sections=task_sections(self, before=before, control=control),
         )
 
-    def _risks(self, before: BlurReport | None, control: BlurReport | None) -> Figure:
-        """Risk-coverage curves of the first conditions, of all networks that were measured under them."""
-        from ._html import risk_figure
-
-        several = len({record.sides for record in self.records}) > 1
-        curves: dict[str, dict[str, np.ndarray]] = {}
-        for record in self.records[:_PANELS]:
-            title = f"{record.blur} at {sides_text(record.sides)}" if several else record.blur
-            for role, report in (("before", before), ("control", control), ("after", self)):
-                same = [] if report is None else report.records
-                for other in same:
-                    if (other.blur, other.sides) == (record.blur, record.sides) and other.images is not None:
-                        curve = risk_coverage(other.images.confidence, other.images.correct)
-                        curves.setdefault(title, {})[role] = curve.risk
-        return risk_figure(curves)
-
     def save(self, path: str | Path) -> Path:
-        """Write the report as JSON and, beside it, the values of each image as .npz.
+        """Write the report as JSON and, beside it, the statistics of each image as .npz.
 
         Each file is written aside and then renamed.
 
@@ -260,20 +258,23 @@ class BlurReport:
         target = json_path(path)
         images = [record.images for record in self.records if record.images is not None]
         if len(images) == len(self.records):
-            arrays = {name: np.stack([getattr(values, name) for values in images]) for name in _ARRAYS}
-            write_arrays(target, ids=images[0].ids, label=images[0].label, **arrays)
+            kind = self.statistics
+            arrays = {name: getattr(images[0], name) for name in ("ids", *kind.shared)}
+            for name, stored in kind.arrays.items():
+                arrays[name] = np.stack([getattr(each, name) for each in images]).astype(stored)
+            write_arrays(target, **arrays)
         self.to_json(target)
         return target
 
     @classmethod
-    def load(cls, path: str | Path) -> BlurReport:
+    def load(cls, path: str | Path) -> Report:
         """Read a report that :meth:`save` wrote.
 
         Args:
             path: the JSON file, or the folder that holds report.json.
 
         Returns:
-            The report; without the values of each image where the .npz is missing, so that it does not
+            The report; without the statistics of each image where the .npz is missing, so that it does not
             compare.
 
         Raises:
@@ -281,35 +282,35 @@ class BlurReport:
             ValueError: if it is not a report, or the .npz is of another one.
         """
         source = json_path(path)
-        plain, records = read_plain(
+        plain, report = read_plain(
             source,
             _KIND,
-            lambda plain: [
-                Record(**{**record, "sides": tuple(record["sides"])}) for record in plain["records"]
-            ],
+            lambda plain: cls(
+                records=tuple(_record(plain["task"], each) for each in plain["records"]),
+                settings=plain["settings"],
+            ),
         )
-        arrays = read_arrays(source, ("ids", "label", *_ARRAYS), (len(records), records[0].count))
-        if arrays is not None:
-            records = [
-                replace(
-                    record,
-                    images=ImageValues(
-                        ids=arrays["ids"],
-                        label=arrays["label"],
-                        **{name: arrays[name][number] for name in _ARRAYS},
-                    ),
-                )
-                for number, record in enumerate(records)
-            ]
-        return cls(records=tuple(records), settings=plain["settings"])
+        kind, records = report.statistics, report.records
+        arrays = read_arrays(source, ("ids", *kind.shared, *kind.arrays), (len(records), records[0].count))
+        if arrays is None:
+            return report
+
+        def images(number: int) -> Statistics:
+            each = {name: arrays[name][number] for name in kind.arrays}
+            # Counts are stored narrow and added up wide.
+            wide = {name: a.astype(np.int64) if a.dtype.kind == "i" else a for name, a in each.items()}
+            return kind(**{name: arrays[name] for name in ("ids", *kind.shared)}, **wide)
+
+        filled = tuple(replace(record, images=images(number)) for number, record in enumerate(records))
+        return cls(records=filled, settings=plain["settings"])
 
     def compare(
-        self, other: BlurReport, *, control: BlurReport | None = None, resamples: int = 2000, seed: int = 0
+        self, before: Report, *, control: Report | None = None, resamples: int = 2000, seed: int = 0
     ) -> Comparison:
-        """Compare this report, of a fine-tuned network, with that of the original.
+        """Compare this report, of a fine-tuned network, with that of the original; see :func:`compare`.
 
         Args:
-            other: report of the original network on the same images.
+            before: report of the original network on the same images.
             control: report of a network trained for as long on sharp images; it takes the original's place in
                 differences and recovered shares.
             resamples: of the bootstrap.
@@ -317,91 +318,29 @@ class BlurReport:
 
         Returns:
             The comparison under each condition that all of them have.
-
-        Raises:
-            TypeError: if one is not a report.
-            ValueError: if they are of different images or settings, or share no condition.
         """
-        return compare(self, other, control=control, resamples=resamples, seed=seed)
+        from ._compare import compare
+
+        return compare(self, before, control=control, resamples=resamples, seed=seed)
 
 
-def compare(
-    after: BlurReport | Sequence[BlurReport],
-    before: BlurReport | Sequence[BlurReport],
-    *,
-    control: BlurReport | Sequence[BlurReport] | None = None,
-    resamples: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> Comparison:
-    """Compare fine-tuned networks with the original ones, averaging over several of a kind (one a seed, say).
-
-    Intervals are paired bootstraps over images, resampled jointly for all networks and conditions.
-
-    Args:
-        after: report of the fine-tuned network, or reports of several.
-        before: report of the original network, or of several.
-        control: report of a network trained for as long on sharp images, or of several; it takes the
-            original's place in differences and recovered shares.
-        resamples: of the bootstrap.
-        level: of the intervals, between 0 and 1.
-        seed: of the bootstrap.
-
-    Returns:
-        The comparison under each condition that all of them have.
-
-    Raises:
-        TypeError: if one is not a report.
-        ValueError: if they are of different images or settings, or share no condition.
-
-    Example:
-        >>> import torch
-        >>> from blurlib.metrics import image_values
-        >>> reports = [
-        ...     BlurReport(records=(Record.of(image_values(scores, [0, 0]), blur="D8", sides=(256,)),))
-        ...     for scores in (torch.eye(2), torch.tensor([[1.0, 0.0], [2.0, 0.0]]))
-        ... ]
-        >>> compare(reports[1], reports[0])["D8"].top1.difference
-        0.5
-    """
-    roles = {
-        "after": _reports("after", after),
-        "before": _reports("before", before),
-        "control": [] if control is None else _reports("control", control),
+def _record(task: str, plain: Mapping[str, Any]) -> Record:
+    """A record from its JSON."""
+    values = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in plain.items()
+        if name not in _FIELDS
     }
-    first = roles["after"][0]
-    for role, reports in roles.items():
-        for report in reports:
-            _check_settings(role, first, report)
-    return compare_records(
-        [report.records for report in roles["after"]],
-        [report.records for report in roles["before"]],
-        control=[report.records for report in roles["control"]],
-        resamples=resamples,
-        level=level,
-        seed=seed,
-        settings=first.settings,
+    return Record(
+        task=task,
+        blur=plain["blur"],
+        sides=tuple(plain["sides"]),
+        values={**{metric.name: values[metric.name] for metric in statistics_of(task).metrics}, **values},
+        count=plain["count"],
+        skipped=plain["skipped"],
     )
 
 
-def _reports(name: str, given: Any) -> list[BlurReport]:
-    reports = [given] if isinstance(given, BlurReport) else list(given) if isinstance(given, Sequence) else []
-    if not reports or not all(isinstance(report, BlurReport) for report in reports):
-        raise TypeError(f"`{name}` must be a BlurReport or a sequence of them, got {given!r:.80}")
-    return reports
-
-
-def _check_settings(role: str, first: BlurReport, other: BlurReport) -> None:
-    names = list(_PROTOCOL)
-    if "shake" in first.blurs and "shake" in other.blurs:
-        names.append("seed")  # it decides which kernel shakes which image
-    different = [
-        f"`{name}` {first.settings.get(name)!r} and {other.settings.get(name)!r}"
-        for name in names
-        if first.settings.get(name) != other.settings.get(name)
-    ]
-    if different:
-        raise ValueError(
-            f"`{role}` must be evaluated as the others, got {', '.join(different)}; "
-            "evaluate both with the same settings"
-        )
+def _exact(metric: Metric, value: float | None) -> str:
+    """A value in a table of values alone: nats to three digits."""
+    return "-" if value is None else percent(value) if metric.unit == "percent" else f"{value:.3f}"

@@ -6,6 +6,12 @@ import csv
 import io
 import math
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from ..metrics import Metric
+
+if TYPE_CHECKING:
+    from ._comparison import Change
 
 
 def plain_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -80,36 +86,21 @@ def csv_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return text.getvalue()
 
 
-def sides_text(sides: Sequence[int]) -> str:
+def sides_text(sides: Sequence[int], between: str = "+") -> str:
     """A scale setting in one word.
 
     Args:
-        sides: network sides in pixels that were averaged.
+        sides: network sides in pixels.
+        between: "+" where they are averaged, "x" for height and width.
 
     Returns:
-        Such as "256" or "256+512", as the paper's table 1 writes it.
+        Such as "256" or "256+512", as the paper's table 1 writes it, or "384x512".
 
     Example:
-        >>> sides_text((256, 512))
-        '256+512'
+        >>> sides_text((256, 512)), sides_text((384, 512), "x")
+        ('256+512', '384x512')
     """
-    return "+".join(map(str, sides))
-
-
-def size_text(sides: Sequence[int]) -> str:
-    """The size of a network's input in one word.
-
-    Args:
-        sides: one side, or height and width, in pixels.
-
-    Returns:
-        Such as "384" or "384x512".
-
-    Example:
-        >>> size_text((384, 512))
-        '384x512'
-    """
-    return "x".join(map(str, sides))
+    return between.join(map(str, sides))
 
 
 def percent(value: float) -> str:
@@ -174,6 +165,49 @@ def signed_nats(value: float) -> str:
         '+0.13'
     """
     return f"{value:+.2f}"
+
+
+def value_text(metric: Metric, value: float | None) -> str:
+    """A value of a metric: percent or nats.
+
+    Args:
+        metric: the metric.
+        value: a fraction or nats; None where it is not defined.
+
+    Returns:
+        Such as "40.0", "0.13" or "-".
+
+    Example:
+        >>> value_text(Metric(name="miou", title="mIoU", label="mean IoU"), None)
+        '-'
+    """
+    return "-" if value is None else percent(value) if metric.unit == "percent" else nats(value)
+
+
+def change_text(metric: Metric, change: Change) -> str:
+    """The difference of a change, with its interval.
+
+    Args:
+        metric: the metric.
+        change: of it.
+
+    Returns:
+        Such as "+1.2 [+0.4, +2.0]".
+    """
+    style = points if metric.unit == "percent" else signed_nats
+    return with_interval(change.difference, change.difference_interval, style)
+
+
+def recovered_text(change: Change) -> str:
+    """The recovered fraction of a change in percent, with its interval.
+
+    Args:
+        change: of a metric.
+
+    Returns:
+        Such as "50 [41, 59]".
+    """
+    return with_interval(change.recovered, change.recovered_interval, share)
 
 
 def share(value: float) -> str:

@@ -2,25 +2,25 @@
 
 from .charts import risk_figure
 from .evaluation_page import report_page
-from .maps import maps_figure, scenes_figure
+from .maps import maps_figure, segmentation_figure
 from .page import Code, Figure, Section, Table, write_page
 from .pictures import blurred_figure, kernels_figure
-from .predictions import Judged, Prediction, judged_figure, predictions_figure
+from .predictions import Prediction, Verdict, predictions_figure, recognition_figure
 
 __all__ = [
     "Code",
     "Figure",
-    "Judged",
     "Prediction",
     "Section",
     "Table",
+    "Verdict",
     "blurred_figure",
-    "judged_figure",
     "kernels_figure",
     "maps_figure",
     "predictions_figure",
+    "recognition_figure",
     "report_page",
     "risk_figure",
-    "scenes_figure",
+    "segmentation_figure",
     "write_page",
 ]

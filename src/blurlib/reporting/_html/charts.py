@@ -6,11 +6,14 @@ import hashlib
 import io
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._text import sides_text
+from ...metrics import Metric
+from .._comparison import Change
+from .._text import value_text
 from .page import REMEDY, Figure, markup
 
 if TYPE_CHECKING:
@@ -39,61 +42,84 @@ _MARKS: dict[str, dict[str, Any]] = {
 _POINTS = 150  # of a drawn curve
 
 
-def curves_figure(rows: Sequence[Mapping[str, Any]], *, level: float = 0.95) -> Figure:
-    """Accuracy, entropy and cross-entropy under each blur, before and after.
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What was measured under one condition.
+
+    Attributes:
+        label: of the condition, such as "D8" or "D8 at 256".
+        blur: short name.
+        sides: network sides.
+        values: by role ("after", perhaps "before" and "control") and metric; None where not defined.
+        changes: of each metric, where the networks were compared.
+    """
+
+    label: str
+    blur: str
+    sides: tuple[int, ...]
+    values: Mapping[str, Mapping[str, Any]]
+    changes: Mapping[str, Change] = field(default_factory=dict)
+
+    def value(self, role: str, name: str) -> float | None:
+        """The value of a metric; None where it was not measured or is not defined."""
+        value: float | None = self.values.get(role, {}).get(name)
+        return value
+
+
+def curves_figure(rows: Sequence[Row], metrics: Sequence[Metric], *, level: float = 0.95) -> Figure:
+    """Metrics under each blur, before and after.
 
     Args:
-        rows: one a condition, with `blur` (short name) and `after`, a mapping with `top1` (fraction),
-            `entropy` and `cross_entropy` (nats). Optional: `before` and `control` likewise; `intervals`, a
-            mapping from metric to (low, high) of after minus control, or before if there is no control;
-            `sides`, named where they differ.
+        rows: one a condition.
+        metrics: a panel each, the main one first.
         level: of the intervals.
 
     Returns:
-        The figure, a panel a metric.
+        The figure.
 
     Raises:
         ValueError: if there is no row.
         ImportError: if the extra `report` is not installed.
 
     Example:
-        >>> values = {"top1": 0.5, "entropy": 1.0, "cross_entropy": 2.0}
-        >>> curves_figure([{"blur": "D8", "before": None, "after": values}]).alt
-        'Top-1 accuracy, Entropy, Cross-entropy. D8: top-1 50.0 %.'
+        >>> row = Row(label="D8", blur="D8", sides=(64,), values={"after": {"miou": 0.5}})
+        >>> curves_figure([row], [Metric(name="miou", title="mIoU", label="mean IoU")]).alt
+        'Mean IoU. D8: mIoU 50.0 %.'
     """
     if not len(rows):
         raise ValueError("`rows` must hold at least one condition, got none")
-    several = len({tuple(row.get("sides") or ()) for row in rows}) > 1
-    labels = [
-        f"{row['blur']} at {sides_text(row['sides'])}" if several and row.get("sides") else str(row["blur"])
-        for row in rows
-    ]
-    panels = [("top1", "Top-1 accuracy", "%"), ("entropy", "Entropy", "nats")]
-    if all("cross_entropy" in row["after"] for row in rows):
-        panels.append(("cross_entropy", "Cross-entropy", "nats"))
-    roles = [role for role in _MARKS if any(row.get(role) for row in rows)]
-    caption = (
-        "Higher accuracy is better, lower cross-entropy is better; entropy tells how unsure the network is."
+    main = metrics[0]
+    roles = [role for role in _MARKS if any(role in row.values for row in rows)]
+    caption = " ".join(
+        f"{'Higher' if metric.better > 0 else 'Lower'} {metric.label} is better."
+        for metric in metrics
+        if metric.better
     )
-    if len(roles) > 1 and any(row.get("intervals") for row in rows):
+    if len(roles) > 1 and any(row.changes for row in rows):
         base = "control" if "control" in roles else "value before"
         caption += f" Thin blue lines: {100 * level:g} % intervals of the change from the {base}."
     words = {role: f" {role}" if len(roles) > 1 else "" for role in roles}
+    unit = " %" if main.unit == "percent" else " nats"
     told = [
-        f"{label}: top-1 "
-        + ", ".join(f"{100 * row[role]['top1']:.1f} %{words[role]}" for role in roles if row.get(role))
-        for label, row in zip(labels, rows, strict=True)
+        f"{row.label}: {main.title} "
+        + ", ".join(
+            f"{value_text(main, row.value(role, main.name))}{unit}{words[role]}"
+            for role in roles
+            if role in row.values
+        )
+        for row in rows
+    ]
+    titles = [metric.label[0].upper() + metric.label[1:] for metric in metrics]
+    panels = [
+        {
+            "title": f"{title}, {'%' if metric.unit == 'percent' else 'nats'}",
+            "svg": _panel(rows, metric),
+        }
+        for title, metric in zip(titles, metrics, strict=True)
     ]
     return Figure(
-        image=markup(
-            "plots",
-            roles=roles,
-            panels=[
-                {"title": f"{title}, {unit}", "svg": _panel(rows, labels, metric)}
-                for metric, title, unit in panels
-            ],
-        ),
-        alt=f"{', '.join(title for _, title, _ in panels)}. {'; '.join(told)}.",
+        image=markup("plots", roles=roles, panels=panels),
+        alt=f"{', '.join(titles)}. {'; '.join(told)}.",
         caption=caption,
         wide=True,
     )
@@ -184,17 +210,19 @@ def _axes(height: float) -> tuple[Drawing, Axes]:
     return drawing, drawing.add_subplot()
 
 
-def _panel(rows: Sequence[Mapping[str, Any]], labels: Sequence[str], metric: str) -> str:
+def _panel(rows: Sequence[Row], metric: Metric) -> str:
     """One metric under every blur as a dot plot: a blur a line, a network a dot."""
     drawing, axes = _axes(0.55 + 0.29 * len(rows))
-    factor = 100.0 if metric == "top1" else 1.0
+    factor = 100.0 if metric.unit == "percent" else 1.0
     largest = 0.0
     for place, row in enumerate(rows):
-        found = {role: factor * row[role][metric] for role in _MARKS if row.get(role) and metric in row[role]}
-        largest = max(largest, *found.values())
-        if "before" in found:
+        known = {role: row.value(role, metric.name) for role in _MARKS}
+        found = {role: factor * value for role, value in known.items() if value is not None}
+        largest = max([largest, *found.values()])
+        if "before" in found and "after" in found:
             axes.plot([found["before"], found["after"]], [place] * 2, color=_RULE, linewidth=4, zorder=2)
-        interval = (row.get("intervals") or {}).get(metric)
+        change = row.changes.get(metric.name)
+        interval = None if change is None else change.difference_interval
         base = found.get("control", found.get("before"))
         if interval is not None and base is not None and np.isfinite(interval).all():
             ends = [base + factor * end for end in interval]
@@ -202,9 +230,9 @@ def _panel(rows: Sequence[Mapping[str, Any]], labels: Sequence[str], metric: str
             largest = max(largest, *ends)
         for role, value in found.items():
             axes.plot([value], [place], zorder=4, **_MARKS[role])
-    axes.set_yticks(range(len(rows)), labels)
+    axes.set_yticks(range(len(rows)), [row.label for row in rows])
     axes.set_ylim(len(rows) - 0.45, -0.55)
-    axes.set_xlim(0, max(100.0, largest) if metric == "top1" else 1.06 * largest or 1.0)
+    axes.set_xlim(0, max(100.0, largest) if metric.unit == "percent" else 1.06 * largest or 1.0)
     _plain(axes)
     return _svg(drawing)
 

@@ -1,36 +1,42 @@
-"""The page of an evaluation, from the plain records of reports and comparisons."""
+"""The page of an evaluation, from reports and a comparison, for every task."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..._common.provenance import flattened, network_name
 from ...blurs import OwnShake, describe
+from ...metrics import Metric
 from ...notation import parse
-from .._text import nats, percent, points, share, sides_text, signed_nats, with_interval
-from .charts import curves_figure
+from .._comparison import Change, Comparison
+from .._records import condition_cells
+from .._text import change_text, points, recovered_text, share, sides_text, signed_nats, value_text
+from .charts import Row, curves_figure
 from .page import Figure, Section, Table, write_page
 from .pictures import kernels_figure
+
+if TYPE_CHECKING:
+    from .._report import Report
 
 
 def report_page(
     path: str | Path,
-    report: Mapping[str, Any],
+    report: Report,
     *,
-    before: Mapping[str, Any] | None = None,
-    comparison: Mapping[str, Any] | None = None,
+    before: Report | None = None,
+    comparison: Comparison | None = None,
     title: str | None = None,
     sections: Sequence[Section] = (),
 ) -> Path:
-    """The page of an evaluation: the main finding, tables, plots, kernels, every setting.
+    """The page of an evaluation: the main result, tables, plots, kernels, every setting.
 
     Args:
         path: the file; its folder is made.
-        report: `BlurReport.to_dict()`, of the fine-tuned network where there are two.
-        before: likewise, of the original network.
-        comparison: `Comparison.to_dict()` of the two, for changes with intervals and recovered shares.
+        report: of the fine-tuned network where there are two.
+        before: of the original network.
+        comparison: of the two, for changes with intervals and recovered fractions.
         title: of the page.
         sections: more of them, shown after the main result.
 
@@ -38,277 +44,243 @@ def report_page(
         The file.
 
     Raises:
-        ValueError: if a report holds no record, or `path` is a folder.
+        ValueError: if `path` is a folder.
         ImportError: if the extra `report` is not installed.
 
     Example:
         >>> from tempfile import TemporaryDirectory
-        >>> record = {"blur": "D8", "sides": [256], "top1": 0.5, "top5": 1.0, "entropy": 0.47,
-        ...           "cross_entropy": 0.72, "ece": 0.4, "count": 2, "skipped": 0}
+        >>> import torch
+        >>> from blurlib.metrics import image_values
+        >>> from blurlib.reporting import Record, Report
+        >>> report = Report(records=[Record.of(image_values(torch.eye(2), [0, 0]), blur="D8", sides=(256,))])
         >>> with TemporaryDirectory() as folder:
-        ...     page = report_page(f"{folder}/page.html", {"settings": {}, "records": [record]})
+        ...     page = report_page(f"{folder}/page.html", report)
         ...     "D8 (defocus disk, radius 8 px)" in page.read_text(encoding="utf-8")
         True
     """
-    for name, given in (("report", report), ("before", before)):
-        if given is not None and not given.get("records"):
-            raise ValueError(f"`{name}` must hold at least one record, got none")
     rows = _rows(report, before, comparison)
-    settings = report.get("settings") or {}
-    compared = any(row["before"] for row in rows)
-    plots = curves_figure(rows, level=(comparison or {}).get("level", 0.95))
-    if compared:
-        first: list[Figure | Table] = [_main_table(rows, comparison), plots]
-        details = [_records_table(report, "after fine-tuning")]
-    else:
+    metrics, settings = report.statistics.metrics, report.settings
+    plotted = [metric for metric in metrics if metric.plotted]
+    compared = any(row.values.get("before") for row in rows)
+    plots = curves_figure(rows, plotted, level=0.95 if comparison is None else comparison.level)
+    first: list[Figure | Table] = [_main_table(report, rows, plotted, comparison), plots]
+    details = [_records_table(report, "after fine-tuning")]
+    if not compared:
         first = [_records_table(report, "after fine-tuning" if before else ""), plots]
         details = []
     if before is not None:
         details.append(_records_table(before, "before fine-tuning"))
     if comparison is not None:
-        details.append(_changes_table(comparison))
-    parts = [Section(title="Accuracy under blur", text=_METRICS, parts=first), *sections]
-    known = [blur for blur in dict.fromkeys(row["blur"] for row in rows) if blur != "sharp"]
+        details.append(_changes_table(report, comparison))
+    explanation = report.statistics.explanation
+    parts = [Section(title="Accuracy under blur", text=explanation, parts=first), *sections]
+    known = [blur for blur in report.blurs if blur != "sharp"]
     if known:
-        text = _BLURS.format(**_side_of(settings))
+        side = settings.get("canonical_side")
+        measure = "geometric mean of its sides" if report.task == "segmentation" else "shorter side"
+        where = "the canonical one" if side is None else f"{side} px"
+        text = f"Blurs are defined in pixels of the image when its {measure} is {where}."
         parts.append(Section(title="The blurs", text=text, parts=[kernels_figure(known)]))
     if details:
         parts.append(Section(title="All numbers", parts=details))
-    table = _settings_table(settings, (before or {}).get("settings"))
+    table = _settings_table(settings, None if before is None else before.settings)
     parts.append(Section(title="Settings", text=_SETTINGS, parts=[table]))
     alone = f"{network_name(settings, 'A network')} under blur"
     return write_page(
         path,
         title=title or ("Before and after fine-tuning on blur" if compared else alone),
-        lead=_finding(rows),
+        lead=_finding(report, rows),
         sections=parts,
         facts=_facts(report, comparison),
     )
 
 
-_METRICS = (
-    "Top-1 and top-5: share of images whose true class is the most probable one, or among the five most "
-    "probable. Entropy of the predicted distribution: how unsure the network is. Cross-entropy with the true "
-    "class: how much probability it denies the truth. Both are in nats."
-)
-_BLURS = "Blurs are defined in pixels of the image when its shorter side is {side}."
 _SETTINGS = (
     "What the numbers depend on. The same network and images give the same numbers again under these "
     "settings, whatever the number of loader processes."
 )
 
 
-def _side_of(settings: Mapping[str, Any]) -> dict[str, str]:
-    side = settings.get("canonical_side")
-    return {"side": "the canonical one" if side is None else f"{side} px"}
-
-
-def _rows(
-    report: Mapping[str, Any], before: Mapping[str, Any] | None, comparison: Mapping[str, Any] | None
-) -> list[dict[str, Any]]:
+def _rows(report: Report, before: Report | None, comparison: Comparison | None) -> list[Row]:
     """One row a condition: values before, after and of the control, changes with intervals where compared."""
-    original = {_condition(record): record for record in (before or {}).get("records", ())}
-    changes = {_condition(row): row for row in (comparison or {}).get("rows", ())}
+    originals = {} if before is None else {(each.blur, each.sides): each.values for each in before.records}
+    compared = {} if comparison is None else {(row.blur, row.sides): row.changes for row in comparison.rows}
+    names, _ = condition_cells(report.records, report.statistics)
     rows = []
-    for record in report["records"]:
-        row = changes.get(_condition(record))
-        if row is None:
-            rows.append(
-                {"before": original.get(_condition(record)), "control": None, "after": record, "changes": {}}
-            )
-        else:
-            found = {name: row[name] for name in ("top1", "top5", "entropy", "cross_entropy")}
-            values: dict[str, Any] = {
-                role: {name: change[role] for name, change in found.items()}
-                for role in ("before", "control", "after")
+    for record in report.records:
+        key = record.blur, record.sides
+        changes: Mapping[str, Change] = compared.get(key, {})
+        values: dict[str, Mapping[str, Any]] = {"after": record.values}
+        if key in originals:
+            values = {"before": originals[key], **values}
+        if changes:
+            roles = ("before", "control", "after") if comparison and comparison.runs.get("control") else (
+                "before", "after"
+            )  # fmt: skip
+            values = {
+                role: {name: getattr(change, role) for name, change in changes.items()} for role in roles
             }
-            if found["top1"]["control"] is None:
-                values["control"] = None
-            intervals = {
-                name: change["difference_interval"]
-                for name, change in found.items()
-                if None not in change["difference_interval"]
-            }
-            rows.append({**values, "changes": found, "intervals": intervals})
-        rows[-1] |= {"blur": record["blur"], "sides": tuple(record["sides"])}
+        where = sides_text(record.sides, report.statistics.between_sides)
+        label = f"{record.blur} at {where}" if len(names) > 1 else record.blur
+        rows.append(Row(label=label, blur=record.blur, sides=record.sides, values=values, changes=changes))
     return rows
 
 
-def _condition(row: Mapping[str, Any]) -> tuple[str, tuple[int, ...]]:
-    return row["blur"], tuple(row["sides"])
+def _main_table(
+    report: Report, rows: Sequence[Row], metrics: Sequence[Metric], comparison: Comparison | None
+) -> Table:
+    main, *others = metrics
+    roles = [role for role in ("before", "control", "after") if any(role in row.values for row in rows)]
+    header, lines = condition_cells(report.records, report.statistics)
+    shades: list[list[float | None]] = [[None] * (len(header) - 1) for _ in rows]
+    unit = ", points" if main.unit == "percent" else ""
 
+    def values(metric: Metric) -> None:
+        header.extend(f"{metric.heading} {role}" for role in roles)
+        for row, line, tint in zip(rows, lines, shades, strict=True):
+            line += [value_text(metric, row.value(role, metric.name)) for role in roles]
+            tint += [None] * len(roles)
 
-def _name(row: Mapping[str, Any], *, several: bool) -> list[str]:
-    return [str(row["blur"]), *([sides_text(row["sides"])] if several else [])]
-
-
-def _several(rows: Sequence[Mapping[str, Any]]) -> bool:
-    return len({tuple(row["sides"]) for row in rows}) > 1
-
-
-def _main_table(rows: Sequence[Mapping[str, Any]], comparison: Mapping[str, Any] | None) -> Table:
-    several = _several(rows)
-    roles = [role for role in ("before", "control", "after") if any(row[role] for row in rows)]
-    alone = roles == ["after"]
-    header = ["blur", *(["scale"] if several else [])]
-    header += ["top-1 %"] if alone else [f"top-1 % {role}" for role in roles]
-    if not alone:
-        header.append("change, points")
+    values(main)
+    header.append(f"change{unit}")
+    for row, line, tint in zip(rows, lines, shades, strict=True):
+        change = row.changes.get(main.name)
+        own, base = row.value("after", main.name), row.value("before", main.name)
+        if change is not None:
+            line.append(change_text(main, change))
+        elif own is None or base is None:
+            line.append("-")
+        else:
+            line.append((points if main.unit == "percent" else signed_nats)(own - base))
+        tint.append(_shade(main, change))
     if comparison is not None:
         header.append("recovered %")
-    for metric in ("entropy", "cross-entropy"):
-        header += [metric] if alone else [f"{metric} {role}" for role in roles]
-    lines = []
-    for row in rows:
-        line = _name(row, several=several)
-        line += [percent(row[role]["top1"]) if row[role] else "-" for role in roles]
-        change = row["changes"].get("top1")
-        if not alone:
-            if change:
-                line.append(with_interval(change["difference"], change["difference_interval"], points))
-            else:
-                line.append(points(row["after"]["top1"] - row["before"]["top1"]) if row["before"] else "-")
-        if comparison is not None:
-            line.append(
-                with_interval(change["recovered"], change["recovered_interval"], share) if change else "-"
-            )
-        for metric in ("entropy", "cross_entropy"):
-            line += [nats(row[role][metric]) if row[role] else "-" for role in roles]
-        lines.append(line)
-    return Table(header=header, rows=lines, caption=_legend(rows, comparison))
+        for row, line, tint in zip(rows, lines, shades, strict=True):
+            change = row.changes.get(main.name)
+            line.append("-" if change is None else recovered_text(change))
+            tint.append(None)
+    for metric in others:
+        values(metric)
+    nats = [metric.label for metric in metrics if metric.unit == "nats"]
+    caption = f"{' and '.join(nats).capitalize()} in nats. " if nats else ""
+    return Table(header=header, rows=lines, caption=caption + _legend(rows, comparison), shades=shades)
 
 
-def _legend(rows: Sequence[Mapping[str, Any]], comparison: Mapping[str, Any] | None) -> str:
-    parts = ["Entropy and cross-entropy in nats."]
+def _shade(metric: Metric, change: Change | None) -> float | None:
+    """How a change is tinted: fully at 30 points, not where its interval holds 0."""
+    if change is None or change.difference is None or change.difference_interval is None or not metric.better:
+        return None
+    low, high = change.difference_interval
+    if low <= 0 <= high:
+        return None
+    return max(-1.0, min(1.0, metric.better * change.difference / 0.3))
+
+
+def _legend(rows: Sequence[Row], comparison: Comparison | None) -> str:
     if comparison is not None:
-        control = bool(comparison.get("runs", {}).get("control"))
+        control = bool(comparison.runs.get("control"))
         against = "the control, trained for as long on sharp images" if control else "the network before"
-        lost = "control" if control else "network before"
-        parts += [
-            f"Changes are against {against}, in percentage points.",
-            f"Recovered: share of what blur had cost the {lost} that came back.",
-            f"In brackets: paired bootstrap {100 * comparison['level']:g} % intervals over images.",
-            "“-”: not defined, on sharp images or where the loss is under two standard errors.",
-        ]
-    elif any(row["before"] is None for row in rows) and any(row["before"] for row in rows):
-        parts.append("“-”: not measured before.")
-    return " ".join(parts)
+        return (
+            f"Changes are against {against}, fractions in percentage points. Recovered: share of the "
+            f"{'control' if control else 'network before'}'s loss under blur that fine-tuning recovered. In "
+            f"brackets: paired bootstrap {100 * comparison.level:g} % intervals over images. Tinted: the "
+            "interval excludes 0. “-”: not defined, on sharp images or where the loss is under two standard "
+            "errors."
+        )
+    missing = any("before" not in row.values for row in rows)
+    return "“-”: not measured before." if missing else ""
 
 
-def _records_table(report: Mapping[str, Any], when: str) -> Table:
-    records = report["records"]
-    several = _several(records)
-    header = [
-        "blur",
-        *(["scale"] if several else []),
-        "top-1 %",
-        "top-5 %",
-        "entropy",
-        "cross-entropy",
-        "ECE %",
-    ]
-    lines = [
-        [
-            *_name(r, several=several),
-            *(percent(r[name]) for name in ("top1", "top5")),
-            *(f"{r[name]:.3f}" for name in ("entropy", "cross_entropy")),
-            percent(r["ece"]),
-            str(r["count"]),
-            str(r.get("skipped", 0)),
-        ]
-        for r in records
-    ]
-    top = (report.get("settings") or {}).get("top_k", 5)
+def _records_table(report: Report, when: str) -> Table:
+    header, rows = report.cells(skipped=True)
+    top = report.settings.get("top_k", 5)
     few = "" if top == 5 else f" Top-5 looks at all {top} classes."
-    return Table(
-        header=[*header, "images", "skipped"],
-        rows=lines,
-        caption=f"Every number{f' {when}' if when else ''}. ECE: expected calibration error.{few}",
-    )
+    return Table(header=header, rows=rows, caption=f"Every number{f' {when}' if when else ''}.{few}")
 
 
-def _changes_table(comparison: Mapping[str, Any]) -> Table:
-    rows = comparison["rows"]
-    several = _several(rows)
-    header = ["blur", *(["scale"] if several else [])]
-    header += ["top-5, points", "entropy", "cross-entropy", "top-5 recovered %", "cross-entropy recovered %"]
-    lines = []
-    for row in rows:
-        line = _name(row, several=several)
-        for name, style in (("top5", points), ("entropy", signed_nats), ("cross_entropy", signed_nats)):
-            line.append(with_interval(row[name]["difference"], row[name]["difference_interval"], style))
-        for name in ("top5", "cross_entropy"):
-            line.append(with_interval(row[name]["recovered"], row[name]["recovered_interval"], share))
-        lines.append(line)
-    runs = ", ".join(f"{count} {role}" for role, count in comparison["runs"].items() if count)
+def _changes_table(report: Report, comparison: Comparison) -> Table:
+    further = comparison.metrics[1:]
+    recovered = [metric for metric in further if metric.better]
+    header, lines = condition_cells(comparison.rows, report.statistics)
+    header += [f"{each.title}, points" if each.unit == "percent" else each.title for each in further]
+    header += [f"{each.title} recovered %" for each in recovered]
+    for row, line in zip(comparison.rows, lines, strict=True):
+        line += [change_text(each, row.changes[each.name]) for each in further]
+        line += [recovered_text(row.changes[each.name]) for each in recovered]
+    runs = ", ".join(f"{count} {role}" for role, count in comparison.runs.items() if count)
     return Table(
         header=header,
         rows=lines,
         caption=(
-            f"Further changes. Networks averaged: {runs}; {comparison['resamples']} bootstrap resamples of "
+            f"Further changes. Networks averaged: {runs}; {comparison.resamples} bootstrap resamples of "
             "the images. “-”: not defined, on sharp images or where the loss is under two standard errors."
         ),
     )
 
 
-def _finding(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The main finding: where it hurt most, and what became of it."""
-    sharp = {row["sides"]: row for row in rows if row["blur"] == "sharp"}
-    blurred = [row for row in rows if row["blur"] != "sharp"]
+def _finding(report: Report, rows: Sequence[Row]) -> str:
+    """The main result: the blur with the largest loss, before and after."""
+    metric = report.statistics.metrics[0]
+    name = metric.name
+    label = metric.label[0].upper() + metric.label[1:]
+    unit = " %" if metric.unit == "percent" else " nats"
+
+    def text(row: Row, role: str) -> str:
+        return value_text(metric, row.value(role, name)) + unit
+
+    sharp = {row.sides: row for row in rows if row.blur == "sharp"}
+    blurred = [row for row in rows if row.blur != "sharp"]
     if not blurred:
-        return f"Top-1 accuracy on sharp images is {percent(rows[0]['after']['top1'])} %."
-    role = "before" if any(row["before"] for row in blurred) else "after"
-    measured = [row for row in blurred if row[role]]
-    worst = min(measured, key=lambda row: row[role]["top1"])
-    name = str(worst["blur"])
-    words = "camera shake" if isinstance(parse(name), OwnShake) else describe(parse(name))
-    where = words if name == "shake" else f"{name} ({words})"
-    where += f" at side {sides_text(worst['sides'])}" if _several(rows) else ""
-    reference = sharp.get(worst["sides"])
+        return f"{label} on sharp images is {text(rows[0], 'after')}."
+    role = "before" if any("before" in row.values for row in blurred) else "after"
+    measured = [row for row in blurred if row.value(role, name) is not None]
+    if not measured:
+        return f"{label} is not defined under any of the blurs."
+    worst = min(measured, key=lambda row: (metric.better or 1) * (row.value(role, name) or 0.0))
+    blur = parse(worst.blur)
+    where = "camera shake" if isinstance(blur, OwnShake) else f"{worst.blur} ({describe(blur)})"
+    several = len({row.sides for row in rows}) > 1
+    where += f" at side {sides_text(worst.sides, report.statistics.between_sides)}" if several else ""
+    reference = sharp.get(worst.sides)
+    known = None if reference is None else reference.value(role, name)
     if role == "after":
-        if reference is None:
-            return f"Under {where}, top-1 accuracy is {percent(worst['after']['top1'])} %."
-        lost = 100 * (reference["after"]["top1"] - worst["after"]["top1"])
+        if reference is None or known is None:
+            return f"Under {where}, {metric.label} is {text(worst, 'after')}."
+        lost = known - (worst.value(role, name) or 0.0)
+        amount = f"{100 * lost:.1f} points" if metric.unit == "percent" else f"{lost:.2f} nats"
         return (
-            f"Blur costs up to {lost:.1f} points: top-1 accuracy is {percent(reference['after']['top1'])} % "
-            f"on sharp images and {percent(worst['after']['top1'])} % under {where}."
+            f"Blur costs up to {amount}: {metric.label} is {text(reference, 'after')} "
+            f"on sharp images and {text(worst, 'after')} under {where}."
         )
-    text = (
-        f"Under {where}, top-1 accuracy went from {percent(worst['before']['top1'])} % to "
-        f"{percent(worst['after']['top1'])} % by fine-tuning"
+    found = (
+        f"Under {where}, {metric.label} went from {text(worst, 'before')} to {text(worst, 'after')} "
+        "by fine-tuning"
     )
-    if worst["control"]:
-        text += (
-            f", where training for as long on sharp images alone gave {percent(worst['control']['top1'])} %"
-        )
-    recovered = worst["changes"].get("top1", {}).get("recovered")
-    if recovered is not None:
-        text += f": {share(recovered)} % of what blur had cost came back"
-    text += "."
-    if reference is not None and reference["before"]:
-        text += (
-            f" On sharp images it was {percent(reference['before']['top1'])} % and is "
-            f"{percent(reference['after']['top1'])} %."
-        )
-    return text
+    if "control" in worst.values:
+        found += f", where training for as long on sharp images alone gave {text(worst, 'control')}"
+    change = worst.changes.get(name)
+    if change is not None and change.recovered is not None:
+        found += f": {share(change.recovered)} % of the loss was recovered"
+    found += "."
+    if reference is not None and known is not None:
+        found += f" On sharp images it was {text(reference, 'before')} and is {text(reference, 'after')}."
+    return found
 
 
-def _facts(report: Mapping[str, Any], comparison: Mapping[str, Any] | None) -> dict[str, str]:
-    settings = report.get("settings") or {}
-    records = report["records"]
+def _facts(report: Report, comparison: Comparison | None) -> dict[str, str]:
+    settings, first = report.settings, report.records[0]
+    sides = (f"{sides_text(each.sides, report.statistics.between_sides)} px" for each in report.records)
     facts = {
         "Network": network_name(settings),
-        "Images": f"{records[0]['count']:,}",
+        "Images": f"{first.count:,}",
         "From": settings.get("root"),
+        "Classes": settings.get("classes"),
+        "Sides": ", ".join(dict.fromkeys(sides)),
+        "Skipped": f"{first.skipped} unreadable" if first.skipped else None,
+        "State": "stopped before the end" if settings.get("complete") is False else None,
     }
-    facts["Classes"] = settings.get("classes")
-    facts["Sides"] = ", ".join(dict.fromkeys(f"{sides_text(record['sides'])} px" for record in records))
-    if records[0].get("skipped"):
-        facts["Skipped"] = f"{records[0]['skipped']} unreadable"
-    if settings.get("complete") is False:
-        facts["State"] = "stopped before the end"
-    if comparison is not None and max(comparison["runs"].values()) > 1:
-        facts["Networks"] = f"mean of {comparison['runs']['after']}"
+    if comparison is not None and max(comparison.runs.values()) > 1:
+        facts["Networks"] = f"mean of {comparison.runs['after']}"
     facts["Date"] = str(settings.get("date", ""))[:10]
     return {name: str(value) for name, value in facts.items() if value not in (None, "")}
 

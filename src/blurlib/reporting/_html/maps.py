@@ -12,7 +12,7 @@ from .page import Figure, markup
 from .pictures import _data_uri, _photo
 
 
-def scenes_figure(rows: Sequence[Mapping[str, np.ndarray]], *, names: Sequence[str] = ()) -> Figure:
+def segmentation_figure(rows: Sequence[Mapping[str, np.ndarray]], *, names: Sequence[str] = ()) -> Figure:
     """Images beside their labels and what networks made of them (the paper, figure 5).
 
     Args:
@@ -30,7 +30,7 @@ def scenes_figure(rows: Sequence[Mapping[str, np.ndarray]], *, names: Sequence[s
 
     Example:
         >>> black, zeros = np.zeros((4, 6, 3), np.uint8), np.zeros((4, 6), np.uint8)
-        >>> scenes_figure([{"sharp": black, "truth": zeros}]).alt
+        >>> segmentation_figure([{"sharp": black, "truth": zeros}]).alt
         'Images and label images: sharp, truth. Classes: 0.'
     """
     columns = [tuple(row) for row in rows]

@@ -76,7 +76,7 @@ def predictions_figure(examples: Sequence[Prediction]) -> Figure:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
+class Verdict:
     """An image, and which networks recognised it.
 
     Attributes:
@@ -87,7 +87,7 @@ class Judged:
 
     Example:
         >>> black = np.zeros((2, 2, 3), np.uint8)
-        >>> Judged(image=black, title="D8", truth="cat", right={"original": False}).truth
+        >>> Verdict(image=black, title="D8", truth="cat", right={"original": False}).truth
         'cat'
     """
 
@@ -97,7 +97,7 @@ class Judged:
     right: Mapping[str, bool]
 
 
-def judged_figure(examples: Sequence[Judged]) -> Figure:
+def recognition_figure(examples: Sequence[Verdict]) -> Figure:
     """Images with the networks that recognised them and those that did not (the paper, figure 3).
 
     Args:
@@ -112,9 +112,9 @@ def judged_figure(examples: Sequence[Judged]) -> Figure:
         ImportError: if the extra `report` is not installed.
 
     Example:
-        >>> example = Judged(image=np.zeros((2, 2, 3), np.uint8), title="D8", truth="cat",
+        >>> example = Verdict(image=np.zeros((2, 2, 3), np.uint8), title="D8", truth="cat",
         ...                  right={"original": False, "fine-tuned": True})
-        >>> judged_figure([example]).alt
+        >>> recognition_figure([example]).alt
         'cat, D8: original wrong, fine-tuned right.'
     """
     if not len(examples):
@@ -142,7 +142,7 @@ def judged_figure(examples: Sequence[Judged]) -> Figure:
         for example in examples
     )
     return Figure(
-        image=markup("judged", tiles=tiles),
+        image=markup("verdicts", tiles=tiles),
         alt="; ".join(told) + ".",
         caption="✓: the true class is among the five that the network finds most probable; ✗: it is not.",
         wide=True,

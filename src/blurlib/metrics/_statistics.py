@@ -1,0 +1,174 @@
+"""What every task shares: an image gives a statistic that adds up, a metric is a function of the sum."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from . import _bootstrap
+
+_TOGETHER = 16_000_000  # numbers resampled in one matrix product, 128 MB
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A metric of a task and how it is shown.
+
+    Attributes:
+        name: in records and files, such as "top1".
+        title: in tables, such as "top-1".
+        label: in sentences, such as "top-1 accuracy".
+        unit: "percent" for a fraction, or "nats".
+        better: 1 where more is better, -1 where less is, 0 where neither; the recovered fraction of a metric
+            with 0 is not defined.
+        compared: whether it is a function of the columns' means, so that it can be resampled.
+        listed: whether the printed table of changes has it.
+        plotted: whether the page plots it and has it in its first table.
+
+    Example:
+        >>> Metric(name="miou", title="mIoU", label="mean IoU").heading
+        'mIoU %'
+    """
+
+    name: str
+    title: str
+    label: str
+    unit: Literal["percent", "nats"] = "percent"
+    better: Literal[-1, 0, 1] = 1
+    compared: bool = True
+    listed: bool = True
+    plotted: bool = True
+
+    @property
+    def heading(self) -> str:
+        """The title with the unit that a table's heading names."""
+        return f"{self.title} %" if self.unit == "percent" else self.title
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistics(ABC):
+    """The statistics of N images under one condition; a task is one class of these.
+
+    The first of `metrics` is the main one. Where the metrics are the columns' means themselves, `linear` is
+    True.
+
+    Attributes:
+        ids: (N,) names of the images, unicode.
+        task: name of the task.
+        metrics: in the order of the tables.
+        arrays: names of the arrays (N, ...) and their types in a file.
+        shared: names of further arrays (N, ...) that belong to the images, the same under every condition.
+        linear: whether `from_means` returns the columns as they are.
+        between_sides: what separates the sides of a scale in text: "+" where they are averaged, "x" for
+            height and width.
+        explanation: of the metrics, for the page.
+
+    Example:
+        >>> from blurlib.metrics import ImageValues
+        >>> issubclass(ImageValues, Statistics), ImageValues.metrics[0].name
+        (True, 'top1')
+    """
+
+    ids: np.ndarray
+
+    task: ClassVar[str]
+    metrics: ClassVar[tuple[Metric, ...]]
+    arrays: ClassVar[Mapping[str, str]]
+    shared: ClassVar[Mapping[str, str]] = {}
+    linear: ClassVar[bool] = False
+    between_sides: ClassVar[str] = "+"
+    explanation: ClassVar[str] = ""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @abstractmethod
+    def compute(self) -> dict[str, Any]:
+        """The metrics of all images together, None where not defined, and what else a record keeps."""
+
+    @abstractmethod
+    def columns(self) -> np.ndarray:
+        """(N, M) float64: what of each image adds up."""
+
+    @abstractmethod
+    def from_means(self, means: np.ndarray) -> dict[str, np.ndarray]:
+        """Metrics of resampled images.
+
+        Args:
+            means: (R, M) means of the columns.
+
+        Returns:
+            (R,) of each compared metric, NaN where not defined.
+        """
+
+    def samples(self, *, resamples: int = 2000, seed: int = 0) -> dict[str, np.ndarray]:
+        """The metrics of resampled images, the same resampling for all statistics of as many images.
+
+        Args:
+            resamples: how many, R.
+            seed: of the resampling.
+
+        Returns:
+            (R,) of each metric.
+        """
+        return next(resampled([(self, self.columns())], resamples=resamples, seed=seed))
+
+
+def statistics_of(task: str) -> type[Statistics]:
+    """The class of a task's statistics.
+
+    Args:
+        task: its name.
+
+    Returns:
+        The class.
+
+    Raises:
+        ValueError: if there is none of this name.
+
+    Example:
+        >>> statistics_of("segmentation").__name__
+        'PixelCounts'
+    """
+    known = {each.task: each for each in Statistics.__subclasses__()}
+    if task not in known:
+        raise ValueError(f"`task` must be one of {', '.join(known)}, got {task!r}")
+    return known[task]
+
+
+def resampled(
+    parts: Iterable[tuple[Statistics, np.ndarray]], *, resamples: int = 2000, seed: int = 0
+) -> Iterator[dict[str, np.ndarray]]:
+    """The metrics of resampled images, one resampling for all parts.
+
+    Columns of several parts go into one matrix product, up to a bound of memory: drawing takes longer than
+    the product.
+
+    Args:
+        parts: statistics of the same images, each with its columns or their mean over several networks.
+        resamples: how many, R.
+        seed: of the resampling.
+
+    Yields:
+        For each part (R,) of each metric.
+    """
+    batch: list[tuple[Statistics, np.ndarray]] = []
+
+    def drawn() -> Iterator[dict[str, np.ndarray]]:
+        together = np.concatenate([columns for _, columns in batch], axis=1)
+        means = _bootstrap.means(together, resamples=resamples, seed=seed)
+        ends = np.cumsum([columns.shape[1] for _, columns in batch])[:-1]
+        for (statistics, _), own in zip(batch, np.split(means, ends, axis=1), strict=True):
+            yield statistics.from_means(own)
+        batch.clear()
+
+    for statistics, columns in parts:
+        if batch and sum(each.size for _, each in batch) + columns.size > _TOGETHER:
+            yield from drawn()
+        batch.append((statistics, columns))
+    if batch:
+        yield from drawn()
