@@ -34,6 +34,10 @@ RENAMED = {
     "miou_band": "trimap_miou",
     "boundary_miou": "trimap_miou",
     "outcomes": "cells",
+    "rims": "regions",
+    "rim": "boundary_ratio",
+    "side": "sides",
+    **{f"iou {number}": f"class_iou {number}" for number in range(11)},
 }
 # Neither measured nor a setting; digests of files and weights are text and no numbers anyway.
 LEFT_OUT = {"versions", "versions of blurlib and torch", "date", "seconds"}
@@ -129,6 +133,14 @@ def segmenter() -> nn.Module:
         return ZoomOut(classifier(), 11, hidden=16, layers=("2", "5", "8"))
 
 
+def renamed(what: str) -> str:
+    """A digest's "FILE: NAME" or "FILE: settings.NAME" with the name as it is now."""
+    file, name = what.split(": ", 1)
+    part = "settings." if name.startswith("settings.") else ""
+    name = name.removeprefix("settings.")
+    return f"{file}: {part}{RENAMED.get(name, name)}"
+
+
 def digest(value: Any) -> str:
     """Of numbers, as JSON writes them to the last digit, or of an array."""
     if isinstance(value, np.ndarray):
@@ -216,7 +228,10 @@ def main() -> None:
     print(f"{len(found)} digests in {arguments.output}")
     if arguments.compare is None:
         return
-    before = json.loads(arguments.compare.read_text(encoding="utf-8"))
+    before = {
+        renamed(what): value
+        for what, value in json.loads(arguments.compare.read_text(encoding="utf-8")).items()
+    }
     differ = {
         what: "only before" if what not in found else "only now" if what not in before else "differs"
         for what in sorted({*before, *found})

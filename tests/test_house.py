@@ -51,7 +51,6 @@ STILL_LONG = {
     "functional.py",
     "paper/_experiment.py",
     "paper/_figures.py",
-    "reporting/_report.py",
 }
 
 # Nobody pays for these who only blurs images: they are imported where they are used.

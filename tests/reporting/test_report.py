@@ -10,13 +10,27 @@ import numpy as np
 import pytest
 
 from blurlib import reporting
-from blurlib.reporting import Code, Prediction, Section, Table, report_page, write_page
+from blurlib.metrics import ImageValues
+from blurlib.reporting import (
+    Change,
+    Code,
+    Comparison,
+    ComparisonRow,
+    Prediction,
+    Record,
+    Report,
+    Section,
+    Table,
+    report_page,
+    write_page,
+)
 from blurlib.reporting._html import charts, pictures
 from blurlib.reporting._html.page import Figure
 
 VOID = {"meta", "img", "br", "hr", "link", "input", "col", "wbr", "source"}
 HOSTILE = "<script>alert('x')</script> & \"q\" `c` $x$"
 VALUES = {"top1": 0.5, "top5": 0.75, "entropy": 1.0, "cross_entropy": 2.0}
+METRICS = [metric for metric in ImageValues.metrics if metric.plotted]
 
 
 class Page(HTMLParser):
@@ -70,22 +84,14 @@ def prediction(**changes):
     return dataclasses.replace(example, **changes)
 
 
-def record(blur, seed, sides=(256,)):
+def record(blur, seed, sides=(256,), **values):
     draw = np.random.default_rng(seed).uniform
-    return {
-        "blur": blur,
-        "sides": list(sides),
-        "top1": draw(0, 1),
-        "top5": draw(0, 1),
-        "entropy": draw(0, 3),
-        "cross_entropy": draw(0, 3),
-        "ece": draw(0, 1),
-        "count": 1234,
-        "skipped": 3,
-    }
+    highest = {"top1": 1, "top5": 1, "entropy": 3, "cross_entropy": 3, "ece": 1}
+    values = {name: draw(0, high) for name, high in highest.items()} | values
+    return Record(task="classification", blur=blur, sides=sides, values=values, count=1234, skipped=3)
 
 
-def made(seed=0, blurs=("sharp", "D4", "G8", "shake"), sides=((256,),), **settings):
+def made(seed=0, blurs=("sharp", "D4", "G8", "shake"), sides=((256,),), top1=None, **settings):
     settings = {
         "model": "VGG",
         "root": "photos/val",
@@ -93,47 +99,49 @@ def made(seed=0, blurs=("sharp", "D4", "G8", "shake"), sides=((256,),), **settin
         "versions": {"torch": "2.9"},
     } | settings
     records = [
-        record(blur, 100 * seed + 10 * number + place, side)
+        record(blur, 100 * seed + 10 * number + place, side, **({"top1": top1[number]} if top1 else {}))
         for number, blur in enumerate(blurs)
         for place, side in enumerate(sides)
     ]
-    return {"kind": "blurlib.Report", "settings": settings, "records": records}
+    return Report(records=records, settings=settings)
 
 
 def compared(before, after, control=None):
-    """As `Comparison.to_dict()`, with made-up intervals."""
+    """A comparison with made-up intervals."""
+    roles = {"before": before, "control": control, "after": after}
 
-    def change(role, place, name, recovered):
-        values = {r: d["records"][place][name] for r, d in roles.items()}
-        return {
-            "control": None,
+    def change(place, name, recovered):
+        values = {role: r.records[place].values[name] if r else None for role, r in roles.items()}
+        base = values["before"] if control is None else values["control"]
+        return Change(
             **values,
-            "sharp": None,
-            "difference": values["after"] - values.get("control", values["before"]),
-            "difference_interval": [-0.111 - place / 100, 0.222],
-            "recovered": 0.65 if recovered else None,
-            "recovered_interval": [0.43, None] if recovered else None,
-        }
+            sharp=None,
+            difference=values["after"] - base,
+            difference_interval=(-0.111 - place / 100, 0.222),
+            recovered=0.65 if recovered else None,
+            recovered_interval=(0.43, np.inf) if recovered else None,
+        )
 
-    roles = {"before": before, "after": after} | ({"control": control} if control else {})
     rows = [
-        {
-            "blur": own["blur"],
-            "sides": own["sides"],
-            "count": own["count"],
-            **{
-                name: change(own, place, name, own["blur"] != "sharp" and name != "entropy")
-                for name in ("top1", "top5", "entropy", "cross_entropy")
-            },
-        }
-        for place, own in enumerate(after["records"])
+        ComparisonRow(
+            blur=own.blur,
+            sides=own.sides,
+            count=own.count,
+            changes={name: change(place, name, own.blur != "sharp" and name != "entropy") for name in VALUES},
+        )
+        for place, own in enumerate(after.records)
     ]
     runs = {"before": 1, "control": 3 if control else 0, "after": 3}
-    return {"rows": rows, "runs": runs, "level": 0.95, "resamples": 2000, "settings": after["settings"]}
+    return Comparison(rows=rows, runs=runs, level=0.95, resamples=2000, settings=after.settings)
+
+
+def row(label, *roles, sides=(64,), changes=None):
+    values = dict.fromkeys(roles, VALUES)
+    return charts.Row(label=label, blur="D8", sides=sides, values=values, changes=changes or {})
 
 
 def everything(path, name="plain"):
-    rows = [{"blur": name, "before": VALUES, "after": VALUES, "control": VALUES}]
+    rows = [row(name, "before", "after", "control")]
     return write_page(
         path,
         title=name,
@@ -147,7 +155,7 @@ def everything(path, name="plain"):
                     reporting.kernels_figure("sharp, D2, H8, L5@30, G8, S17, shake"),
                     reporting.blurred_figure([photo(), photo(40, 20)], "sharp, D4, shake", names=[name, "b"]),
                     reporting.predictions_figure([prediction(truth=name, title=name, before=[(name, 1.0)])]),
-                    charts.curves_figure(rows),
+                    charts.curves_figure(rows, METRICS),
                 ],
             ),
             Section(title="Tables", parts=[Table(header=[name, "b"], rows=[[name, name]], caption=name)]),
@@ -278,16 +286,16 @@ def test_report_page_holds_every_number(tmp_path, kind):
     }[kind]
     found = read(report_page(tmp_path / "page.html", after, **given))
     for own in [after, *([given["before"]] if "before" in given else [])]:
-        for line in own["records"]:
+        for line in own.records:
             for name in ("top1", "top5", "ece"):
-                assert f"{100 * line[name]:.1f}" in found.words
+                assert f"{100 * line.values[name]:.1f}" in found.words
             for name in ("entropy", "cross_entropy"):
-                assert f"{line[name]:.3f}" in found.words
-            assert "1234" in found.words and line["blur"] in found.words
-    for row in given.get("comparison", {}).get("rows", ()):
-        assert f"[{100 * row['top1']['difference_interval'][0]:+.1f}, +22.2]" in found.words
+                assert f"{line.values[name]:.3f}" in found.words
+            assert "1234" in found.words and line.blur in found.words
+    for each in given["comparison"].rows if "comparison" in given else ():
+        assert f"[{100 * each.top1.difference_interval[0]:+.1f}, +22.2]" in found.words
     if kind == "control":
-        assert all(f"{100 * line['top1']:.1f}" in found.words for line in control["records"])
+        assert all(f"{100 * line.top1:.1f}" in found.words for line in control.records)
         assert "trained for as long on sharp images" in found.words
         assert "65 [43, ∞]" in found.words
     if kind in ("compared", "control"):
@@ -305,21 +313,19 @@ def lead(path):
 
 
 def test_report_page_leads_with_the_finding(tmp_path):
-    before, after = made(1, blurs=("sharp", "D8")), made(2, blurs=("sharp", "D8"))
-    for own, top1 in ((before, (0.7, 0.2)), (after, (0.69, 0.6))):
-        for line, value in zip(own["records"], top1, strict=True):
-            line["top1"] = value
+    blurs = ("sharp", "D8")
+    before, after = made(1, blurs=blurs, top1=(0.7, 0.2)), made(2, blurs=blurs, top1=(0.69, 0.6))
     path = tmp_path / "page.html"
     assert lead(report_page(path, before)) == (
         "Blur costs up to 50.0 points: top-1 accuracy is 70.0 % on sharp images and 20.0 % under D8 "
         "(defocus disk, radius 8 px)."
     )
     told = lead(report_page(path, after, before=before, comparison=compared(before, after)))
-    assert "went from 20.0 % to 60.0 % by fine-tuning: 65 % of what blur had cost came back." in told
+    assert "went from 20.0 % to 60.0 % by fine-tuning: 65 % of the loss was recovered." in told
     assert "On sharp images it was 70.0 % and is 69.0 %." in told
     assert "20.0 % to 60.0 %" in lead(report_page(path, after, before=before))
-    assert "69.0 %" in lead(report_page(path, made(2, blurs=("sharp",)) | {"records": after["records"][:1]}))
-    assert "60.0 %" in lead(report_page(path, after | {"records": after["records"][1:]}))
+    assert "69.0 %" in lead(report_page(path, Report(records=after.records[:1])))
+    assert "60.0 %" in lead(report_page(path, Report(records=after.records[1:])))
 
 
 def test_report_page_shows_settings_that_differ(tmp_path):
@@ -333,8 +339,6 @@ def test_report_page_shows_settings_that_differ(tmp_path):
 def test_report_page_of_unknown_names(tmp_path):
     found = read(report_page(tmp_path / "page.html", made(1, model=HOSTILE, root=HOSTILE)))
     assert found.words.count("<script>alert('x')</script>") >= 4
-    with pytest.raises(ValueError, match="`report` must hold at least one record"):
-        report_page(tmp_path / "page.html", {"records": [], "settings": {}})
 
 
 def test_page_is_written_aside(tmp_path, monkeypatch):
@@ -414,15 +418,14 @@ def test_predictions_mark_the_truth_by_more_than_colour():
 
 
 def test_curves_draw_what_is_there():
-    rows = [{"blur": "D8", "before": VALUES, "after": VALUES, "sides": sides} for sides in ((64,), (64, 96))]
-    figure = charts.curves_figure(rows)
+    rows = [row(f"D8 at {side}", "before", "after") for side in ("64", "64+96")]
+    figure = charts.curves_figure(rows, METRICS)
     assert "D8 at 64+96" in figure.image and figure.image.count('class="plot"') == 3
     assert "control" not in figure.image and "interval" not in figure.caption
-    rows = [{"blur": "$x$", "after": VALUES, "intervals": {"top1": (-0.1, np.inf)}}]
-    assert "$x$" in charts.curves_figure(rows).image
+    assert "$x$" in charts.curves_figure([row("$x$", "after")], METRICS).image
+    many = charts.curves_figure([row("D8", "before", "after", "control")], METRICS).image
     for name in ("--before", "--after", "--control"):
-        many = [{"blur": "D8", **dict.fromkeys(("before", "after", "control"), VALUES)}]
-        assert f"var({name})" in charts.curves_figure(many).image
+        assert f"var({name})" in many
     assert not re.search(r"#0000\w\w\b|#[0-9a-f]{6}\b", figure.image)
 
 
@@ -448,4 +451,4 @@ def test_bad_input():
     ):
         reporting.predictions_figure([prediction(before=[("cat", 91)])])
     with pytest.raises(ValueError, match="`rows` must hold at least one condition"):
-        charts.curves_figure([])
+        charts.curves_figure([], METRICS)

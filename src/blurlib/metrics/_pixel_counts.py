@@ -43,9 +43,9 @@ class PixelCounts(Statistics):
     arrays = {"matrix": "int32", "band": "int32", "regions": "int32"}  # noqa: RUF012  # by Statistics
     between_sides = "x"
     explanation = (
-        "mIoU: mean intersection over union of the classes, of one confusion matrix over the data set. "
-        "Trimap mIoU: the same of the pixels near a class boundary alone. Boundary IoU: of the classes' boundary "
-        "regions. Pixels: share of the labelled pixels whose class is right. Void pixels never count."
+        "mIoU: mean intersection over union of the classes, of one confusion matrix over all images. Trimap "
+        "mIoU: the same of the pixels near a class boundary. Boundary IoU: of the classes' boundary regions. "
+        "Pixels: share of the labelled pixels whose class is right. Void pixels never count."
     )
 
     def compute(self) -> dict[str, Any]:

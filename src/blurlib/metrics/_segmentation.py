@@ -165,9 +165,9 @@ def boundary_counts(
 ) -> np.ndarray:
     """Intersection and union of the boundary regions of each class (Boundary IoU; Cheng et al., CVPR 2021).
 
-    A boundary region holds the pixels of a mask from which the outside, beyond the image's edge too, is at most d
-    pixels away (chessboard distance), d being `ratio` of the image's diagonal. Void pixels of the truth belong to no
-    mask on either side.
+    A boundary region holds the pixels of a mask from which the outside, beyond the image's edge too, is at
+    most d pixels away (chessboard distance), d being `ratio` of the image's diagonal. Void pixels of the
+    truth belong to no mask on either side.
 
     Args:
         truth: (H, W) labels from 0 to classes - 1, or `VOID`.

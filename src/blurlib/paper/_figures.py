@@ -436,7 +436,7 @@ def _lost_and_found(run: Run, seed: int) -> list[int]:
         report = run.report(training, of, conditions)
         for _, blur in conditions:
             values = find(report.records, (blur, sides)).images
-            assert values is not None
+            assert isinstance(values, ImageValues)
             known[training, blur] = values.correct.astype(bool)
             ids = values.ids.tolist()
     before, after = Training(), _DEFOCUS

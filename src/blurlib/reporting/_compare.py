@@ -82,7 +82,7 @@ def compare(
         raise ValueError(f"`before` must share a condition with `after` ({known}), got none in common")
     check_same_images([report.records for report in (first, *every)])
     measured = _measure(roles, keys, resamples=resamples, seed=seed)
-    names = [each.name for each in metrics.statistics_of(first.task).metrics if each.compared]
+    names = [each.name for each in first.statistics.metrics if each.compared]
     return Comparison(
         rows=tuple(
             ComparisonRow(
@@ -118,7 +118,7 @@ class _Measured:
 def _measure(
     roles: Mapping[str, Sequence[Report]], keys: Sequence[_Key], *, resamples: int, seed: int
 ) -> _Measured:
-    kind = type(roles["after"][0].records[0].images)
+    kind = roles["after"][0].statistics
     exact: dict[_Place, list[Mapping[str, Any]]] = {}
     drawn: dict[_Place, list[Mapping[str, np.ndarray]]] = {}
     averaged: dict[_Place, np.ndarray] = {}

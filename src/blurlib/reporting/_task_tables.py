@@ -98,16 +98,11 @@ def class_cells(records: Sequence[Record], names: Sequence[str] = ()) -> tuple[l
     classes = len(records[0].class_iou)
     if len(names) not in (0, classes):
         raise ValueError(f"`names` must name each of the {classes} classes, got {len(names)}")
-    several, sign = (
-        len({record.sides for record in records}) > 1,
-        statistics_of(records[0].task).between_sides,
-    )
+    sign = statistics_of(records[0].task).between_sides
+    several = len({record.sides for record in records}) > 1
     header = [f"{each.blur} at {sides_text(each.sides, sign)}" if several else each.blur for each in records]
-    rows = [
-        [
-            name,
-            *("-" if each.class_iou[number] is None else percent(each.class_iou[number]) for each in records),
-        ]
-        for number, name in enumerate(names or map(str, range(classes)))
-    ]
+    rows = []
+    for number, name in enumerate(names or map(str, range(classes))):
+        values = [record.class_iou[number] for record in records]
+        rows.append([name, *("-" if value is None else percent(value) for value in values)])
     return ["class", *header], rows
