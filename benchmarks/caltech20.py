@@ -150,8 +150,8 @@ def recovery(comparison: Comparison) -> str:
     runs = comparison.runs["after"]
     return f"""{markdown_table(header, lines)}
 
-Top-1 accuracy in percent, {comparison.rows[0].count} images, mean of {runs} seeds. Recovered: share of the control's loss under the
-blur, with its 95 % confidence interval; -: the loss is too small to tell.
+Top-1 accuracy in percent, {comparison.rows[0].count} images, mean of {runs} seeds. Recovered: share of the
+control's loss under the blur, with its 95 % confidence interval; -: the loss is too small to tell.
 """
 
 

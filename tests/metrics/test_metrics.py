@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from sklearn.metrics import log_loss, top_k_accuracy_score
 
 from blurlib.metrics import calibration_error, image_values
-from blurlib.reporting import Accumulator, Record, find
+from blurlib.reporting import Record, find
 
 
 def scores(count, classes, seed=0, spread=3.0):
@@ -96,40 +96,6 @@ def test_an_excluded_class_adds_nothing():
 def test_certain_prediction_has_zero_entropy_without_a_sign():
     values = image_values(torch.tensor([[1000.0, 0.0]]), [0])
     assert str(values.entropy[0]) == "0.0" and str(values.cross_entropy[0]) == "0.0"
-
-
-def one(scores, name, label):
-    """The values of one image, a row a condition."""
-    return image_values(scores, [label] * len(scores), ids=[name] * len(scores))
-
-
-def test_accumulator_does_not_depend_on_the_order_of_images():
-    logits = torch.randn(6, 2, 5)
-    records = []
-    for order in (range(6), [3, 5, 0, 1, 4, 2]):
-        accumulator = Accumulator([("sharp", (64,)), ("D4", (64,))])
-        for position in order:
-            accumulator.update(position, one(logits[position], f"{position}.png", position % 5))
-        records.append(accumulator.compute(skipped=2))
-    assert records[0] == records[1] and records[0][1].skipped == 2
-    assert records[1][0].images.ids.tolist() == [f"{i}.png" for i in range(6)]
-    whole = Record.of(image_values(logits[:, 1], torch.arange(6) % 5), blur="D4", sides=(64,), skipped=2)
-    assert records[0][1] == whole
-
-
-@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
-def test_values_that_are_not_finite_name_blur_side_and_image(bad):
-    accumulator = Accumulator([("sharp", (64,)), ("D8", (64, 96))])
-    logits = torch.randn(2, 4)
-    logits[1, 2] = bad
-    with pytest.raises(ValueError, match=r"`model`.*under D8 at side 64\+96 for the image 'val/a/7.png'"):
-        accumulator.update(0, one(logits, "val/a/7.png", 1))
-    assert not accumulator
-
-
-def test_excluded_true_class_is_refused():
-    with pytest.raises(ValueError, match="finite"):
-        Accumulator([("sharp", (8,))]).update(0, one(torch.tensor([[-torch.inf, 0.0]]), "a", 0))
 
 
 def test_no_image_no_record():

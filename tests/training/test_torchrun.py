@@ -13,7 +13,7 @@ from torch import nn
 
 from blurlib.evaluation import evaluate
 from blurlib.paper import OutcomeTable, ReproductionSettings, Run
-from blurlib.reporting import Accumulator, Report
+from blurlib.reporting import Report
 
 SMALL = {"canonical_side": 48, "scales": (32, (24, 32)), "crop": 28, "device": "cpu", "workers": 0}
 TINY = {"side": 32, "canonical_side": 48, "epochs": (1,), "lr": (0.01,), "batch_size": 6, "crops": "center"}
@@ -129,8 +129,3 @@ def test_the_command_speaks_once(root, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("cross-entropy") == 1
     assert Report.load(tmp_path / "out").records[0].count == 7
-
-
-def test_accumulators_of_other_conditions_do_not_merge():
-    with pytest.raises(ValueError, match="`other` must have the conditions"):
-        Accumulator([("D4", (32,))]).merge(Accumulator([("D8", (32,))]))

@@ -2,7 +2,7 @@
 
 from ._compare import compare
 from ._comparison import Change, Comparison, ComparisonRow
-from ._records import Accumulator, Record, find
+from ._records import Record, find
 from ._report import Report
 from ._task_tables import class_table, confidence_table
 
@@ -26,7 +26,6 @@ from ._html import (
 from ._text import markdown_table, nats, percent, plain_table, points, sides_text, with_interval
 
 __all__ = [
-    "Accumulator",
     "Change",
     "Comparison",
     "ComparisonRow",
