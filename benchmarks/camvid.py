@@ -80,7 +80,7 @@ def run(root: Path, work: Path) -> None:
 
 def tables() -> None:
     """Markdown for the docs, from the records."""
-    from blurlib.paper import OutcomeTable
+    from blurlib.paper import ReproducedTable
     from blurlib.reporting import Report, compare
 
     places = RECORDS / "evaluations"
@@ -90,7 +90,7 @@ def tables() -> None:
         for name in ("defocus", "sharp")
     )
     compared = compare(tuned, before, control=control)
-    table = OutcomeTable.load(RECORDS / "table6.json")
+    table = ReproducedTable.load(RECORDS / "table6.json")
     text = table.to_markdown().split("\n", 2)[2].lstrip()
     text += f"\n## Against the control\n\n{compared.to_markdown()}"
     rows = []

@@ -17,7 +17,7 @@ import blurlib
 from blurlib import metrics
 from blurlib.data import class_balanced
 from blurlib.deblurring import DeblurThenClassify, richardson_lucy, wiener
-from blurlib.paper import OutcomeTable, Run, Training
+from blurlib.paper import ReproducedTable, Run, Training
 from blurlib.reporting import Report, markdown_table, percent, points, with_interval
 
 IMAGES, FEW = 200, 100  # ten a class; five a class for EPLL
@@ -99,7 +99,7 @@ def methods(records: Path) -> str:
     """Top-1, top-5 and time of every network, of ten images a class, and of fewer with EPLL."""
     parts = []
     for item, count, behind in (("table5", IMAGES, ()), ("table5-epll", FEW, ("epll",))):
-        table = OutcomeTable.load(records / f"{item}.json")
+        table = ReproducedTable.load(records / f"{item}.json")
         assert table.settings["images"] == count
         seconds = {cell.row: cell.seconds for cell in table.outcomes}
         # Of each row where it is recorded, under which blur, and which row of the table takes as long.

@@ -27,7 +27,7 @@ import blurlib
 import paper_deblurring
 import paper_features
 from blurlib import metrics
-from blurlib.paper import OutcomeTable, ReproductionSettings, Run, figure4
+from blurlib.paper import ReproducedTable, ReproductionSettings, Run, figure4
 from blurlib.reporting import (
     Report,
     compare,
@@ -112,7 +112,7 @@ def run(root: Path, items: list[str], work: Path) -> None:
 def tables() -> None:
     """Markdown for the docs, from the records."""
     for path in sorted(RECORDS.glob("table*.json")):
-        table = OutcomeTable.load(path)
+        table = ReproducedTable.load(path)
         if table.item == "table5":
             continue
         place = RECORDS.parent / f"paper-{table.item}"
@@ -130,7 +130,7 @@ def tables() -> None:
     paper_features.tables(RECORDS)
 
 
-def top1_at_scales(table: OutcomeTable) -> str:
+def top1_at_scales(table: ReproducedTable) -> str:
     """Table 4 with top-1: each network, and the change from the original at the same sides, paired."""
     folder, blurs = RECORDS / "mixes", ("sharp", "D4", "D8")
     cells = dict.fromkeys((cell.row, cell.network, cell.sides) for cell in table.outcomes)

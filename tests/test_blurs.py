@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import oracles
 from blurlib import blurs, kernels
-from blurlib.blurs import Box, Disk, Gaussian, Line, OwnShake, Shake, Sharp
+from blurlib.blurs import Box, Disk, Gaussian, Line, PerImageShake, Shake, Sharp
 from blurlib.notation import parse, parse_list, parse_mix
 
 usual = settings(deadline=None, max_examples=200)
@@ -24,7 +24,7 @@ few = settings(deadline=None, max_examples=30)
 LENGTHS = st.floats(0, 1000)
 BLURS = st.one_of(
     st.just(Sharp()),
-    st.just(OwnShake()),
+    st.just(PerImageShake()),
     st.builds(Disk, LENGTHS, st.booleans()),
     st.builds(Box, st.integers(1, 2048), st.booleans()),
     st.builds(Line, LENGTHS, st.floats(-1e6, 1e6)),
@@ -78,7 +78,7 @@ def test_text_and_parse_are_inverse(blur):
         ("G4", Gaussian(4)),
         ("S17", Shake(17)),
         ("S17@train", Shake(17, "train")),
-        ("shake", OwnShake()),
+        ("shake", PerImageShake()),
     ],
 )
 def test_short_names_of_the_documentation(text, blur):
@@ -245,12 +245,12 @@ def test_kept_kernels_are_those_of_the_blurs():
         Sharp(),
     ):
         for scale in (1.0, 0.5):
-            kept = blurs.kept_kernel(blur, scale)
+            kept = blurs.cached_kernel(blur, scale)
             assert torch.equal(kept, blur.kernel(scale))
-            assert kept is blurs.kept_kernel(blur, scale)
+            assert kept is blurs.cached_kernel(blur, scale)
             assert blur.kernel(scale) is not kept  # what a user gets may be written to
-    with pytest.raises(ValueError, match=r"own_shake|image"):
-        blurs.kept_kernel(blurs.OwnShake())
+    with pytest.raises(ValueError, match=r"shake_of_image|image"):
+        blurs.cached_kernel(blurs.PerImageShake())
 
 
 def test_kernels_of_kinds_that_others_made_are_not_kept():
@@ -261,20 +261,20 @@ def test_kernels_of_kinds_that_others_made_are_not_kept():
 
     calls = []
     for _ in range(2):
-        blurs.kept_kernel(Moody(2))
+        blurs.cached_kernel(Moody(2))
     assert calls == [1.0, 1.0]
 
 
 def test_own_shake_has_no_kernel_before_an_image_is_named():
-    with pytest.raises(ValueError, match=r"own_shake|image"):
-        OwnShake().kernel()
+    with pytest.raises(ValueError, match=r"shake_of_image|image"):
+        PerImageShake().kernel()
 
 
 # An image's own kernel
 
 
 def test_own_shake_is_a_fair_assignment_of_the_test_bank():
-    shakes = [blurs.own_shake(index) for index in range(1000)]
+    shakes = [blurs.shake_of_image(index) for index in range(1000)]
     assert {shake.bank for shake in shakes} == {"test"}
     counts = np.bincount([shake.index for shake in shakes], minlength=100)
     assert counts.tolist() == [10] * 100
@@ -286,11 +286,11 @@ def test_own_shake_is_a_fair_assignment_of_the_test_bank():
 @few
 @given(index=st.integers(0, 10**7), seed=st.integers(0, 2**63))
 def test_own_shake_depends_on_the_image_and_the_seed_alone(index, seed):
-    assert blurs.own_shake(index, seed=seed) == blurs.own_shake(index, seed=seed)
+    assert blurs.shake_of_image(index, seed=seed) == blurs.shake_of_image(index, seed=seed)
 
 
 def test_own_shake_depends_on_the_seed():
-    first, second = ([blurs.own_shake(i, seed=seed).index for i in range(100)] for seed in (0, 1))
+    first, second = ([blurs.shake_of_image(i, seed=seed).index for i in range(100)] for seed in (0, 1))
     assert sum(a == b for a, b in zip(first, second, strict=True)) < 20
 
 
@@ -299,14 +299,14 @@ def test_own_shake_depends_on_the_seed():
 )
 def test_own_shake_of_no_image(index, kind):
     with pytest.raises(kind, match="`index`"):
-        blurs.own_shake(index)
+        blurs.shake_of_image(index)
 
 
 # Lists and mixes
 
 
 def test_lists():
-    expected = (Sharp(), Disk(4), OwnShake())
+    expected = (Sharp(), Disk(4), PerImageShake())
     assert parse_list("sharp, D4, shake") == expected
     assert parse_list("sharp,D4,  shake ") == expected
     assert parse_list(["sharp", Disk(4), "shake"]) == expected
@@ -330,7 +330,7 @@ def test_bad_lists(text):
 def test_mixes():
     equal = parse_mix("sharp + D2 + D4 + D6 + D8")
     assert equal == dict.fromkeys((Sharp(), Disk(2), Disk(4), Disk(6), Disk(8)), 0.2)
-    assert parse_mix("0.2 sharp + 0.8 shake") == {Sharp(): 0.2, OwnShake(): 0.8}
+    assert parse_mix("0.2 sharp + 0.8 shake") == {Sharp(): 0.2, PerImageShake(): 0.8}
     assert parse_mix({"sharp": 0.2, Disk(4): 0.8}) == {Sharp(): 0.2, Disk(4): 0.8}
     assert parse_mix("D4") == {Disk(4): 1}
     assert parse_mix(Disk(4)) == {Disk(4): 1}

@@ -547,8 +547,8 @@ def test_more_blur_is_wider(first, second):
         (lambda: blurs.Disk(4).kernel(0), "a finite number of times, above 0, got 0"),
         (lambda: blurs.Shake(100), "`index` must be a whole number from 0 to 99, got 100"),
         (lambda: kernels.camera_shake(-1, seed=0), "`count` must be a whole number, at least 0, got -1"),
-        (lambda: blurs.own_shake(-1), "`index` must be a whole number, at least 0, got -1"),
-        (lambda: blurs.own_shake(2**63), f"a whole number, at most 2**62, got {2**63}"),
+        (lambda: blurs.shake_of_image(-1), "`index` must be a whole number, at least 0, got -1"),
+        (lambda: blurs.shake_of_image(2**63), f"a whole number, at most 2**62, got {2**63}"),
         (lambda: kernels.camera_shake(1, seed=2**64), "a 64-bit integer, from -2**63 to 2**64 - 1, got"),
         (
             lambda: checks.check_integer("seed", 2**64, low=-(2**63), high=2**64 - 1),
@@ -569,7 +569,7 @@ def test_an_error_tells_a_range_that_can_be_read(make, words):
 WHOLE = {
     "index of a bank": lambda number: kernels.bank_kernel(number),
     "Shake": lambda number: blurs.Shake(number),
-    "own_shake": lambda number: blurs.own_shake(number),
+    "shake_of_image": lambda number: blurs.shake_of_image(number),
     "box": lambda number: kernels.box(number),
     "Box": lambda number: blurs.Box(number),
     "count": lambda number: kernels.camera_shake(number, seed=0),

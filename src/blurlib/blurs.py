@@ -10,7 +10,7 @@ L12@30     Line(12, 30)                 line of that length at that angle in deg
 G4         Gaussian(4)                  Gaussian of that standard deviation
 S17        Shake(17)                    camera-shake kernel 17 of the test bank
 S17@train  Shake(17, "train")           camera-shake kernel 17 of the train bank
-shake      OwnShake()                   each image's own camera-shake kernel
+shake      PerImageShake()                   each image's own camera-shake kernel
 ========== ============================ =========================================================
 """
 
@@ -25,7 +25,18 @@ from . import kernels
 from ._common import checks, rng
 from .kernels import Bank
 
-__all__ = ["Blur", "Box", "Disk", "Gaussian", "Line", "OwnShake", "Shake", "Sharp", "describe", "own_shake"]
+__all__ = [
+    "Blur",
+    "Box",
+    "Disk",
+    "Gaussian",
+    "Line",
+    "PerImageShake",
+    "Shake",
+    "Sharp",
+    "describe",
+    "shake_of_image",
+]
 
 # Purposes that keep keyed draws apart from those of other modules.
 _OWN_SHAKE = 0x5AE
@@ -236,14 +247,14 @@ class Shake(Blur):
 
 
 @dataclass(frozen=True)
-class OwnShake(Blur):
+class PerImageShake(Blur):
     """Camera shake, each image with a kernel of its own.
 
     It comes from the test bank in evaluation and from the train bank in training, and is not there before an
-    image is named: :func:`own_shake` and `BlurMixSampler.draw` resolve it.
+    image is named: :func:`shake_of_image` and `BlurMixSampler.draw` resolve it.
 
     Example:
-        >>> str(OwnShake())
+        >>> str(PerImageShake())
         'shake'
     """
 
@@ -267,7 +278,7 @@ def _text(number: float) -> str:
     return repr(int(number)) if number == int(number) and abs(number) < 1e15 else repr(number)
 
 
-def kept_kernel(blur: Blur, scale: float = 1.0) -> torch.Tensor:
+def cached_kernel(blur: Blur, scale: float = 1.0) -> torch.Tensor:
     """`blur.kernel(scale)`, for the latest blurs the tensor of the last time: not to be written to."""
     return _kept_kernel(blur, scale) if type(blur) in _OWN_KINDS else blur.kernel(scale)
 
@@ -282,7 +293,7 @@ def _kept_kernel(blur: Blur, scale: float) -> torch.Tensor:
         return blur.kernel(scale)
 
 
-def own_shake(index: int, *, seed: int = 0) -> Shake:
+def shake_of_image(index: int, *, seed: int = 0) -> Shake:
     """The test-bank kernel of an image, the same in every setting (the paper, section 3).
 
     A keyed shuffle of each hundred indices, so that any hundred successive images share out the whole bank.
@@ -299,7 +310,7 @@ def own_shake(index: int, *, seed: int = 0) -> Shake:
         ValueError: if it is negative.
 
     Example:
-        >>> len({own_shake(i) for i in range(300, 400)})
+        >>> len({shake_of_image(i) for i in range(300, 400)})
         100
     """
     size = kernels.BANK_SIZES["test"]
@@ -334,6 +345,6 @@ def describe(blur: Blur) -> str:
             return f"Gaussian, sigma {_text(sigma)} px"
         case Shake(index, bank):
             return f"camera shake, kernel {index} of the {bank} bank"
-        case OwnShake():
+        case PerImageShake():
             return "camera shake, a kernel for each image"
     return str(blur)

@@ -18,7 +18,7 @@ from torchvision import tv_tensors
 
 from ._engine import Border, blur_array, cpu_backend
 from ._engine import apply as apply_kernel
-from .blurs import Blur, Disk, Gaussian, Line, Shake, kept_kernel
+from .blurs import Blur, Disk, Gaussian, Line, Shake, cached_kernel
 from .kernels import Bank
 from .notation import parse
 
@@ -280,7 +280,7 @@ def apply(image: Image, blur: Blur | str, *, border: Border = "reflect", scale: 
         (64, 48)
     """
     value = parse(blur)
-    return cast("Image", convolve(image, kept_kernel(value, scale), border))
+    return cast("Image", convolve(image, cached_kernel(value, scale), border))
 
 
 def convolve(image: Any, kernel: Tensor, border: Border) -> Any:

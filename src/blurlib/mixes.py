@@ -13,7 +13,7 @@ from torchvision import tv_tensors
 
 from . import kernels
 from ._common import checks, rng
-from .blurs import Blur, OwnShake, Shake, kept_kernel
+from .blurs import Blur, PerImageShake, Shake, cached_kernel
 from .functional import Border, check_border
 from .notation import parse_mix
 from .transforms import BlurTransform
@@ -144,7 +144,7 @@ class BlurMixSampler:
         if indices is None:
             count = next((len(x) for x in tree_leaves(inputs) if isinstance(x, Tensor) and x.ndim >= 4), 0)
             draws = torch.rand(count, 2, dtype=torch.float64)
-            stack = _stack([kept_kernel(self._resolve(float(w), float(i), lambda: None)) for w, i in draws])
+            stack = _stack([cached_kernel(self._resolve(float(w), float(i), lambda: None)) for w, i in draws])
         else:
             stack = self._keyed(indices, epoch)
         return _BatchBlur(stack, self.border)(*inputs)
@@ -154,13 +154,13 @@ class BlurMixSampler:
         if isinstance(values, str) or not isinstance(values, Iterable):
             raise TypeError(f"`indices` must be whole numbers, one for each image, got {indices!r}")
         numbers = [_whole("indices", value) for value in values]
-        return _stack([kept_kernel(self.draw(number, epoch)) for number in numbers])
+        return _stack([cached_kernel(self.draw(number, epoch)) for number in numbers])
 
     def _resolve(self, which: float, inner: float, generator: Any) -> Blur:
         choice = list(self.shares)[
             min(int(np.searchsorted(self._edges, which, side="right")), len(self.shares) - 1)
         ]
-        if isinstance(choice, OwnShake):
+        if isinstance(choice, PerImageShake):
             return Shake(int(inner * kernels.BANK_SIZES["train"]), "train")
         drawn: Blur = choice if isinstance(choice, Blur) else choice.draw(generator())
         return drawn

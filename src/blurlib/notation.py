@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ._common import checks
-from .blurs import Blur, Box, Disk, Gaussian, Line, OwnShake, Shake, Sharp, _text
+from .blurs import Blur, Box, Disk, Gaussian, Line, PerImageShake, Shake, Sharp, _text
 
 __all__ = ["parse", "parse_list", "parse_mix"]
 
@@ -27,7 +27,7 @@ _FORMS: dict[re.Pattern[str], Callable[[re.Match[str]], Blur]] = {
         int(m[1]), "train" if m[2] == "train" else "test"
     ),
     re.compile(r"sharp"): lambda _: Sharp(),
-    re.compile(r"shake"): lambda _: OwnShake(),
+    re.compile(r"shake"): lambda _: PerImageShake(),
 }
 _EXAMPLES = ("sharp", "D4", "D2.5a", "H8", "V8", "L12@30", "G4", "S17", "S17@train", "shake")
 _WORDS = {

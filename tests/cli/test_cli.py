@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 import blurlib
 from blurlib._cli import evaluate, finetune, main, options
 from blurlib._common import starting
-from blurlib.blurs import own_shake
+from blurlib.blurs import shake_of_image
 from blurlib.functional import apply
 from blurlib.reporting import Report
 
@@ -213,7 +213,7 @@ def test_blur_of_a_folder_keeps_its_structure_and_shakes_by_place(tmp_path):
     written = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.*"))
     assert written == sorted(str(Path(name)) for name in names)
     for index, name in enumerate(names):
-        same(tmp_path / "out" / name, apply(noise(seed=index), own_shake(index, seed=5)))
+        same(tmp_path / "out" / name, apply(noise(seed=index), shake_of_image(index, seed=5)))
     assert "4 images blurred\n" in output
 
 

@@ -560,7 +560,7 @@ def test_each_images_own_shake_is_told():
     model = DeblurThenClassify(network, "wiener", "shake")
     report = blurlib.evaluate(model, photographs(), blurs="shake", workers=0, **SMALL)
     for index, (image, label) in enumerate(photographs()):
-        own = str(blurs.own_shake(index))
+        own = str(blurs.shake_of_image(index))
         expected = float(-by_hand(network, image, own, own)[label])
         assert report["shake"].images.cross_entropy[index] == pytest.approx(expected, abs=1e-5)
     with pytest.raises(ValueError, match="`blur` must name one kernel"):

@@ -16,7 +16,7 @@ from torchvision.models.vgg import VGG, make_layers
 
 from blurlib import data, evaluation, models
 from blurlib._common.provenance import weights_digest
-from blurlib.blurs import OwnShake, own_shake
+from blurlib.blurs import PerImageShake, shake_of_image
 from blurlib.evaluation import _loop, evaluate
 from blurlib.models import MultiScale, PerScale, dense
 from blurlib.notation import parse_list
@@ -71,7 +71,9 @@ def transcription(model, listing, blurs, scales, *, crops="center", average="cro
             rows = []
             for position in range(len(listing)):
                 image, _ = listing.load(position)
-                own = own_shake(int(listing.index[position])) if isinstance(blur, OwnShake) else blur
+                own = (
+                    shake_of_image(int(listing.index[position])) if isinstance(blur, PerImageShake) else blur
+                )
                 means, pool = [], []
                 for side in sides:
                     ((_, views),) = evaluation_views(

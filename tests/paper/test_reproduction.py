@@ -15,7 +15,7 @@ from blurlib._cli.main import app
 from blurlib.deblurring import DeblurThenClassify
 from blurlib.evaluation import evaluate
 from blurlib.models import PerScale
-from blurlib.paper import ITEMS, OutcomeTable, ReproductionSettings, Run, _experiment, _figures, reproduce
+from blurlib.paper import ITEMS, ReproducedTable, ReproductionSettings, Run, _experiment, _figures, reproduce
 from blurlib.protocol import to_canonical
 from blurlib.reporting import Report, compare
 
@@ -329,7 +329,7 @@ def test_deblurring_against_fine_tuning(root, tmp_path, monkeypatch):
     monkeypatch.setattr(_experiment, "evaluate", None)
     again = Run(network(), root, settings=chosen, output=tmp_path / "out", **QUIET).table("table5")
     assert [cell.value for cell in again.outcomes] == [cell.value for cell in table.outcomes]
-    assert OutcomeTable.load(tmp_path / "out" / "table5.json").outcomes == again.outcomes
+    assert ReproducedTable.load(tmp_path / "out" / "table5.json").outcomes == again.outcomes
     again.to_html(tmp_path / "table5.html")
     assert "told D6" in (tmp_path / "table5.html").read_text()
 
@@ -429,7 +429,7 @@ def test_images_are_chosen_from_every_outcome():
 
 def test_a_table_reads_back_and_prints(root, tmp_path):
     table = reproduce("table2", network(), root, settings=settings(), output=tmp_path / "out", **QUIET)
-    assert OutcomeTable.load(tmp_path / "out" / "table2.json").outcomes == table.outcomes
+    assert ReproducedTable.load(tmp_path / "out" / "table2.json").outcomes == table.outcomes
     text = (tmp_path / "out" / "table2.md").read_text(encoding="utf-8")
     assert "## Ours minus the paper's" in text
     pytest.importorskip("jinja2")
@@ -438,9 +438,9 @@ def test_a_table_reads_back_and_prints(root, tmp_path):
     assert "var(--before) 45%" in page  # the largest entropy of all, the paper's or ours
     (tmp_path / "other.json").write_text("{}")
     with pytest.raises(ValueError, match="must be a file of `reproduce`"):
-        OutcomeTable.load(tmp_path / "other.json")
+        ReproducedTable.load(tmp_path / "other.json")
     with pytest.raises(FileNotFoundError, match="there is no"):
-        OutcomeTable.load(tmp_path / "none.json")
+        ReproducedTable.load(tmp_path / "none.json")
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from blurlib import paper
 from blurlib._cli.main import app
 from blurlib.evaluation import evaluate
-from blurlib.paper import OutcomeTable, SegmentationRun, SegmentationSettings, _segmentation_experiment
+from blurlib.paper import ReproducedTable, SegmentationRun, SegmentationSettings, _segmentation_experiment
 from blurlib.reporting import Report, compare, segmentation_figure
 
 TINY = {"canonical_side": 40, "epochs": (1,), "lr": (0.05,), "batch_size": 2, "crop": 24}
@@ -77,7 +77,7 @@ def test_the_table_is_what_evaluate_measures(root, tmp_path):
     assert cell.change_interval == compared["D8"]["miou"].difference_interval
     assert table["Sharp", "Sharp only (control), all"].paper is None
     assert "mean IoU in percent" in table.caption
-    assert OutcomeTable.load(tmp_path / "out" / "table6.json").outcomes == table.outcomes
+    assert ReproducedTable.load(tmp_path / "out" / "table6.json").outcomes == table.outcomes
     pytest.importorskip("jinja2")
     assert "Fine-tuned, boundaries" in table.to_html(tmp_path / "t.html").read_text(encoding="utf-8")
 

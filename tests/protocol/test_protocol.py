@@ -21,7 +21,7 @@ from torchvision.models.vgg import VGG, make_layers
 from blurlib import protocol
 from blurlib._common import rng
 from blurlib._common.model_config import ignored_config
-from blurlib.blurs import Box, Disk, OwnShake, Shake, Sharp
+from blurlib.blurs import Box, Disk, PerImageShake, Shake, Sharp
 from blurlib.deblurring import DeblurThenClassify
 from blurlib.models import MultiScale, PerScale, ZoomOut, dense
 from blurlib.protocol import Protocol
@@ -443,7 +443,7 @@ def test_border_is_passed_on():
 
 def test_an_images_own_shake_must_be_chosen_first():
     with pytest.raises(ValueError, match="shake"):
-        protocol.blurred(np.array(photo()), OwnShake())
+        protocol.blurred(np.array(photo()), PerImageShake())
 
 
 # --- evaluation --------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from blurlib.evaluation import evaluate
-from blurlib.paper import OutcomeTable, ReproductionSettings, Run
+from blurlib.paper import ReproducedTable, ReproductionSettings, Run
 from blurlib.reporting import Report
 
 SMALL = {"canonical_side": 48, "scales": (32, (24, 32)), "crop": 28, "device": "cpu", "workers": 0}
@@ -106,8 +106,8 @@ def test_two_processes_measure_what_one_does(root, tmp_path):
             assert record.images.ids.tolist() == expected.images.ids.tolist()
             np.testing.assert_array_equal(record.images.correct, expected.images.correct)
             np.testing.assert_allclose(record.images.entropy, expected.images.entropy, rtol=1e-4)
-    tables = [OutcomeTable.load(tmp_path / f"table{rank}.json").outcomes for rank in (0, 1)]
-    assert tables[0] == tables[1] == OutcomeTable.load(tmp_path / "reproduction" / "table2.json").outcomes
+    tables = [ReproducedTable.load(tmp_path / f"table{rank}.json").outcomes for rank in (0, 1)]
+    assert tables[0] == tables[1] == ReproducedTable.load(tmp_path / "reproduction" / "table2.json").outcomes
     for cell, expected in zip(tables[0], reproduced(root, tmp_path / "one").outcomes, strict=True):
         assert cell.value == pytest.approx(expected.value, rel=1e-3)
 

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from .._common.checks import check_integer
-from ..blurs import OwnShake, own_shake
+from ..blurs import PerImageShake, shake_of_image
 from ..functional import check_border
 from ..notation import parse
-from .options import _line, say
+from .options import _line, echo_err
 from .photographs import blur_file, pairs
 
 
@@ -51,7 +51,7 @@ def blur(
     """
     value = parse(blur)
     one = source.is_file()
-    if isinstance(value, OwnShake) and one:
+    if isinstance(value, PerImageShake) and one:
         value.kernel()  # an error: which image of a set this is, one file does not say
     side = None if at == "image" else _side(at)
     rule = check_border(border, name="--border")
@@ -63,19 +63,19 @@ def blur(
     done = broken = 0
     try:
         for index, (photograph, target) in enumerate(files):
-            own = own_shake(index, seed=seed) if isinstance(value, OwnShake) else value
+            own = shake_of_image(index, seed=seed) if isinstance(value, PerImageShake) else value
             try:
                 line = blur_file(photograph, target, own, at=side, border=rule)
             except (OSError, ValueError) as error:
                 if one:
                     raise
-                say(f"error: {_line(error)}")
+                echo_err(f"error: {_line(error)}")
                 broken += 1
             else:
                 typer.echo(line)
                 done += 1
     except KeyboardInterrupt:
-        say(f"\nstopped after {done} of {len(files)} images; those in {out} are whole")
+        echo_err(f"\nstopped after {done} of {len(files)} images; those in {out} are whole")
         raise typer.Exit(130) from None
     if not one:
         typer.echo(f"{done} images blurred" + (f", {broken} could not be" if broken else ""))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .options import stopping
+from .options import graceful_interrupt
 
 
 def demo(
@@ -27,7 +27,7 @@ def demo(
     """
     from ..demo import run
 
-    with stopping(out):
+    with graceful_interrupt(out):
         page = run(out, seed=seed, quick=quick, progress=progress)
     if not progress:  # else it has said so
         typer.echo(f"The page: {page}")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .._common.distributed import is_first, launched
+from .._common.distributed import is_main_process, is_torchrun
 from ..deblurring import DeblurThenClassify
 from ..evaluation import evaluate as evaluate_network
 from ..models import named_network
@@ -26,16 +26,16 @@ from .options import (
     Std,
     Task,
     Workers,
+    echo_err,
     floats,
+    graceful_interrupt,
     integers,
     network_metadata,
     option,
     pair,
     running,
-    say,
-    shown,
-    stopping,
-    words,
+    split_commas,
+    view_option,
 )
 
 
@@ -56,20 +56,24 @@ def evaluate(
     arch: Arch = None,
     classes: Annotated[int | None, option("N", "Outputs that --arch has.")] = None,
     scales: Annotated[
-        list[str] | None, shown("N,N+N", "Shorter sides in px; a + averages several. Default: 256.")
+        list[str] | None, view_option("N,N+N", "Shorter sides in px; a + averages several. Default: 256.")
     ] = None,
     crops: Annotated[
-        str | None, shown("center|five|dense", "Dense: the whole image. Default: center.")
+        str | None, view_option("center|five|dense", "Dense: the whole image. Default: center.")
     ] = None,
-    crop: Annotated[int | None, shown("N", "Side of the crops in px. Default: 224.")] = None,
-    average: Annotated[str | None, shown("crops|scales", "What is averaged first. Default: crops.")] = None,
+    crop: Annotated[int | None, view_option("N", "Side of the crops in px. Default: 224.")] = None,
+    average: Annotated[
+        str | None, view_option("crops|scales", "What is averaged first. Default: crops.")
+    ] = None,
     deblur: Annotated[
         str | None,
-        shown("METHOD:BLUR", "Deblur first: wiener, richardson_lucy or epll, told that blur: wiener:D8."),
+        view_option(
+            "METHOD:BLUR", "Deblur first: wiener, richardson_lucy or epll, told that blur: wiener:D8."
+        ),
     ] = None,
     network_size: NetworkSize = None,
     band: Annotated[
-        int | None, shown("N", "For segmentation: px around class boundaries. Default: 4.")
+        int | None, view_option("N", "For segmentation: px around class boundaries. Default: 4.")
     ] = None,
     canonical_side: CanonicalSide = 384,
     resample: Resample = "bilinear",
@@ -97,7 +101,7 @@ def evaluate(
         blurlib evaluate zoomout:vgg16 voc --task segmentation
         torchrun --nproc-per-node 4 -m blurlib evaluate vgg16 imagenet
     """
-    network = named_network(model, arch=arch, classes=classes, seed=seed, tell=say)
+    network = named_network(model, arch=arch, classes=classes, seed=seed, tell=echo_err)
     colours: dict[str, Any] = {
         "mean": floats("--mean", mean) if mean else None,
         "std": floats("--std", std) if std else None,
@@ -109,7 +113,7 @@ def evaluate(
         network, colours = DeblurThenClassify(network, method, told, **colours), {}
     settings: list[Any] | None = None
     if scales:
-        settings = [integers("--scales", [entry.replace("+", ",")]) for entry in words(scales)]
+        settings = [integers("--scales", [entry.replace("+", ",")]) for entry in split_commas(scales)]
         if task == "segmentation":  # where several scales are not averaged
             settings = [each[0] if len(each) == 1 else each for each in settings]
     options: dict[str, Any] = {  # checked there, the choices too
@@ -133,12 +137,12 @@ def evaluate(
         "output": output,
         "overwrite": overwrite,
         "metadata": network_metadata(model, arch),
-        "distributed": launched(),
+        "distributed": is_torchrun(),
         "progress": progress,
     }
-    with stopping(output):
+    with graceful_interrupt(output):
         report = evaluate_network(network, root, **options)
-    if not is_first():
+    if not is_main_process():
         return
     typer.echo(report)
     if output is not None:

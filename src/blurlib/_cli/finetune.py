@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .._common.distributed import is_first
+from .._common.distributed import is_main_process
 from ..models import named_network
 from ..training import finetune as finetune_network
 from .options import (
@@ -25,17 +25,17 @@ from .options import (
     Std,
     Task,
     Workers,
+    echo_err,
     floats,
+    graceful_interrupt,
     integers,
     network_metadata,
     option,
     pair,
     running,
-    say,
-    shown,
-    stopping,
+    split_commas,
     training,
-    words,
+    view_option,
 )
 
 
@@ -75,15 +75,18 @@ def finetune(
     batch_norm: Annotated[str, training("train|eval", "eval keeps its statistics.")] = "train",
     amp: Annotated[bool | None, training(None, "Half precision. Default: on GPUs.", "--amp/--no-amp")] = None,
     network_side: Annotated[
-        list[str] | None, shown("N,N", "Shorter side in px; of several, one for each image. Default: 256.")
+        list[str] | None,
+        view_option("N,N", "Shorter side in px; of several, one for each image. Default: 256."),
     ] = None,
     network_size: NetworkSize = None,
-    crop: Annotated[int | None, shown("N", "Side of the random crop in px. Default: 224, or 320.")] = None,
+    crop: Annotated[
+        int | None, view_option("N", "Side of the random crop in px. Default: 224, or 320.")
+    ] = None,
     canonical_side: CanonicalSide = 384,
     resample: Resample = "bilinear",
     jitter: Annotated[
         list[str] | None,
-        shown("N,N,N", "Shorter sides in px before the blur. Default: 356,384,410 at 384."),
+        view_option("N,N,N", "Shorter sides in px before the blur. Default: 356,384,410 at 384."),
     ] = None,
     mean: Mean = None,
     std: Std = None,
@@ -107,9 +110,9 @@ def finetune(
         torchrun --nproc-per-node 4 -m blurlib finetune vgg16 imagenet \
             --output runs/mix
     """
-    network = named_network(model, arch=arch, classes=classes, seed=seed, tell=say)
+    network = named_network(model, arch=arch, classes=classes, seed=seed, tell=echo_err)
     sides = integers("--network-side", network_side) if network_side else None
-    with stopping(output, "; add --resume to go on"):
+    with graceful_interrupt(output, "; add --resume to go on"):
         result = finetune_network(
             network,
             root,
@@ -129,7 +132,7 @@ def finetune(
             jitter=integers("--jitter", jitter) if jitter else None,
             mean=floats("--mean", mean) if mean else None,
             std=floats("--std", std) if std else None,
-            trainable=words(trainable) if trainable else None,
+            trainable=split_commas(trainable) if trainable else None,
             batch_norm=batch_norm,  # type: ignore[arg-type]  # checked there, like the other choices
             amp=amp,
             limit=limit,
@@ -142,7 +145,7 @@ def finetune(
             resume=resume,
             progress=progress,
         )
-    if not is_first():
+    if not is_main_process():
         return
     score = "pixel_accuracy" if task == "segmentation" else "top1"
     for row in result.history:
@@ -168,5 +171,5 @@ def finetune(
     command = ["blurlib", "evaluate", str(output / "model.pt"), str(root)]
     for name, value in same.items():
         if value:
-            command += [name, ",".join(words(value)) if isinstance(value, list) else str(value)]
+            command += [name, ",".join(split_commas(value)) if isinstance(value, list) else str(value)]
     typer.echo(f"\nKept in {output}. To evaluate: {shlex.join(command)}")

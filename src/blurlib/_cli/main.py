@@ -19,7 +19,7 @@ from .blur import blur
 from .demo import demo
 from .evaluate import evaluate
 from .finetune import finetune
-from .options import _line, _warning, say
+from .options import _line, _warning, echo_err
 from .report import report
 from .reproduce import reproduce
 
@@ -37,12 +37,12 @@ class _Commands(TyperGroup):
             starting.end()
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            say("\nstopped")
+            echo_err("\nstopped")
             raise typer.Exit(130) from None
         except (ImportError, OSError, TypeError, ValueError) as error:
             if ctx.params["debug"]:
                 raise
-            say(f"error: {_line(error)}")
+            echo_err(f"error: {_line(error)}")
             raise typer.Exit(2) from None
 
 

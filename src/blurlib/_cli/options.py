@@ -10,29 +10,29 @@ from typing import Annotated, Any
 
 import typer
 
-from .._common.distributed import is_first
+from .._common.distributed import is_main_process
 
 
-def say(text: str) -> None:
+def echo_err(text: str) -> None:
     """A note; under torchrun one process speaks."""
-    if is_first():
+    if is_main_process():
         typer.echo(text, err=True)
 
 
-def tell(text: str) -> None:
+def echo(text: str) -> None:
     """A result; under torchrun one process speaks."""
-    if is_first():
+    if is_main_process():
         typer.echo(text)
 
 
 @contextmanager
-def stopping(folder: Path | None, remedy: str = "") -> Iterator[None]:
+def graceful_interrupt(folder: Path | None, remedy: str = "") -> Iterator[None]:
     """On Ctrl-C, say what is kept and how to go on."""
     try:
         yield
     except KeyboardInterrupt:
         kept = sorted(path.name for path in folder.iterdir()) if folder and folder.is_dir() else []
-        say(
+        echo_err(
             f"\nstopped; kept in {folder}: {', '.join(kept)}{remedy}"
             if kept
             else "\nstopped; nothing was kept"
@@ -47,7 +47,7 @@ def option(metavar: str | None, text: str, *names: str, panel: str | None = None
     return typer.Option(*names, metavar=metavar, help=text, rich_help_panel=panel)
 
 
-shown = partial(option, panel="How images are shown to the network")
+view_option = partial(option, panel="How images are shown to the network")
 training = partial(option, panel="Training")
 running = partial(option, panel="Running")
 
@@ -63,15 +63,15 @@ Model = Annotated[
 Task = Annotated[str, option("NAME", "classification or segmentation.")]
 NetworkSize = Annotated[
     list[str] | None,
-    shown("H,W", "For segmentation: size that every image is brought to, whatever its aspect."),
+    view_option("H,W", "For segmentation: size that every image is brought to, whatever its aspect."),
 ]
 Arch = Annotated[str | None, option("NAME", "The network whose weights a .pt file holds, named as MODEL.")]
-CanonicalSide = Annotated[int, shown("N", "Shorter side in px at which blurs are defined.")]
-Resample = Annotated[str, shown("FILTER", "Of both resizings: bilinear, bicubic, box or lanczos.")]
+CanonicalSide = Annotated[int, view_option("N", "Shorter side in px at which blurs are defined.")]
+Resample = Annotated[str, view_option("FILTER", "Of both resizings: bilinear, bicubic, box or lanczos.")]
 Mean = Annotated[
-    list[str] | None, shown("R,G,B", "Of the colours, 0 to 1. Default: the model's, else ImageNet's.")
+    list[str] | None, view_option("R,G,B", "Of the colours, 0 to 1. Default: the model's, else ImageNet's.")
 ]
-Std = Annotated[list[str] | None, shown("R,G,B", "Likewise.")]
+Std = Annotated[list[str] | None, view_option("R,G,B", "Likewise.")]
 Limit = Annotated[int | None, running("N", "Take only N images, evenly from all classes.")]
 OnError = Annotated[str, running("raise|skip", "At a broken image: stop, or go on and count.")]
 Workers = Annotated[int | None, running("N", "Processes that load images.")]
@@ -79,14 +79,14 @@ Device = Annotated[str | None, running("NAME", "cpu, cuda, ... Default: the best
 Progress = Annotated[bool, running(None, "Show progress bars.")]
 
 
-def words(given: Sequence[str]) -> list[str]:
+def split_commas(given: Sequence[str]) -> list[str]:
     """Repeated options and lists with commas alike."""
     return [word.strip() for text in given for word in text.split(",") if word.strip()]
 
 
 def integers(name: str, given: Sequence[str]) -> tuple[int, ...]:
     try:
-        return tuple(int(word) for word in words(given))
+        return tuple(int(word) for word in split_commas(given))
     except ValueError:
         raise ValueError(f"`{name}` must be whole numbers with commas, got {','.join(given)!r}") from None
 
@@ -102,7 +102,7 @@ def pair(name: str, given: Sequence[str] | None) -> tuple[int, int] | None:
 
 def floats(name: str, given: Sequence[str]) -> tuple[float, ...]:
     try:
-        return tuple(float(word) for word in words(given))
+        return tuple(float(word) for word in split_commas(given))
     except ValueError:
         raise ValueError(f"`{name}` must be numbers with commas, got {','.join(given)!r}") from None
 

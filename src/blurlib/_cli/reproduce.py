@@ -7,14 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from .._common.distributed import is_first
+from .._common.distributed import is_main_process
 from ..models import named_network
 from ..paper import (
     FIGURES,
     ITEMS,
     NEEDS,
     TABLES,
-    OutcomeTable,
+    ReproducedTable,
     ReproductionSettings,
     Run,
     SegmentationRun,
@@ -36,17 +36,17 @@ from .options import (
     Progress,
     Std,
     Workers,
+    echo,
+    echo_err,
     floats,
+    graceful_interrupt,
     integers,
     option,
     pair,
     running,
-    say,
-    shown,
-    stopping,
-    tell,
+    split_commas,
     training,
-    words,
+    view_option,
 )
 
 SEGMENTATION = ("table6", "figure5")
@@ -84,13 +84,14 @@ def reproduce(
     train_limit: Annotated[int | None, running("N", "Take only N training images, likewise.")] = None,
     classes: Annotated[int | None, running("N", "Take the images of only N classes, evenly.")] = None,
     side: Annotated[
-        int, shown("N", "Network side in place of the paper's 256; 128, 512 and the crop in proportion.")
+        int,
+        view_option("N", "Network side in place of the paper's 256; 128, 512 and the crop in proportion."),
     ] = 256,
     crops: Annotated[
-        str | None, shown("dense|five|center", "Default: dense for VGG and AlexNet, else five.")
+        str | None, view_option("dense|five|center", "Default: dense for VGG and AlexNet, else five.")
     ] = None,
     network_side: Annotated[
-        int | None, shown("N", "For table6: geometric mean of the sides. Default: the canonical side.")
+        int | None, view_option("N", "For table6: geometric mean of the sides. Default: the canonical side.")
     ] = None,
     network_size: NetworkSize = None,
     canonical_side: CanonicalSide = 384,
@@ -185,7 +186,7 @@ def reproduce(
         _segmentation(
             item,
             SegmentationRun(
-                named_network(model, arch=arch, classes=outputs, seed=0, tell=say),
+                named_network(model, arch=arch, classes=outputs, seed=0, tell=echo_err),
                 root,
                 settings=SegmentationSettings(**shared, **sizes, hflip=hflip),
                 output=output,
@@ -198,12 +199,12 @@ def reproduce(
         side=side,
         crops=crops,  # type: ignore[arg-type]  # checked there
         classes=classes,
-        deblur=tuple(words(deblur)),
+        deblur=tuple(split_commas(deblur)),
         deblur_limit=deblur_limit,
         **shared,
     )
     if "figure2" in items and not plan:
-        tell(f"figure2: {figure2(output)}")
+        echo(f"figure2: {figure2(output)}")
     items = [name for name in items if name != "figure2"]
     if not items:
         return
@@ -217,10 +218,10 @@ def reproduce(
         )
     runs = {}
     for network, names in groups.items():
-        built = named_network(network, arch=arch, classes=outputs, seed=0, tell=say)
+        built = named_network(network, arch=arch, classes=outputs, seed=0, tell=echo_err)
         place = output if model else output / network
         runs[network] = Run(built, root, settings=settings, output=place, **running)
-        say(
+        echo_err(
             runs[network].costs(*dict.fromkeys(table for name in names for table in NEEDS.get(name, (name,))))
         )
     if plan:
@@ -228,36 +229,36 @@ def reproduce(
     for network, names in groups.items():
         run = runs[network]
         for name in names:
-            with stopping(run.output, "; the same command goes on"):
+            with graceful_interrupt(run.output, "; the same command goes on"):
                 if name in ITEMS:
                     table = run.table(name)
-                    tell(f"\n{name}: {table}\n\nKept as {run.output / name}.md and .json")
+                    echo(f"\n{name}: {table}\n\nKept as {run.output / name}.md and .json")
                     _page(table, run.output / f"{name}.html")
                 elif name == "figure1":
-                    tell(f"\nfigure1: {figure1(run, image=image)}")
+                    echo(f"\nfigure1: {figure1(run, image=image)}")
                 elif name == "figure3":
-                    tell(f"\nfigure3: {figure3(run)}")
+                    echo(f"\nfigure3: {figure3(run)}")
                 else:
-                    names_of_layers = words(layers) if layers else None
-                    tell(f"\nfigure4: {figure4(run, image=image, layers=names_of_layers)}")
+                    names_of_layers = split_commas(layers) if layers else None
+                    echo(f"\nfigure4: {figure4(run, image=image, layers=names_of_layers)}")
 
 
 def _segmentation(item: str, run: SegmentationRun, *, plan: bool) -> None:
-    say(run.costs())
+    echo_err(run.costs())
     if plan:
         return
-    with stopping(run.output, "; the same command goes on"):
+    with graceful_interrupt(run.output, "; the same command goes on"):
         if item == "figure5":
-            tell(f"\nfigure5: {figure5(run)}")
+            echo(f"\nfigure5: {figure5(run)}")
             return
         table = run.table()
-        tell(f"\n{item}: {table}\n\nKept as {run.output / item}.md and .json")
+        echo(f"\n{item}: {table}\n\nKept as {run.output / item}.md and .json")
         _page(table, run.output / f"{item}.html")
 
 
-def _page(table: OutcomeTable, path: Path) -> None:
+def _page(table: ReproducedTable, path: Path) -> None:
     try:
-        if is_first():
+        if is_main_process():
             table.to_html(path)
     except ImportError as error:  # the numbers are there without it
-        say(f"note: no page, {error}")
+        echo_err(f"note: no page, {error}")

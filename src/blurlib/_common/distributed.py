@@ -16,7 +16,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from . import rng
 
-__all__ = ["Team", "is_first", "joined", "keyed_noise", "launched", "neighbours"]
+__all__ = [
+    "ProcessGroup",
+    "is_main_process",
+    "is_torchrun",
+    "local_world_size",
+    "process_group",
+    "seeded_rng",
+]
 
 _T = TypeVar("_T")
 
@@ -24,7 +31,7 @@ _NOISE = 41  # purpose that keeps these draws apart from those of other modules
 
 
 @dataclass(frozen=True, kw_only=True)
-class Team:
+class ProcessGroup:
     """The processes that work together; one alone without torchrun.
 
     Attributes:
@@ -33,7 +40,7 @@ class Team:
         device: where this one computes.
 
     Example:
-        >>> Team(rank=0, world=1, device=torch.device("cpu")).sum(torch.ones(2)).tolist()
+        >>> ProcessGroup(rank=0, world=1, device=torch.device("cpu")).sum(torch.ones(2)).tolist()
         [1.0, 1.0]
     """
 
@@ -113,47 +120,47 @@ class Team:
             dist.barrier()
 
 
-def launched() -> bool:
+def is_torchrun() -> bool:
     """Whether torchrun started this process together with others.
 
     Returns:
         False for a process alone.
 
     Example:
-        >>> launched()
+        >>> is_torchrun()
         False
     """
     return dist.is_available() and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
-def neighbours() -> int:
+def local_world_size() -> int:
     """How many processes torchrun started on this machine.
 
     Returns:
         1 without torchrun.
 
     Example:
-        >>> neighbours()
+        >>> local_world_size()
         1
     """
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
-def is_first() -> bool:
+def is_main_process() -> bool:
     """Whether this is the process that speaks and writes for all.
 
     Returns:
         True without torchrun.
 
     Example:
-        >>> is_first()
+        >>> is_main_process()
         True
     """
     return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager
-def joined(device: torch.device, *, together: bool = True) -> Iterator[Team]:
+def process_group(device: torch.device, *, together: bool = True) -> Iterator[ProcessGroup]:
     """Joins the processes that torchrun started, unless that is done; they stay together until they end.
 
     Args:
@@ -164,19 +171,19 @@ def joined(device: torch.device, *, together: bool = True) -> Iterator[Team]:
         The team; outside torchrun a team of one.
 
     Example:
-        >>> with joined(torch.device("cpu")) as team:
+        >>> with process_group(torch.device("cpu")) as team:
         ...     team.world
         1
     """
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
-        if together and launched() and not dist.is_initialized():
+        if together and is_torchrun() and not dist.is_initialized():
             dist.init_process_group()
             # Not at the end of this block: torchrun's store remembers a group, a second cannot meet there.
             atexit.register(_leave)
         if together and dist.is_available() and dist.is_initialized():
-            yield Team(rank=dist.get_rank(), world=dist.get_world_size(), device=device)
+            yield ProcessGroup(rank=dist.get_rank(), world=dist.get_world_size(), device=device)
         else:
-            yield Team(rank=0, world=1, device=device)
+            yield ProcessGroup(rank=0, world=1, device=device)
 
 
 def _leave() -> None:
@@ -185,7 +192,7 @@ def _leave() -> None:
 
 
 @contextmanager
-def keyed_noise(*, seed: int, epoch: int, team: Team) -> Iterator[None]:
+def seeded_rng(*, seed: int, epoch: int, team: ProcessGroup) -> Iterator[None]:
     """Seeds torch's own generators (dropout draws from them) by (seed, epoch, rank); puts them back after.
 
     Args:
@@ -197,7 +204,7 @@ def keyed_noise(*, seed: int, epoch: int, team: Team) -> Iterator[None]:
         Nothing.
 
     Example:
-        >>> with keyed_noise(seed=0, epoch=2, team=Team(rank=0, world=1, device=torch.device("cpu"))):
+        >>> with seeded_rng(seed=0, epoch=2, team=ProcessGroup(rank=0, world=1, device=torch.device("cpu"))):
         ...     noise = torch.rand(1)
     """
     word = int(rng.words(1, seed=seed, key=(epoch, team.rank, _NOISE))[0] >> 1)

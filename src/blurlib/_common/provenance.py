@@ -18,13 +18,13 @@ from torch import nn
 from .model_config import config_values, has_config, unwrapped
 
 __all__ = [
-    "check_identity",
+    "check_cache_key",
     "check_replaceable",
-    "circumstances",
+    "environment",
     "flattened",
+    "jsonable",
     "model_facts",
     "network_name",
-    "plain",
     "weights_digest",
     "with_metadata",
 ]
@@ -44,7 +44,7 @@ def model_facts(model: nn.Module) -> dict[str, Any]:
     }
 
 
-def circumstances(model: nn.Module, device: torch.device) -> dict[str, Any]:
+def environment(model: nn.Module, device: torch.device) -> dict[str, Any]:
     """Network, device, versions and date of an evaluation, for its settings."""
     return {
         **model_facts(model),
@@ -93,13 +93,13 @@ def weights_digest(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def plain(identity: Mapping[str, Any]) -> dict[str, Any]:
+def jsonable(identity: Mapping[str, Any]) -> dict[str, Any]:
     """As it comes back from JSON."""
     copied: dict[str, Any] = json.loads(json.dumps(identity))
     return copied
 
 
-def check_identity(known: Mapping[str, Any], wanted: Mapping[str, Any], place: Path) -> None:
+def check_cache_key(known: Mapping[str, Any], wanted: Mapping[str, Any], place: Path) -> None:
     """Refuse a record of something else, naming what differs."""
     different = [
         f"{name} (was {known.get(name)!r}, now {value!r})"
@@ -134,7 +134,7 @@ def check_replaceable(folder: Path, settings: Mapping[str, Any], *, overwrite: b
     """
     if overwrite:
         return
-    wanted = flattened(plain(settings))
+    wanted = flattened(jsonable(settings))
     stored = [name for name in ("report.json", "partial.json") if (folder / name).exists()]
     for name in stored:
         try:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..deblurring import DeblurThenClassify
-from ..models import Dense, Scales, dense, scores
+from ..models import Dense, Scales, dense, logits
 from ..protocol import normalised
 from .task import Colours, parameter_dtype
 
@@ -90,7 +90,7 @@ def log_probabilities(
             if isinstance(model, Dense):
                 return model.positions(batch).flatten(2).cpu().double()
             # To the CPU before the precision rises: not every device has float64.
-            return scores(model, batch).cpu().double().log_softmax(dim=1)[..., None]
+            return logits(model, batch).cpu().double().log_softmax(dim=1)[..., None]
         except (AssertionError, RuntimeError) as error:
             if _runs(model, batch[:1]) or not _runs(model, batch.new_zeros(1, 3, 224, 224)):
                 raise  # it is not the size

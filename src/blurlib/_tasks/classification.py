@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from .._common.distributed import Team
+from .._common.distributed import ProcessGroup
 from .._common.model_config import ignored_config, unwrapped
 from ..blurs import Blur
 from ..data import ImageListing, Skipped, open_images
@@ -306,7 +306,7 @@ class Classifying(Dataset[Any]):
             [item for item in items if isinstance(item, Skipped)],
         )
 
-    def forward(self, parallel: nn.Module, batch: _Batch, team: Team) -> tuple[Tensor, Tensor, int]:
+    def forward(self, parallel: nn.Module, batch: _Batch, team: ProcessGroup) -> tuple[Tensor, Tensor, int]:
         """Summed loss of this process's share of a batch, how many it had right, and of how many."""
         labels = batch.labels.to(team.device, non_blocking=True)
         groups = [group.to(team.device, non_blocking=True) for group in batch.images]

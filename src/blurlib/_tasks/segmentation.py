@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from .._common.checks import check_integer
-from .._common.distributed import Team
+from .._common.distributed import ProcessGroup
 from .._common.model_config import ignored_config, unwrapped
 from ..blurs import Blur
 from ..data import MaskListing, Skipped, check_masks, open_masks, warn_of_void
@@ -305,7 +305,7 @@ class Segmenting(Dataset[Any]):
             [item for item in items if isinstance(item, Skipped)],
         )
 
-    def forward(self, parallel: nn.Module, batch: _Batch, team: Team) -> tuple[Tensor, Tensor, int]:
+    def forward(self, parallel: nn.Module, batch: _Batch, team: ProcessGroup) -> tuple[Tensor, Tensor, int]:
         """Summed loss over the labelled pixels of this share of a batch, how many were right, of how many."""
         if not batch.pairs:
             return *zero_loss(parallel, self._size, team), 0

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from .._common.checks import check_integer
-from .._common.distributed import Team
-from ..blurs import Blur, OwnShake, own_shake
+from .._common.distributed import ProcessGroup
+from ..blurs import Blur, PerImageShake, shake_of_image
 from ..data import Listing, OnError, Skipped
 from ..metrics import Statistics
 from ..notation import parse_list
@@ -145,7 +145,9 @@ class EvaluationTask(ABC, Dataset[Any]):
 
     def __getitem__(self, position: int) -> Any | Skipped | Exception:
         index = int(self.listing.index[position])
-        blurs = [own_shake(index, seed=self.seed) if isinstance(b, OwnShake) else b for b in self.blurs]
+        blurs = [
+            shake_of_image(index, seed=self.seed) if isinstance(b, PerImageShake) else b for b in self.blurs
+        ]
         try:
             return self.listing.view(position, functools.partial(self.views, position, blurs))
         except (FileNotFoundError, TypeError, ValueError) as error:
@@ -189,7 +191,7 @@ class Settings(typing.Protocol):
     def seed(self) -> int: ...
 
 
-def zero_loss(parallel: nn.Module, size: tuple[int, int], team: Team) -> tuple[Tensor, Tensor]:
+def zero_loss(parallel: nn.Module, size: tuple[int, int], team: ProcessGroup) -> tuple[Tensor, Tensor]:
     """The loss of a process that has no image of a batch.
 
     Gradients are exchanged among all processes, so it must take part too: with a loss that is zero, and

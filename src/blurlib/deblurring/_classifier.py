@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..blurs import Blur, OwnShake, Shake, Sharp, kept_kernel
+from ..blurs import Blur, PerImageShake, Shake, Sharp, cached_kernel
 from ..functional import Border, check_border
 from ..models import MultiScale, Scales
 from ..notation import parse
@@ -121,16 +121,16 @@ class DeblurThenClassify(nn.Module):
 
     def _deblurred(self, image: Tensor, blur: Blur | None) -> Tensor:
         told = self.blur
-        if isinstance(told, OwnShake) and isinstance(blur, Shake):
+        if isinstance(told, PerImageShake) and isinstance(blur, Shake):
             told = blur
-        if isinstance(told, OwnShake):
+        if isinstance(told, PerImageShake):
             raise ValueError(  # noqa: TRY004  a blur like others, but not here
                 "`blur` must name one kernel, got 'shake', each image's own, which only `evaluate` under "
                 "'shake' knows; name one such as 'S17'"
             )
         if isinstance(told, Sharp):
             return image
-        kernel = kept_kernel(told).to(image.device)
+        kernel = cached_kernel(told).to(image.device)
         if isinstance(self.method, str):
             restored = METHODS[self.method](image, kernel, border=self.border)
         else:

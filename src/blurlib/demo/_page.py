@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from ..blurs import OwnShake, own_shake
+from ..blurs import PerImageShake, shake_of_image
 from ..evaluation import predictions
 from ..notation import parse, parse_list
 from ..protocol import blurred, to_canonical
@@ -126,7 +126,7 @@ def _examples(trained: Trained, check: Crops, count: int = 3) -> tuple[bool, lis
 
 def _kernel_of(blur: str, index: int) -> Any:
     value = parse(blur)
-    return own_shake(index) if isinstance(value, OwnShake) else value
+    return shake_of_image(index) if isinstance(value, PerImageShake) else value
 
 
 def _seen(check: Crops, index: int, blur: str, numbers: DemoSettings) -> np.ndarray:

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from .._common.devices import pick_device
-from .._common.provenance import circumstances, with_metadata
+from .._common.provenance import environment, with_metadata
 from .._tasks import ClassificationEvaluation, EvaluationSettings, SegmentationEvaluation
 from ..blurs import Blur
 from ..data import ImageListing, MaskListing, OnError
@@ -164,7 +164,7 @@ def evaluate(
         "on_error": on_error,
         "root": f"{listing.name}/val" if isinstance(root, (str, os.PathLike)) else listing.name,
         "listing": listing.digest(),
-        **circumstances(work.model, place),
+        **environment(work.model, place),
     }
     return measure(
         work,

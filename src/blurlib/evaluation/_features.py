@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 from .. import metrics
 from .._common.devices import pick_device
 from .._common.progress import progress_bar
-from ..blurs import Blur, OwnShake, Sharp, own_shake
+from ..blurs import Blur, PerImageShake, Sharp, shake_of_image
 from ..data import ImageListing, OnError, Skipped, open_images
 from ..notation import parse
 from ..protocol import Protocol, Resample, evaluation_views, normalisation, normalised
@@ -341,7 +341,7 @@ def invariance(
         with progress_bar(range(len(listing)), title="invariance", unit="image", show=progress) as positions:
             for position in positions:
                 index = int(listing.index[position])
-                own = own_shake(index, seed=seed) if isinstance(value, OwnShake) else value
+                own = shake_of_image(index, seed=seed) if isinstance(value, PerImageShake) else value
 
                 def views(image: Image.Image, _: int, own: Blur = own) -> Tensor:
                     made = evaluation_views(image, [Sharp(), own], protocol=sizes, crops=crops)

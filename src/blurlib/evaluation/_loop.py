@@ -12,13 +12,13 @@ import torch
 from torch.utils.data import DataLoader
 
 from .._common.devices import pick_workers
-from .._common.distributed import Team, joined, neighbours
+from .._common.distributed import ProcessGroup, local_world_size, process_group
 from .._common.files import keep_report, output_folder
 from .._common.progress import progress_bar
 from .._common.provenance import check_replaceable
 from .._tasks import EvaluationTask
 from ..data import Skipped
-from ..models import evaluating
+from ..models import eval_mode
 from ..reporting import Record, Report
 
 _SAVE_EVERY = 300.0  # seconds between two writings of a partial report
@@ -52,12 +52,12 @@ def measure(
     """
     if output is not None:
         check_replaceable(output, settings, overwrite=overwrite)
-    with joined(device, together=distributed) as team:
+    with process_group(device, together=distributed) as team:
         team.wait()  # nobody writes before everybody has looked
         folder = None if output is None else output_folder(output)
         keeping = folder if team.rank == 0 else None
         positions = range(team.rank, len(task), team.world)
-        processes = pick_workers(workers, len(positions), world=neighbours() if distributed else 1)
+        processes = pick_workers(workers, len(positions), world=local_world_size() if distributed else 1)
         task.prepare(workers=processes)
         tally = _Tally(task, settings)
         loader: DataLoader[Any] = DataLoader(
@@ -74,7 +74,7 @@ def measure(
         show = progress and team.rank == 0
         try:
             with (
-                evaluating(task.networks, device) as place,
+                eval_mode(task.networks, device) as place,
                 progress_bar(loader, title="evaluate", unit="image", show=show, whole=len(task)) as items,
             ):
                 for position, arrays in task.measure(tally.readable(items), place):
@@ -128,7 +128,7 @@ class _Tally:
             name: value + self._others.get(name, 0) for name, value in own.items()
         }
 
-    def merge(self, team: Team) -> None:
+    def merge(self, team: ProcessGroup) -> None:
         """Unite what the processes have seen."""
         if team.world == 1:
             return

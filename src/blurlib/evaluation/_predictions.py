@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from ..blurs import Blur, OwnShake, own_shake
-from ..models import scores
+from ..blurs import Blur, PerImageShake, shake_of_image
+from ..models import logits
 from ..notation import parse
 from ..protocol import Protocol, evaluation_views, normalisation, normalised
 from ._features import _watched
@@ -83,7 +83,9 @@ def predictions(
         ('D8', 'red')
     """
     values = [parse(blur) if isinstance(blur, str) else blur for blur in blurs]
-    owned = [own_shake(index, seed=seed) if isinstance(value, OwnShake) else value for value in values]
+    owned = [
+        shake_of_image(index, seed=seed) if isinstance(value, PerImageShake) else value for value in values
+    ]
     sizes = Protocol(canonical_side=canonical_side, network_side=side, crop=crop)
     views = evaluation_views(image, owned, protocol=sizes, crops=crops)
     colours = normalisation(model, mean, std)
@@ -92,7 +94,7 @@ def predictions(
     with _watched(model, []), torch.inference_mode():
         for number, value in enumerate(values):
             shown = normalised(views[number, side].to(place), *colours)
-            log_p = scores(model, shown).cpu().double().log_softmax(dim=1).mean(dim=0).log_softmax(dim=0)
+            log_p = logits(model, shown).cpu().double().log_softmax(dim=1).mean(dim=0).log_softmax(dim=0)
             known = range(len(log_p)) if names is None else names
             if len(log_p) != len(known):
                 raise ValueError(

@@ -2,7 +2,7 @@
 
 from ._dense import Dense, dense
 from ._multiscale import MultiScale, PerScale, Scales
-from ._outputs import evaluating, pixel_logits, positions, scores
+from ._outputs import dense_log_probs, eval_mode, logits, pixel_logits
 from ._zoomout import ZoomOut, zoom_out_layers
 
 # isort: split
@@ -16,9 +16,9 @@ __all__ = [
     "Scales",
     "ZoomOut",
     "dense",
-    "evaluating",
+    "dense_log_probs",
+    "eval_mode",
+    "logits",
     "pixel_logits",
-    "positions",
-    "scores",
     "zoom_out_layers",
 ]

@@ -12,7 +12,7 @@ from torch import nn
 from .._common.checks import check_integer
 from ..protocol import Average, Crops, crop_boxes, scaled_size
 from ._dense import dense
-from ._outputs import positions
+from ._outputs import dense_log_probs
 
 
 class Scales(nn.Module):
@@ -79,7 +79,9 @@ class Scales(nn.Module):
         counts: list[int] = []
         for side in self.sides:
             seen = _resized(images, side)
-            parts = [positions(self.network(side), view) for view in _cropped(seen, self.crops, self.crop)]
+            parts = [
+                dense_log_probs(self.network(side), view) for view in _cropped(seen, self.crops, self.crop)
+            ]
             sums.append(torch.stack([part.sum(dim=2) for part in parts]).sum(dim=0))
             counts.append(sum(part.shape[2] for part in parts))
         if self.average == "crops":

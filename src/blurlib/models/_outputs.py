@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ._dense import Dense
 
 
-def positions(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+def dense_log_probs(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
     """Log-probabilities of a classifier at all positions at which it sees the images.
 
     Args:
@@ -27,15 +27,16 @@ def positions(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
         ValueError: if it does not return a row of scores for each image.
 
     Example:
-        >>> positions(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), torch.zeros(2, 3, 8, 8)).shape
+        >>> network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        >>> dense_log_probs(network, torch.zeros(2, 3, 8, 8)).shape
         torch.Size([2, 3, 1])
     """
     if isinstance(model, Dense):
         return model.positions(images).flatten(2)
-    return scores(model, images).log_softmax(dim=1)[..., None]
+    return logits(model, images).log_softmax(dim=1)[..., None]
 
 
-def scores(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+def logits(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
     """What a classifier returns, looked at.
 
     Args:
@@ -50,7 +51,7 @@ def scores(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
         ValueError: if it does not return a row of scores for each image.
 
     Example:
-        >>> scores(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), torch.zeros(2, 3, 8, 8)).shape
+        >>> logits(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), torch.zeros(2, 3, 8, 8)).shape
         torch.Size([2, 3])
     """
     found = model(images)
@@ -68,7 +69,7 @@ def scores(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
 
 
 @contextmanager
-def evaluating(model: nn.Module, device: torch.device) -> Iterator[torch.device]:
+def eval_mode(model: nn.Module, device: torch.device) -> Iterator[torch.device]:
     """A network in evaluation mode on a device, and afterwards as it was, each of its modules.
 
     Args:
@@ -80,7 +81,7 @@ def evaluating(model: nn.Module, device: torch.device) -> Iterator[torch.device]
 
     Example:
         >>> network = nn.Dropout().train()
-        >>> with evaluating(network, torch.device("cpu")):
+        >>> with eval_mode(network, torch.device("cpu")):
         ...     inside = network.training
         >>> inside, network.training
         (False, True)

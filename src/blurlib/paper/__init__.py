@@ -16,7 +16,7 @@ from ._published import (
     Recipe,
     Training,
 )
-from ._results import Outcome, OutcomeTable
+from ._results import ReproducedCell, ReproducedTable
 from ._segmentation_experiment import SegmentationRun, SegmentationSettings
 from ._settings import USUAL_SIDE, ReproductionSettings
 
@@ -33,10 +33,10 @@ __all__ = [
     "USUAL_SIDE",
     "Cell",
     "Metric",
-    "Outcome",
-    "OutcomeTable",
     "PaperTable",
     "Recipe",
+    "ReproducedCell",
+    "ReproducedTable",
     "ReproductionSettings",
     "Run",
     "SegmentationRun",

@@ -54,7 +54,7 @@ def check_item(item: str) -> None:
         raise ValueError(f"`item` must be one of {', '.join(ITEMS)}, got {item!r}")
 
 
-def singles(training: Training) -> list[Training]:
+def members(training: Training) -> list[Training]:
     """The fine-tunings that a network consists of."""
     if training.mix is None:
         return []
@@ -63,7 +63,7 @@ def singles(training: Training) -> list[Training]:
     return [replace(training, sides=(side,), per_scale=False) for side in training.sides]
 
 
-def compared_with(cell: Cell, cells: Iterable[Cell]) -> Cell | None:
+def baseline_of(cell: Cell, cells: Iterable[Cell]) -> Cell | None:
     """What a cell is compared with, in the same condition.
 
     The original network behind a deblurring with itself; a fine-tuned network with the control, or with the
@@ -82,7 +82,7 @@ def compared_with(cell: Cell, cells: Iterable[Cell]) -> Cell | None:
     return max(same, key=lambda other: other.training.mix is not None, default=None)
 
 
-def grouped(
+def group_by_scale(
     conditions: Sequence[tuple[tuple[int, ...], str]],
 ) -> list[tuple[tuple[str, ...], list[tuple[int, ...]]]]:
     """Blurs with the scales that need just them: one evaluation each, in which an image is decoded once."""

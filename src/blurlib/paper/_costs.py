@@ -17,7 +17,7 @@ from ..reporting import plain_table
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class Job:
     """A piece of work: a fine-tuning, or an evaluation of one network.
 
     Attributes:
@@ -28,7 +28,7 @@ class Part:
         restored: how many images are deblurred first, by method.
 
     Example:
-        >>> Part(what="fine-tuning D4-256", views={224: 3_843_501}, training=True, done=False).count
+        >>> Job(what="fine-tuning D4-256", views={224: 3_843_501}, training=True, done=False).count
         3843501
     """
 
@@ -104,7 +104,7 @@ def seconds_a_restoring(method: Deblur, *, side: int, part: int = 4) -> float:
 
 
 def cost_table(
-    parts: Sequence[Part],
+    parts: Sequence[Job],
     speeds: Mapping[bool, float],
     *,
     side: int,
@@ -122,7 +122,7 @@ def cost_table(
         A table of text: a line a piece, those that are done named as such, and the sum of the others.
 
     Example:
-        >>> part = Part(what="evaluating original", views={112: 100}, training=False, done=False)
+        >>> part = Job(what="evaluating original", views={112: 100}, training=False, done=False)
         >>> print(cost_table([part], {False: 2.0}, side=224))
                              views  about
         -------------------  -----  -----

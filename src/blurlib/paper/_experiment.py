@@ -23,8 +23,8 @@ from torch.utils.data import Dataset
 
 from .. import metrics
 from .._common.devices import pick_device
-from .._common.distributed import is_first, joined, launched
-from .._common.provenance import check_identity, plain, weights_digest
+from .._common.distributed import is_main_process, is_torchrun, process_group
+from .._common.provenance import check_cache_key, jsonable, weights_digest
 from ..data import ImageListing, class_balanced, labelled, open_images
 from ..deblurring import METHODS, DeblurThenClassify
 from ..evaluation import evaluate
@@ -33,10 +33,10 @@ from ..protocol import Crops, Protocol, normalisation, normalisation_source
 from ..reporting import Report, find
 from ..training import finetune
 from . import _published
-from ._cells import cells, check_item, compared_with, grouped, singles
-from ._costs import Part, cost_table, seconds_a_restoring, seconds_a_view
+from ._cells import baseline_of, cells, check_item, group_by_scale, members
+from ._costs import Job, cost_table, seconds_a_restoring, seconds_a_view
 from ._published import Cell, Training
-from ._results import Outcome, OutcomeTable
+from ._results import ReproducedCell, ReproducedTable
 from ._settings import ReproductionSettings
 
 _EACH = 10  # images a class in table 5
@@ -164,7 +164,7 @@ class Run:
         """
         return cells(item, self.settings)
 
-    def parts(self, *items: str) -> list[Part]:
+    def parts(self, *items: str) -> list[Job]:
         """The work that tables need, each piece once.
 
         Args:
@@ -177,10 +177,10 @@ class Run:
         for item in items:
             for cell, _ in self.cells(item):
                 needed.setdefault(cell.training, {})[cell.sides, cell.blur] = None
-        parts: dict[str, Part] = {}
+        parts: dict[str, Job] = {}
         for training, conditions in needed.items():
             for seed in self._seeds(training):
-                for single in singles(training):
+                for single in members(training):
                     part = self._fine_tuning(single, seed)
                     parts[part.what] = part
                 part = self._evaluation(training, seed, list(conditions))
@@ -211,9 +211,9 @@ class Run:
         sides = [str(side) for side in self.settings.sides(training.sides)]
         return "-".join([training.mix.replace(" ", "-"), *(["each"] if training.per_scale else []), *sides])
 
-    def _fine_tuning(self, training: Training, seed: int) -> Part:
+    def _fine_tuning(self, training: Training, seed: int) -> Job:
         images = sum(self.settings.epochs) * len(self._training_images)
-        return Part(
+        return Job(
             what=f"fine-tuning {self.name(training)}, seed {seed}",
             views={self.settings.crop: images},
             training=True,
@@ -222,7 +222,7 @@ class Run:
 
     def _evaluation(
         self, training: Training, seed: int, conditions: Sequence[tuple[tuple[int, ...], str]]
-    ) -> Part:
+    ) -> Job:
         missing = self._missing(self._kept(training, seed), conditions)
         views: dict[int, int] = {}
         images = len(self._images(training))
@@ -232,7 +232,7 @@ class Run:
         method = training.deblurring.partition(":")[0]
         blurs = len({blur for _, blur in missing or conditions})
         seeded = f", seed {seed}" if training.mix else ""
-        return Part(
+        return Job(
             what=f"evaluating {self.name(training)}{seeded}",
             views=views,
             training=False,
@@ -274,7 +274,7 @@ class Run:
 
     # --- Doing it
 
-    def table(self, item: str) -> OutcomeTable:
+    def table(self, item: str) -> ReproducedTable:
         """Measure a table, or what is missing of it.
 
         Args:
@@ -297,9 +297,9 @@ class Run:
         drawn = dict(zip(found, samples.T, strict=True))
         outcomes = []
         for cell, published in cells:
-            base = compared_with(cell, found)
+            base = baseline_of(cell, found)
             outcomes.append(
-                Outcome(
+                ReproducedCell(
                     # The paper's table 5 is one row; with more methods it reads better as one column.
                     row=cell.row if only is None else cell.column,
                     column=cell.column if only is None else cell.row,
@@ -317,13 +317,13 @@ class Run:
                     seconds=None if only is None else self._seconds(cell, reports[cell.training][0]),
                 )
             )
-        table = OutcomeTable(
+        table = ReproducedTable(
             item=item,
             title=_published.TABLES[item].title,
             outcomes=tuple(outcomes),
             settings=self._facts(item, only or self.validation),
         )
-        if is_first():
+        if is_main_process():
             table.to_json(self.output / f"{item}.json")
             table.to_markdown(self.output / f"{item}.md")
         self._wait()
@@ -331,7 +331,7 @@ class Run:
 
     def _wait(self) -> None:
         """Under torchrun: until every process is here, so that none reads what is not yet written."""
-        with joined(pick_device(self.running["device"])) as team:
+        with process_group(pick_device(self.running["device"])) as team:
             team.wait()
 
     def _values(self, cell: Cell, reports: Sequence[Report], only: ImageListing | None) -> np.ndarray:
@@ -404,7 +404,7 @@ class Run:
             return PerScale(
                 {
                     self.settings.sides(single.sides)[0]: self.network(single, seed)
-                    for single in singles(training)
+                    for single in members(training)
                 },
                 crops=self.crops,
                 crop=self.settings.crop,
@@ -446,7 +446,7 @@ class Run:
             assert report is not None
             return report
         network = self.network(training, seed)
-        for blurs, scales in grouped(missing):
+        for blurs, scales in group_by_scale(missing):
             shown: dict[str, Any] = {} if isinstance(network, PerScale) else {"crops": self.crops}
             if not isinstance(network, PerScale):
                 shown |= {"scales": [self.settings.sides(sides) for sides in scales]}
@@ -459,14 +459,14 @@ class Run:
                 **self._colours,
                 on_error=self.settings.on_error,
                 metadata={"name": self.name(training)},
-                distributed=launched(),
+                distributed=is_torchrun(),
                 **shown,
                 **self.running,
             )
             records = (*(report.records if report else ()), *found.records)
             known = {**found.settings, **self._identity(training, seed)}
             report = Report(records=records, settings=known)
-            if is_first():
+            if is_main_process():
                 report.save(self._place("evaluations", training, seed))
             self._wait()
         assert report is not None
@@ -484,7 +484,7 @@ class Run:
         if not (place / "report.json").exists():
             return None
         report = Report.load(place)
-        check_identity(report.settings, self._identity(training, seed), place)
+        check_cache_key(report.settings, self._identity(training, seed), place)
         return report
 
     def _identity(self, training: Training, seed: int) -> dict[str, Any]:
@@ -513,7 +513,7 @@ class Run:
                 "images": self._training_images.digest(),
             }
             identity["training"] = tuned
-        return plain(identity)
+        return jsonable(identity)
 
 
 def _usual_crops(model: nn.Module) -> Crops:
@@ -534,7 +534,7 @@ def reproduce(
     workers: int | None = None,
     device: str | torch.device | None = None,
     progress: bool = True,
-) -> OutcomeTable:
+) -> ReproducedTable:
     """Measure one of the paper's classification tables anew.
 
     Networks that the table needs are fine-tuned with :func:`blurlib.finetune`, all of them are evaluated with

@@ -13,10 +13,10 @@ from torch import nn
 
 from .._common.devices import pick_device
 from .._tasks import predicted
-from ..blurs import OwnShake, own_shake
+from ..blurs import PerImageShake, shake_of_image
 from ..evaluation import disparity, invariance, predictions
 from ..metrics import ImageValues, PixelCounts, pixel_accuracy
-from ..models import evaluating
+from ..models import eval_mode
 from ..notation import parse
 from ..protocol import (
     Protocol,
@@ -215,7 +215,7 @@ def figure3(run: Run, *, count: int = 12) -> Path:
         position = places[ids[number]]
         picture, label = run.validation.load(position)
         value, index = parse(blur), int(run.validation.index[position])
-        own = own_shake(index) if isinstance(value, OwnShake) else value
+        own = shake_of_image(index) if isinstance(value, PerImageShake) else value
         examples.append(
             Verdict(
                 image=blurred(to_canonical(picture, run.settings.canonical_side), own),
@@ -405,7 +405,7 @@ def figure5(run: SegmentationRun, *, count: int = 4, names: Sequence[str] = ()) 
         made = evaluation_views(image, list(map(parse, blurs)), protocol=plan, crops="dense")
         for blur, views in zip(blurs, made.values(), strict=True):
             for role, network in networks.items():
-                with evaluating(network, place) as there:
+                with eval_mode(network, place) as there:
                     labels, _ = predicted(network, views, mask.shape, run.colours, there)
                 row[f"{blur}, {role}"] = labels[0].astype(np.uint8)
         canonical = to_canonical(image, plan.canonical_side, measure=plan.measure)

@@ -12,7 +12,7 @@ from typing import Any
 from .._common.files import written
 from ..reporting import Section, Table, markdown_table, plain_table, write_page
 
-_KIND = "blurlib.OutcomeTable"
+_KIND = "blurlib.ReproducedTable"
 # metric: factor and format of what is printed
 _STYLES = {
     "top5": (100.0, "{:.1f}"),
@@ -27,7 +27,7 @@ _HEADING_WIDTH = 12
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class ReproducedCell:
     """One cell of a table: what we found, and the paper.
 
     Attributes:
@@ -48,7 +48,7 @@ class Outcome:
         seconds: that an image took, of deblurring and network together; None where that was not measured.
 
     Example:
-        >>> cell = Outcome(row="Sharp", column="256", network="original", sides=(256,), blur="sharp",
+        >>> cell = ReproducedCell(row="Sharp", column="256", network="original", sides=(256,), blur="sharp",
         ...                metric="top5", paper=0.9088, value=0.9, interval=(0.89, 0.91), each=(0.9,))
         >>> round(cell.difference, 4)
         -0.0088
@@ -76,7 +76,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OutcomeTable:
+class ReproducedTable:
     """A table of the paper, measured anew; made by :func:`blurlib.paper.reproduce`.
 
     Attributes:
@@ -86,9 +86,9 @@ class OutcomeTable:
         settings: plain values: settings, network, images, versions.
 
     Example:
-        >>> cell = Outcome(row="Sharp", column="256", network="original", sides=(256,), blur="sharp",
+        >>> cell = ReproducedCell(row="Sharp", column="256", network="original", sides=(256,), blur="sharp",
         ...                metric="top5", paper=0.9088, value=0.9, interval=(0.89, 0.91), each=(0.9,))
-        >>> print(OutcomeTable(item="table1", title="", outcomes=(cell,), settings={}).table())
+        >>> print(ReproducedTable(item="table1", title="", outcomes=(cell,), settings={}).table())
                 256
                ours  paper
         -----  ----  -----
@@ -97,7 +97,7 @@ class OutcomeTable:
 
     item: str
     title: str
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[ReproducedCell, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -110,7 +110,7 @@ class OutcomeTable:
         """Headings of the columns."""
         return tuple(dict.fromkeys(cell.column for cell in self.outcomes))
 
-    def __getitem__(self, place: tuple[str, str]) -> Outcome:
+    def __getitem__(self, place: tuple[str, str]) -> ReproducedCell:
         """The cell of a row and a column, by their headings."""
         for cell in self.outcomes:
             if (cell.row, cell.column) == place:
@@ -157,7 +157,7 @@ class OutcomeTable:
         """The networks that others are compared with."""
         return list(dict.fromkeys(cell.base for cell in self.outcomes if cell.base))
 
-    def _grid(self, content: str) -> list[list[Outcome]]:
+    def _grid(self, content: str) -> list[list[ReproducedCell]]:
         """The cells by rows; of changes only rows and columns that have one."""
         with_change = [cell for cell in self.outcomes if content != "change" or cell.change is not None]
         rows, columns = ({getattr(cell, name) for cell in with_change} for name in ("row", "column"))
@@ -187,7 +187,7 @@ class OutcomeTable:
         low, high = min(known), max(known)
         most = max((abs(cell.change) for cell in self.outcomes if cell.change is not None), default=0.0)
 
-        def shade(cell: Outcome) -> float | None:
+        def shade(cell: ReproducedCell) -> float | None:
             sign = -1 if cell.metric in _UNSURE else 1
             value = {"ours": cell.value, "paper": cell.paper, "change": cell.change}[content]
             if value is None:
@@ -285,7 +285,7 @@ class OutcomeTable:
         }
 
     @classmethod
-    def load(cls, path: str | Path) -> OutcomeTable:
+    def load(cls, path: str | Path) -> ReproducedTable:
         """Read what :meth:`to_json` wrote.
 
         Args:
@@ -306,7 +306,7 @@ class OutcomeTable:
             if plain["kind"] != _KIND:
                 raise KeyError("kind")
             cells = tuple(
-                Outcome(
+                ReproducedCell(
                     **{
                         **{name: value for name, value in cell.items() if name != "difference"},
                         "sides": tuple(cell["sides"]),
@@ -332,7 +332,7 @@ _HEADINGS = {
 }
 
 
-def _shown(cell: Outcome, content: str, *, named: bool) -> list[str]:
+def _shown(cell: ReproducedCell, content: str, *, named: bool) -> list[str]:
     """What a table has of a cell; with the network that it is compared with where these differ."""
     factor, style = _STYLES[cell.metric]
     signed = f"{{:+{style[2:]}"

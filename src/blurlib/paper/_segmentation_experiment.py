@@ -19,16 +19,16 @@ from torch.utils.data import Dataset
 
 from .. import metrics
 from .._common.devices import pick_device
-from .._common.distributed import is_first, joined, launched
-from .._common.provenance import check_identity, plain, weights_digest
+from .._common.distributed import is_main_process, is_torchrun, process_group
+from .._common.provenance import check_cache_key, jsonable, weights_digest
 from ..data import MaskListing, OnError, open_masks
 from ..evaluation import evaluate
 from ..protocol import normalisation, normalisation_source
 from ..reporting import Report, compare
 from ..training import BatchNorm, finetune
 from . import _published
-from ._costs import Part, cost_table, seconds_a_view
-from ._results import Outcome, OutcomeTable
+from ._costs import Job, cost_table, seconds_a_view
+from ._results import ReproducedCell, ReproducedTable
 
 _METRICS = ("miou", "trimap_miou")
 _BLURS = ("sharp", "D2", "D4", "D6", "D8")
@@ -161,7 +161,7 @@ class SegmentationRun:
     def _place(self, kind: str, name: str, seed: int) -> Path:
         return self.output / kind / name / ("" if name == "original" else f"seed{seed}")
 
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[Job]:
         """The work that the table needs."""
         chosen = self.settings
         size = chosen.network_size or (chosen.network_side or chosen.canonical_side,) * 2
@@ -175,10 +175,10 @@ class SegmentationRun:
                     count = sum(chosen.epochs) * len(self.training)
                     done = (self._place("networks", name, seed) / "model.pt").exists()
                     what, views = f"fine-tuning {name}{seeded}", {trained: count}
-                    parts.append(Part(what=what, views=views, training=True, done=done))
+                    parts.append(Job(what=what, views=views, training=True, done=done))
                 done = (self._place("evaluations", name, seed) / "report.json").exists()
                 views = {side: len(_BLURS) * len(self.validation)}
-                parts.append(Part(what=f"evaluating {name}{seeded}", views=views, training=False, done=done))
+                parts.append(Job(what=f"evaluating {name}{seeded}", views=views, training=False, done=done))
         return parts
 
     def costs(self) -> str:
@@ -243,7 +243,7 @@ class SegmentationRun:
         place, identity = self._place("evaluations", name, seed), self._identity(name, seed)
         if (place / "report.json").exists():
             kept = Report.load(place)
-            check_identity(kept.settings, identity, place)
+            check_cache_key(kept.settings, identity, place)
             return kept
         chosen = self.settings
         found = evaluate(
@@ -258,11 +258,11 @@ class SegmentationRun:
             band=chosen.band,
             on_error=chosen.on_error,
             metadata={"name": name if name == "original" else f"{name}, seed {seed}"},
-            distributed=launched(),
+            distributed=is_torchrun(),
             **self.running,
         )
         report = replace(found, settings={**found.settings, **identity})
-        if is_first():
+        if is_main_process():
             report.save(place)
         self._wait()
         return report
@@ -287,14 +287,14 @@ class SegmentationRun:
                 "seed": seed,
                 "images": self.training.digest(),
             }
-        return plain(identity)
+        return jsonable(identity)
 
     def _wait(self) -> None:
         """Under torchrun: until every process is here, so that none reads what is not yet written."""
-        with joined(pick_device(self.running["device"])) as team:
+        with process_group(pick_device(self.running["device"])) as team:
             team.wait()
 
-    def table(self) -> OutcomeTable:
+    def table(self) -> ReproducedTable:
         """Measure table 6, or what is missing of it; it is kept in the output folder too.
 
         Returns:
@@ -334,7 +334,7 @@ class SegmentationRun:
             drawn = np.mean([samples[name, number][place][metric] for number in range(len(each))], axis=0)
             change = compared[blur].changes[metric] if name == "defocus" else None
             outcomes.append(
-                Outcome(
+                ReproducedCell(
                     row=row,
                     column=column,
                     network=name,
@@ -350,13 +350,13 @@ class SegmentationRun:
                     change_interval=change.difference_interval if change else None,
                 )
             )
-        table = OutcomeTable(
+        table = ReproducedTable(
             item="table6",
             title=_published.TABLES["table6"].title,
             outcomes=tuple(outcomes),
             settings=self._facts(reports["original"][0]),
         )
-        if is_first():
+        if is_main_process():
             table.to_json(self.output / "table6.json")
             table.to_markdown(self.output / "table6.md")
         self._wait()

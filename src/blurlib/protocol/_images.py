@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from .. import functional
-from ..blurs import Blur, Sharp, kept_kernel
+from ..blurs import Blur, Sharp, cached_kernel
 from ..functional import Border, check_border
 from ._sizes import Measure, Protocol, Resample, _filter, scaled_size
 
@@ -188,7 +188,7 @@ def blurred(array: np.ndarray, blur: Blur, *, border: Border = "reflect") -> np.
     if isinstance(blur, Sharp):
         check_border(border)
         return array
-    return functional.blur(array, kept_kernel(blur), border=border)
+    return functional.blur(array, cached_kernel(blur), border=border)
 
 
 def to_network(array: np.ndarray, network_side: int, *, protocol: Protocol) -> np.ndarray:

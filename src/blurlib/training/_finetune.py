@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from .._common import rng
 from .._common.checks import check_integer
 from .._common.devices import pick_device, pick_workers
-from .._common.distributed import joined, keyed_noise, neighbours
+from .._common.distributed import local_world_size, process_group, seeded_rng
 from .._common.model_config import ignored_config, unwrapped
 from .._common.provenance import model_facts, with_metadata
 from .._tasks import Classifying, Segmenting
@@ -246,11 +246,11 @@ def finetune(
             sides=settings.protocol.network_sides,
             crop=settings.protocol.crop if task == "classification" else None,
         )
-    processes = pick_workers(workers, len(listing), world=neighbours())
+    processes = pick_workers(workers, len(listing), world=local_world_size())
     if isinstance(listing, MaskListing):
         check_masks(listing, workers=processes)
 
-    with joined(picked) as team:
+    with process_group(picked) as team:
         network = copy.deepcopy(model).to(picked)
         wanted = {name: parameter.requires_grad for name, parameter in network.named_parameters()}
         trained = _select(network, trainable)
@@ -299,7 +299,7 @@ def finetune(
         )
         for epoch in range(len(history), len(settings.rates)):
             sampler.set_epoch(epoch)
-            with keyed_noise(seed=seed, epoch=epoch, team=team):
+            with seeded_rng(seed=seed, epoch=epoch, team=team):
                 row, broken = _epoch(parallel, optimizer, loader, work, epoch, team, progress=progress)
             history.append(row)
             skipped.update(broken)

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from .._common.devices import batches
-from .._common.distributed import Team
+from .._common.distributed import ProcessGroup
 from .._common.progress import progress_bar
 from .._tasks import Classifying, Segmenting, running_statistics
 from ..data import warn_of_void
@@ -26,7 +26,7 @@ def _epoch(
     loader: DataLoader[Any],
     work: Classifying | Segmenting,
     epoch: int,
-    team: Team,
+    team: ProcessGroup,
     *,
     progress: bool,
 ) -> tuple[dict[str, float], dict[str, str]]:

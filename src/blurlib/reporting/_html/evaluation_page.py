@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..._common.provenance import flattened, network_name
-from ...blurs import OwnShake, describe
+from ...blurs import PerImageShake, describe
 from ...metrics import Metric
 from ...notation import parse
 from .._comparison import Change, Comparison
@@ -238,7 +238,7 @@ def _finding(report: Report, rows: Sequence[Row]) -> str:
         return f"{label} is not defined under any of the blurs."
     worst = min(measured, key=lambda row: (metric.better or 1) * (row.value(role, name) or 0.0))
     blur = parse(worst.blur)
-    where = "camera shake" if isinstance(blur, OwnShake) else f"{worst.blur} ({describe(blur)})"
+    where = "camera shake" if isinstance(blur, PerImageShake) else f"{worst.blur} ({describe(blur)})"
     several = len({row.sides for row in rows}) > 1
     where += f" at side {sides_text(worst.sides, report.statistics.between_sides)}" if several else ""
     reference = sharp.get(worst.sides)

@@ -11,7 +11,7 @@ import numpy as np
 import PIL.Image
 import torch
 
-from ...blurs import Blur, OwnShake, describe, own_shake
+from ...blurs import Blur, PerImageShake, describe, shake_of_image
 from ...functional import apply
 from ...notation import parse_list
 from .page import Figure, markup
@@ -61,13 +61,15 @@ def kernels_figure(blurs: str | Blur | Iterable[str | Blur]) -> Figure:
         'Kernels of D4 and H8, each a small picture.'
     """
     values = parse_list(blurs)
-    kernels = [(own_shake(0) if isinstance(blur, OwnShake) else blur).kernel().numpy() for blur in values]
+    kernels = [
+        (shake_of_image(0) if isinstance(blur, PerImageShake) else blur).kernel().numpy() for blur in values
+    ]
     room = 2 + max(17, *(_reach(kernel) for kernel in kernels))  # a pixel of darkness around the widest
     tiles = [
         {
             "name": str(blur),
             "words": _words(blur)
-            + (f"; here {own_shake(0)}, the first image's" if isinstance(blur, OwnShake) else ""),
+            + (f"; here {shake_of_image(0)}, the first image's" if isinstance(blur, PerImageShake) else ""),
             "uri": _data_uri(_kernel_picture(kernel, room), "PNG"),
         }
         for blur, kernel in zip(values, kernels, strict=True)
@@ -142,7 +144,7 @@ def blurred_figure(
         name = f"photograph {number + 1}" if names is None else names[number]
         cells = []
         for blur in values:
-            own = own_shake(number) if isinstance(blur, OwnShake) else blur
+            own = shake_of_image(number) if isinstance(blur, PerImageShake) else blur
             cells.append(
                 {
                     **_photo("images", apply(pixels, own).permute(1, 2, 0).numpy()),
