@@ -59,8 +59,8 @@ def resolve_short(app, env, node, contnode):
     return domain.resolve_xref(env, node["refdoc"], app.builder, node["reftype"], target, node, contnode)
 
 
-def add_table(app, what, name, obj, options, lines):
-    """Puts a table of a wing's functions and classes, each with its first line, below the wing's description."""
+def add_table(app, what, name, obj, options, lines):  # noqa: ARG001  Sphinx calls it so
+    """Puts a table of a wing's functions and classes below the wing's description."""
     if what == "module":
         found = [f"   {each}" for each in obj.__all__ if hasattr(getattr(obj, each), "__qualname__")]
         lines += ["", ".. autosummary::", "   :nosignatures:", "", *found, ""]

@@ -1,6 +1,6 @@
 """Draws the wings of the package for the page on the architecture.
 
-`python docs/wings.py` writes `docs/_static/wings.svg`; the rows are those of `tests/test_house.py`, top first.
+`python docs/wings.py` writes `docs/_static/wings.svg`; its rows are those of `tests/test_house.py`.
 """
 
 from pathlib import Path
