@@ -12,8 +12,10 @@ release = version = installed_version("blurlib")
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
+    "sphinx_design",
 ]
 exclude_patterns = ["_build"]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
@@ -23,6 +25,7 @@ default_role = "code"  # single backticks in docstrings are code
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
+autosummary_generate = False  # the entries stand on the wing's page, below its table
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
@@ -56,6 +59,14 @@ def resolve_short(app, env, node, contnode):
     return domain.resolve_xref(env, node["refdoc"], app.builder, node["reftype"], target, node, contnode)
 
 
+def add_table(app, what, name, obj, options, lines):  # noqa: ARG001  Sphinx calls it so
+    """Puts a table of a wing's functions and classes below the wing's description."""
+    if what == "module":
+        found = [f"   {each}" for each in obj.__all__ if hasattr(getattr(obj, each), "__qualname__")]
+        lines += ["", ".. autosummary::", "   :nosignatures:", "", *found, ""]
+
+
 def setup(app):
     """Sphinx's hook."""
+    app.connect("autodoc-process-docstring", add_table)
     app.connect("missing-reference", resolve_short)

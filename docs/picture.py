@@ -1,7 +1,8 @@
-"""Draws the picture of the README: one photograph sharp and under seven blurs, with their kernels.
+"""Draws the blurred photographs of the README and of the first page, with their kernels.
 
-The photograph ships inside scikit-image (the astronaut Eileen Collins, NASA, public domain).
-`python docs/picture.py` writes `docs/_static/blurs.webp`.
+The photographs ship with scikit-image: the astronaut Eileen Collins (NASA, public domain), the cat Chelsea
+(Stéfan van der Walt, CC0) and a cup of coffee (Rachel Michetti, CC0). `python docs/picture.py` writes
+`docs/_static/blurs.webp` and the tiles of the gallery, `docs/_static/gallery/*.webp`.
 """
 
 from pathlib import Path
@@ -12,53 +13,85 @@ from PIL import Image, ImageDraw, ImageFont
 from skimage import data
 
 from blurlib.blurs import Blur, describe
-from blurlib.notation import parse_list
+from blurlib.notation import parse, parse_list
 from blurlib.protocol import blurred, to_canonical
 
-OUT = Path(__file__).parent / "_static" / "blurs.webp"
+STATIC = Path(__file__).parent / "_static"
+
 BLURS = parse_list("sharp, D4, D8, G4, H8, L16@30, S17, S46")
-SIDE, GAP, LABEL = 220, 8, 26
-WINDOW = (20, 60)  # top left corner of the face, at the canonical side
-ZOOM = 3
+FACE = (20, 60)  # top left corner of the astronaut's face, at the canonical side
+SIDE, GAP, LABEL, ROOM, ZOOM = 220, 8, 26, 21, 3
+
+# File: photograph, top left corner of the window at the canonical side, blur. The left half stays sharp.
+GALLERY = {
+    "disk": ("astronaut", (20, 20), "D8"),
+    "box": ("coffee", (30, 120), "H24"),
+    "line": ("chelsea", (60, 170), "L24@30"),
+    "gaussian": ("chelsea", (60, 170), "G6"),
+    "shake": ("astronaut", (20, 20), "S17"),
+    "camera_shake": ("coffee", (30, 120), "S46"),
+}
+TILE = (240, 320)
 
 
-def inset(kernel: torch.Tensor) -> Image.Image:
-    """The kernel in its own size, enlarged, white where it is strongest."""
+def inset(kernel: torch.Tensor, room: int, zoom: int) -> Image.Image:
+    """The kernel enlarged, white where it is strongest; what lies outside `room` pixels is not drawn."""
     levels = (kernel / kernel.max() * 255).round().to(torch.uint8).numpy()
-    room = 21  # the largest but the Gaussian's, whose faint outer part is cut off here, not in the blur
     levels = levels[
         tuple(slice(max(0, (n - room) // 2), max(0, (n - room) // 2) + room) for n in levels.shape)
     ]
     canvas = np.zeros((room, room), np.uint8)
     top, left = (room - levels.shape[0]) // 2, (room - levels.shape[1]) // 2
     canvas[top : top + levels.shape[0], left : left + levels.shape[1]] = levels
-    return Image.fromarray(canvas).resize((room * ZOOM, room * ZOOM), Image.Resampling.NEAREST)
+    return Image.fromarray(canvas).resize((room * zoom, room * zoom), Image.Resampling.NEAREST)
 
 
-def tile(photo: np.ndarray, blur: Blur) -> Image.Image:
-    """The blurred window with its kernel and its name."""
-    top, left = WINDOW
-    window = blurred(photo, blur)[top : top + SIDE, left : left + SIDE]
-    canvas = Image.new("RGB", (SIDE, SIDE + LABEL), "white")
-    canvas.paste(Image.fromarray(window), (0, 0))
-    corner = inset(blur.kernel())
-    canvas.paste(corner, (SIDE - corner.width, SIDE - corner.height))
-    name = describe(blur).split(",")[0]
-    name = f"{blur}  {name}" if name != str(blur) else name
-    ImageDraw.Draw(canvas).text((0, SIDE + 5), name, "black", ImageFont.load_default(13))
+def window(
+    photo: np.ndarray, blur: Blur, corner: tuple[int, int], size: tuple[int, int], room: int = ROOM
+) -> Image.Image:
+    """A part of the blurred photograph, with the kernel in its lower right corner."""
+    (top, left), (height, width) = corner, size
+    tile = Image.fromarray(blurred(photo, blur)[top : top + height, left : left + width])
+    kernel = inset(blur.kernel(), room, ZOOM)
+    tile.paste(kernel, (tile.width - kernel.width, tile.height - kernel.height))
+    return tile
+
+
+def sheet(photo: np.ndarray) -> Image.Image:
+    """One photograph sharp and under seven blurs, four tiles a row, on nothing."""
+    rows = -(-len(BLURS) // 4)
+    canvas = Image.new("RGBA", (4 * SIDE + 3 * GAP, rows * (SIDE + LABEL) + GAP))
+    for position, blur in enumerate(BLURS):
+        row, column = divmod(position, 4)
+        left, top = column * (SIDE + GAP), row * (SIDE + LABEL + GAP)
+        canvas.paste(window(photo, blur, FACE, (SIDE, SIDE)), (left, top))
+        name = describe(blur).split(",")[0]
+        name = f"{blur}  {name}" if name != str(blur) else name
+        # A grey that is read on white and on black.
+        ImageDraw.Draw(canvas).text((left, top + SIDE + 5), name, "#808080", ImageFont.load_default(14))
     return canvas
 
 
+def save(picture: Image.Image, path: Path) -> None:
+    """As webp, saying how large it became."""
+    path.parent.mkdir(exist_ok=True)
+    picture.save(path, quality=85, method=6)
+    print(f"{path.relative_to(STATIC)}: {path.stat().st_size // 1024} kB")
+
+
 def main() -> None:
-    """Four tiles a row."""
-    photo = to_canonical(Image.fromarray(data.astronaut()), 384)
-    rows = -(-len(BLURS) // 4)
-    sheet = Image.new("RGB", (4 * SIDE + 3 * GAP, rows * (SIDE + LABEL) + GAP), "white")
-    for position, blur in enumerate(BLURS):
-        row, column = divmod(position, 4)
-        sheet.paste(tile(photo, blur), (column * (SIDE + GAP), row * (SIDE + LABEL + GAP)))
-    sheet.save(OUT, quality=88, method=6)
-    print(f"{OUT.relative_to(Path.cwd())}: {OUT.stat().st_size // 1024} kB")
+    """All pictures."""
+    photos = {
+        name: to_canonical(Image.fromarray(getattr(data, name)()), 384)
+        for name in ("astronaut", "chelsea", "coffee")
+    }
+    save(sheet(photos["astronaut"]), STATIC / "blurs.webp")
+    for file, (name, corner, blur) in GALLERY.items():
+        tile = window(photos[name], parse(blur), corner, TILE, room=25)
+        (top, left), half = corner, TILE[1] // 2
+        tile.paste("white", (half - 1, 0, half + 1, TILE[0]))
+        tile.paste(Image.fromarray(photos[name][top : top + TILE[0], left : left + half - 1]))
+        save(tile, STATIC / "gallery" / f"{file}.webp")
 
 
 if __name__ == "__main__":
