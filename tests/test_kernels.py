@@ -10,16 +10,13 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 import oracles
 from blurlib import blurs, kernels
 from blurlib._common import checks, rng
 from blurlib.notation import parse_mix
-
-usual = settings(deadline=None, max_examples=60)
-few = settings(deadline=None, max_examples=25)
 
 RADII = st.floats(0, 24)
 LENGTHS = st.floats(0, 40)
@@ -57,7 +54,6 @@ def assert_same(found: np.ndarray, expected: np.ndarray, atol: float) -> None:
 # Disk
 
 
-@usual
 @given(radius=RADII)
 @example(radius=2)
 @example(radius=4)
@@ -72,7 +68,6 @@ def test_binary_disk(radius):
     assert len(np.unique(found[found > 0])) == 1  # flat to the bit: the exact integer path depends on it
 
 
-@few
 @given(radius=RADII)
 @example(radius=0.5)
 @example(radius=0.75)
@@ -88,7 +83,6 @@ def test_antialiased_disk(radius):
     assert_same(found, found[::-1], 1e-12)
 
 
-@usual
 @given(radius=st.floats(0.75, 60))
 @example(radius=0.75)
 def test_variance_of_antialiased_disk(radius):
@@ -113,7 +107,6 @@ def test_huge_disk(antialias):
 # Box
 
 
-@usual
 @given(length=BOXES, vertical=st.booleans())
 @example(length=4, vertical=False)
 @example(length=8, vertical=True)
@@ -141,7 +134,6 @@ def test_even_box_leans_as_documented():
 # Line
 
 
-@usual
 @given(length=LENGTHS, angle=ANGLES)
 @example(length=0.0, angle=0.0)
 @example(length=1.0, angle=45.0)
@@ -162,7 +154,6 @@ def test_line_is_the_area_of_a_rectangle(length, angle):
     assert_same(found, found[::-1, ::-1], 1e-12)
 
 
-@usual
 @given(length=st.floats(0.1, 60), angle=ANGLES)
 @example(length=1.0, angle=45.0)
 @example(length=2.0, angle=0.0)
@@ -181,7 +172,6 @@ def test_line_is_box_for_odd_lengths_along_an_axis(length, angle, vertical):
     assert_same(kernels.line(length, angle).numpy(), kernels.box(length, vertical=vertical).numpy(), 1e-12)
 
 
-@usual
 @given(length=st.floats(3, 40), angle=st.floats(0, 180, exclude_max=True))
 def test_angle_is_counter_clockwise_as_displayed(length, angle):
     found = kernels.line(length, angle).numpy()
@@ -202,7 +192,6 @@ def test_thirty_degrees_point_to_the_upper_right():
     assert upper_left < 0.02
 
 
-@few
 @given(length=st.floats(0.1, 40), angle=st.floats(0, 360))
 @example(length=1.0, angle=1e-5)
 def test_line_has_no_direction_and_whole_turns_are_none(length, angle):
@@ -215,7 +204,6 @@ def test_line_has_no_direction_and_whole_turns_are_none(length, angle):
 # Gaussian
 
 
-@usual
 @given(sigma=SIGMAS, truncate=st.floats(1, 6))
 @example(sigma=0.0, truncate=4.0)
 @example(sigma=1e-3, truncate=4.0)
@@ -233,7 +221,6 @@ def test_gaussian(sigma, truncate):
         assert_same(found, np.ones((1, 1)), 0)
 
 
-@usual
 @given(sigma=st.floats(0.8, 30))
 @example(sigma=0.8)
 @example(sigma=4.0)
@@ -270,7 +257,6 @@ def test_many_shakes_are_the_definition():
         np.testing.assert_array_equal(kernel, oracles.shake_from_words(shake_words(77, index))[0], f"{index}")
 
 
-@few
 @given(
     seed=SEEDS,
     grid=st.integers(2, 24),
@@ -295,7 +281,6 @@ def test_shakes_keep_the_general_promises():
         check_kernel(kernel, shift=0.5 + 1e-9)
 
 
-@few
 @given(seed=SEEDS, count=st.integers(1, 6))
 def test_shake_does_not_depend_on_the_count(seed, count):
     many = kernels.camera_shake(6, seed=seed)
@@ -400,7 +385,6 @@ def test_unknown_bank():
 # Resampling
 
 
-@usual
 @given(
     kernel=st.one_of(
         RADII.map(kernels.disk),
@@ -423,7 +407,6 @@ def test_resampled_kernels(kernel, scale):
         assert abs(after - scale * before) <= scale / math.sqrt(12) + 0.5
 
 
-@few
 @given(st.integers(0, 99))
 def test_resampling_by_one_is_nothing(index):
     kernel = kernels.bank_kernel(index)
@@ -526,7 +509,6 @@ def test_bad_scales(scale):
 
 
 @given(st.floats(0, 3), st.floats(0, 3))
-@few
 def test_more_blur_is_wider(first, second):
     assume(abs(first - second) > 1e-3)
     small, large = sorted((first, second))
