@@ -48,12 +48,12 @@ def is_flat(kernel: torch.Tensor) -> bool:
 
 def check_values(found: torch.Tensor, image: torch.Tensor, kernel: torch.Tensor, border: str) -> None:
     """The precision that the design promises for each dtype."""
+    if image.dtype == torch.uint8 and is_flat(kernel):
+        flat = oracles.blur_flat(image.numpy(), kernel.double().numpy(), border)
+        np.testing.assert_array_equal(found.numpy(), flat)
+        return
     expected = oracles.blur(image.double().numpy(), kernel.double().numpy(), border)
     if image.dtype == torch.uint8:
-        if is_flat(kernel):
-            flat = oracles.blur_flat(image.numpy(), kernel.double().numpy(), border)
-            np.testing.assert_array_equal(found.numpy(), flat)
-            return
         expected = expected.clip(0, 255)
         assert np.abs(found.numpy() - expected).max(initial=0) < 1.5
         sure = np.abs(expected - np.floor(expected) - 0.5) > 1e-3

@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import oracles
 from blurlib import blur, kernels
 from blurlib._engine import operators, torch_backend
-from images import DTYPES, KINDS, check, each_border, each_dtype, normalised, odd_kernels, pixels
+from images import DTYPES, KINDS, check, each_border, each_dtype, examples, normalised, odd_kernels, pixels
 
 op = torch.ops.blurlib.blur
 SHAKE = kernels.bank_kernel(3)
@@ -43,6 +43,7 @@ def quick_reference(image: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
 
 
 @each_dtype
+@examples(3)
 @given(
     border=st.sampled_from(oracles.BORDERS),
     data=st.data(),
