@@ -34,6 +34,8 @@ KERNELS = {
     **{f"gaussian {s}": kernels.gaussian(s) for s in (0.6, 4, 8.2, 9)},
     "line": kernels.line(16, 30),
     "shake": kernels.bank_kernel(17),
+    # Two weights of more taps than 16 bits hold the sum of.
+    "ring of 300": normalised(np.repeat([1.0, 0.6, 0.0], [400, 300, 29]).reshape(27, 27)),
     "large shake": kernels.camera_shake(1, seed=0, grid=39, size=41)[0],
 }
 
