@@ -9,7 +9,7 @@ import torch
 from hypothesis import settings
 
 # Examples a property: few in `make test`, many in `make test-all` (--hypothesis-profile=thorough).
-settings.register_profile("quick", deadline=None, max_examples=20)
+settings.register_profile("quick", deadline=None, max_examples=50)
 settings.register_profile("thorough", deadline=None, max_examples=500, derandomize=False, print_blob=True)
 settings.load_profile("quick")
 

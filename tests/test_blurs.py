@@ -44,7 +44,7 @@ SMALL = st.one_of(
 # Names
 
 
-@examples(5)
+@examples(4)
 @given(blur=BLURS)
 @example(blur=Disk(2.5, antialias=True))
 @example(blur=Disk(1e-7))

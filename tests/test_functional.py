@@ -26,7 +26,6 @@ from images import (
     check,
     each_border,
     each_dtype,
-    examples,
     exhaustive,
     in_layout,
     needs_core,
@@ -42,7 +41,6 @@ SIZES = st.integers(1, 34)
 
 
 @each_dtype
-@examples(3)
 @given(
     border=st.sampled_from(oracles.BORDERS),
     data=st.data(),

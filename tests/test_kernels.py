@@ -17,6 +17,7 @@ import oracles
 from blurlib import blurs, kernels
 from blurlib._common import checks, rng
 from blurlib.notation import parse_mix
+from images import exhaustive
 
 RADII = st.floats(0, 24)
 LENGTHS = st.floats(0, 40)
@@ -291,19 +292,23 @@ def test_no_shakes():
     assert kernels.camera_shake(0, seed=0).shape == (0, 17, 17)
 
 
-def test_statistics_of_shakes(capsys):
-    """Over 3 000 kernels, printed, and the same as the definition's with unrelated random numbers."""
-    found = np.array([oracles.shake_statistics(k) for k in kernels.camera_shake(3000, seed=2016).numpy()])
-    reference = np.array([oracles.shake_statistics(k) for k in oracles.shakes(600, np.random.default_rng(0))])
+@pytest.mark.parametrize(("count", "others"), [(1000, 150), exhaustive(3000, 600)])
+def test_statistics_of_shakes(count, others, capsys):
+    """Printed, and the same as the definition's with unrelated random numbers."""
+    drawn, defined = kernels.camera_shake(count, seed=2016), oracles.shakes(others, np.random.default_rng(0))
+    found = np.array([oracles.shake_statistics(kernel) for kernel in drawn.numpy()])
+    reference = np.array([oracles.shake_statistics(kernel) for kernel in defined])
     names = ("pixels touched", "radius of gyration, px", "largest weight")
     with capsys.disabled():
-        print(f"\n{'3 000 camera shakes':24}{'mean':>9}{'sd':>9}{'5 %':>9}{'median':>9}{'95 %':>9}  p (KS)")
+        print(
+            f"\n{f'{count} camera shakes':24}{'mean':>9}{'sd':>9}{'5 %':>9}{'median':>9}{'95 %':>9}  p (KS)"
+        )
         for name, ours, theirs in zip(names, found.T, reference.T, strict=True):
             p = scipy.stats.ks_2samp(ours, theirs).pvalue
             low, middle, high = np.percentile(ours, [5, 50, 95])
             print(f"{name:24}{ours.mean():9.3f}{ours.std():9.3f}{low:9.3f}{middle:9.3f}{high:9.3f}  {p:.2f}")
             assert p > 1e-3
-    acceptance = [oracles.shake_from_words(shake_words(2016, index))[1] for index in range(200)]
+    acceptance = [oracles.shake_from_words(shake_words(2016, index))[1] for index in range(others // 3)]
     assert 0.3 < 1 / (1 + np.mean(acceptance)) < 0.5  # "about two draws in five pass"
 
 

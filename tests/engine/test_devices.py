@@ -27,7 +27,6 @@ from images import (
     check,
     each_border,
     each_dtype,
-    examples,
     exhaustive,
     normalised,
     odd_kernels,
@@ -54,7 +53,6 @@ def quick_reference(image: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
 
 
 @each_dtype
-@examples(3)
 @given(
     border=st.sampled_from(oracles.BORDERS),
     data=st.data(),

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import oracles
 from blurlib import blur, kernels
 from blurlib._engine import cpu
-from images import examples, exhaustive, needs_core
+from images import exhaustive, needs_core
 
 
 def noise(shape: tuple[int, ...], dtype: torch.dtype, seed: int = 0) -> torch.Tensor:
@@ -344,7 +344,6 @@ def test_threads_share_the_strips_of_an_image(name, dtype, threads):
 @given(
     n=st.integers(20, 700), width=st.integers(1, 80), border=st.sampled_from(["reflect", "circular", "zeros"])
 )
-@examples(1)
 def test_long_boxes_of_every_length(dtype, n, width, border):
     """Against a running sum: of bytes exactly, of floats within their precision."""
     image = noise((2, 2, width), dtype)

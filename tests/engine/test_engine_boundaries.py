@@ -114,7 +114,7 @@ def check_values(
 @needs_core
 @each_type
 @pytest.mark.parametrize("name", KERNELS)
-@examples(0.15)
+@examples(0.06)
 @given(
     border=st.sampled_from(oracles.BORDERS),
     height=HEIGHTS,
