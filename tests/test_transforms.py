@@ -35,7 +35,7 @@ from blurlib import (
     transforms,
 )
 from blurlib.blurs import Disk, Gaussian, Line, Shake, Sharp
-from images import needs_core
+from images import exhaustive, needs_core
 
 TRANSFORMS = {
     "disk": lambda: DiskBlur((1, 5)),
@@ -287,7 +287,7 @@ class Pictures(Dataset):
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", exhaustive("spawn")])
 def test_worker_processes(method):
     """All transforms in one pipeline: the same workers and seed give the same pictures, and not all alike."""
     transform = v2.RandomChoice([make() for make in TRANSFORMS.values()])

@@ -111,6 +111,12 @@ def check_values(
         np.testing.assert_allclose(found.double().numpy(), expected, rtol=0, atol=limit)
 
 
+def test_no_sum_overflows():
+    white = torch.full((1, 70, 40), 255, dtype=torch.uint8)
+    for name, kernel in KERNELS.items():
+        assert torch.equal(blur(white, kernel), white), name
+
+
 @needs_core
 @each_type
 @pytest.mark.parametrize("name", KERNELS)
