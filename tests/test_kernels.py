@@ -418,6 +418,11 @@ def test_resampling_by_one_is_nothing(index):
     assert_same(kernels.resample(kernel, 1.0).numpy(), kernel.numpy(), 1e-15)
 
 
+def test_a_resampled_tap_is_a_square():
+    share = np.array([1, 4, 1]) / 6
+    np.testing.assert_allclose(kernels.resample(kernels.disk(0), 1.5), np.outer(share, share), atol=1e-15)
+
+
 def test_resampling_by_an_odd_factor_repeats_taps():
     kernel = kernels.bank_kernel(2).numpy()
     repeated = np.kron(kernel, np.full((3, 3), 1 / 9))
