@@ -12,18 +12,21 @@ CPP := $(wildcard src/blurlib/_engine/native/*.[ch]pp tests/native/*.cpp)
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-compile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types docs portable bench tables wheel clean
+.PHONY: help demo test test-all check format lint types docs portable bench tables wheel clean
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 10
 
 demo: $(VENV)/.demo  ## train, blur, evaluate, fine-tune on photographs that ship inside packages; writes $(OUT)
 	$(BIN)/blurlib demo --out $(OUT)
 
 # One thread a process: two pytest workers on two cores, and no OpenMP pool in a process that forks.
-test: export OMP_NUM_THREADS := 1
-test: $(VENV)/.dev  ## all tests and doctests
+test test-all: export OMP_NUM_THREADS := 1
+test: $(VENV)/.dev  ## tests and doctests, with few examples a property
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+test-all: $(VENV)/.dev  ## also the slow and the exhaustive ones, with many examples a property
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "" --hypothesis-profile=thorough
 
 check: lint types docs test  ## everything that CI runs
 

@@ -6,6 +6,12 @@ import random
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
+
+# Examples a property: few in `make test`, many in `make test-all` (--hypothesis-profile=thorough).
+settings.register_profile("quick", deadline=None, max_examples=50)
+settings.register_profile("thorough", deadline=None, max_examples=500, derandomize=False, print_blob=True)
+settings.load_profile("quick")
 
 # Results must not depend on the number of threads; the tests of exactly that set their own.
 torch.set_num_threads(1)

@@ -17,7 +17,15 @@ from blurlib._engine.core import MISSING
 DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64)
 each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 each_border = pytest.mark.parametrize("border", oracles.BORDERS)
-few = settings(deadline=None, max_examples=15)
+
+
+def examples(share: float) -> settings:
+    """A share of the profile's examples, for a property that is slow or tested for many parameters."""
+    return settings(max_examples=max(1, round(share * settings().max_examples)))
+
+
+# Parameters that `make test-all` adds: they take the same way through the code as others.
+exhaustive = functools.partial(pytest.param, marks=pytest.mark.exhaustive)
 # What torch alone does not promise: see docs/devices.md.
 needs_core = pytest.mark.skipif(bool(MISSING), reason="the native core is not installed")
 
@@ -40,12 +48,12 @@ def is_flat(kernel: torch.Tensor) -> bool:
 
 def check_values(found: torch.Tensor, image: torch.Tensor, kernel: torch.Tensor, border: str) -> None:
     """The precision that the design promises for each dtype."""
+    if image.dtype == torch.uint8 and is_flat(kernel):
+        flat = oracles.blur_flat(image.numpy(), kernel.double().numpy(), border)
+        np.testing.assert_array_equal(found.numpy(), flat)
+        return
     expected = oracles.blur(image.double().numpy(), kernel.double().numpy(), border)
     if image.dtype == torch.uint8:
-        if is_flat(kernel):
-            flat = oracles.blur_flat(image.numpy(), kernel.double().numpy(), border)
-            np.testing.assert_array_equal(found.numpy(), flat)
-            return
         expected = expected.clip(0, 255)
         assert np.abs(found.numpy() - expected).max(initial=0) < 1.5
         sure = np.abs(expected - np.floor(expected) - 0.5) > 1e-3

@@ -10,16 +10,14 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import oracles
 from blurlib import blurs, kernels
 from blurlib.blurs import Box, Disk, Gaussian, Line, PerImageShake, Shake, Sharp
 from blurlib.notation import parse, parse_list, parse_mix
-
-usual = settings(deadline=None, max_examples=200)
-few = settings(deadline=None, max_examples=30)
+from images import examples
 
 LENGTHS = st.floats(0, 1000)
 BLURS = st.one_of(
@@ -46,7 +44,7 @@ SMALL = st.one_of(
 # Names
 
 
-@usual
+@examples(4)
 @given(blur=BLURS)
 @example(blur=Disk(2.5, antialias=True))
 @example(blur=Disk(1e-7))
@@ -87,7 +85,6 @@ def test_short_names_of_the_documentation(text, blur):
     assert blurs.describe(blur)
 
 
-@few
 @given(blur=BLURS)
 def test_blurs_are_values(blur):
     assert pickle.loads(pickle.dumps(blur)) == blur
@@ -98,7 +95,6 @@ def test_blurs_are_values(blur):
             setattr(blur, field.name, getattr(blur, field.name))
 
 
-@few
 @given(first=BLURS, second=BLURS)
 def test_different_blurs_have_different_names(first, second):
     assert (first == second) == (str(first) == str(second))
@@ -203,7 +199,6 @@ def test_kernels_are_those_of_the_functions():
         assert torch.equal(blur.kernel(scale=1), kernel)
 
 
-@few
 @given(blur=SMALL, scale=st.floats(0.1, 6))
 def test_scaled_kernels(blur, scale):
     kernel = blur.kernel(scale).numpy()
@@ -283,7 +278,6 @@ def test_own_shake_is_a_fair_assignment_of_the_test_bank():
     assert abs(scipy.stats.spearmanr(range(1000), [shake.index for shake in shakes]).statistic) < 0.1
 
 
-@few
 @given(index=st.integers(0, 10**7), seed=st.integers(0, 2**63))
 def test_own_shake_depends_on_the_image_and_the_seed_alone(index, seed):
     assert blurs.shake_of_image(index, seed=seed) == blurs.shake_of_image(index, seed=seed)
@@ -315,7 +309,6 @@ def test_lists():
     assert parse_list("D4") == (Disk(4),)
 
 
-@few
 @given(st.lists(BLURS, min_size=1, max_size=5, unique=True))
 def test_list_and_text_are_inverse(values):
     assert parse_list(", ".join(map(str, values))) == tuple(values)
@@ -337,7 +330,6 @@ def test_mixes():
     assert parse_mix("0.5 L12@30+0.5 D2.5a") == {Line(12, 30): 0.5, Disk(2.5, antialias=True): 0.5}
 
 
-@few
 @given(st.lists(BLURS, min_size=1, max_size=6, unique=True), st.data())
 def test_shares_sum_to_one(values, data):
     weights = data.draw(st.lists(st.integers(1, 1000), min_size=len(values), max_size=len(values)))
@@ -380,7 +372,6 @@ def test_mixes_of_another_kind(mix):
         parse_mix(mix)
 
 
-@few
 @given(blur=BLURS)
 def test_descriptions_name_the_numbers(blur):
     words = blurs.describe(blur)

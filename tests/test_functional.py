@@ -26,7 +26,7 @@ from images import (
     check,
     each_border,
     each_dtype,
-    few,
+    exhaustive,
     in_layout,
     needs_core,
     normalised,
@@ -40,10 +40,15 @@ LEADING = st.sampled_from([(1,), (3,), (2, 1), (2, 3), (1, 3), (2, 2, 3), (4,), 
 SIZES = st.integers(1, 34)
 
 
-@each_border
 @each_dtype
-@few
-@given(data=st.data(), leading=LEADING, height=SIZES, width=SIZES, layout=st.sampled_from(LAYOUTS))
+@given(
+    border=st.sampled_from(oracles.BORDERS),
+    data=st.data(),
+    leading=LEADING,
+    height=SIZES,
+    width=SIZES,
+    layout=st.sampled_from(LAYOUTS),
+)
 def test_blur_is_the_reference(dtype, border, data, leading, height, width, layout):
     """Odd and even sizes, images smaller than the kernel, empty batches, any layout, a kernel or one each."""
     one_each = len(leading) > 1 and data.draw(st.booleans(), label="one kernel each")
@@ -87,10 +92,10 @@ LARGE_KERNELS = {
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("name", LARGE_KERNELS)
-@pytest.mark.parametrize("interleaved", [False, True], ids=["CHW", "HWC"])
-def test_large_kernels_on_images_of_several_strips(name, dtype, interleaved):
-    image = in_layout(pixels((3, 139, 31), dtype), "interleaved" if interleaved else "contiguous")
-    check(image, LARGE_KERNELS[name](), "reflect")
+def test_large_kernels_on_images_of_several_strips(name, dtype):
+    image, kernel = pixels((3, 131, 31), dtype), LARGE_KERNELS[name]()
+    found = check(image, kernel, "reflect")
+    assert torch.equal(blur(in_layout(image, "interleaved"), kernel), found)
 
 
 @pytest.mark.parametrize(("radius", "border"), [(33, "symmetric"), (64, "zeros"), (70, "reflect")])
@@ -147,10 +152,9 @@ def test_every_sum_of_equal_taps_is_divided_exactly(taps):
     """A staircase of `taps` wide steps, on which a row of `taps` pixels has every sum from 0 to 255 taps."""
     stairs = (np.arange(257 * taps) // taps).clip(0, 255)
     reach = (taps - 1) // 2
-    sums = np.convolve(
-        np.pad(stairs, (taps - 1 - reach, reach), mode="edge"), np.ones(taps, np.int64), mode="valid"
-    )
-    assert len(np.unique(sums)) == 255 * taps + 1
+    total = np.cumsum(np.pad(np.pad(stairs, (taps - 1 - reach, reach), mode="edge"), (1, 0)))
+    sums = total[taps:] - total[:-taps]
+    assert sums[0] == 0 and sums[-1] == 255 * taps and np.diff(sums).max() == 1
     image = torch.from_numpy(stairs.astype(np.uint8)).reshape(1, 1, -1)
     found = blur(image, kernels.box(taps), border="replicate").numpy().ravel()
     # An even box leans to the left: the sum for a pixel starts at it or before it, whichever the kernel says.
@@ -219,7 +223,6 @@ def test_a_true_convolution_turns_nothing_round():
     assert blur(image, kernels.box(2))[0, 0].tolist() == [0, 0, 0, 0.5, 0.5, 0, 0, 0, 0]
 
 
-@few
 @given(kernel=odd_kernels(), level=st.integers(0, 255), height=SIZES, width=SIZES, interleaved=st.booleans())
 @example(kernel=kernels.disk(8), level=255, height=40, width=40, interleaved=False)
 @example(kernel=kernels.gaussian(4), level=255, height=40, width=40, interleaved=True)
@@ -236,7 +239,6 @@ def test_constant_images_stay_constant(kernel, level, height, width, interleaved
                 assert torch.equal(found, image)
 
 
-@few
 @given(kernel=odd_kernels(), height=SIZES, width=SIZES)
 def test_circular_keeps_the_mean_and_symmetric_under_kernels_that_both_mirrors_leave_alone(
     kernel, height, width
@@ -519,7 +521,7 @@ class Blurred(Dataset):
 
 @needs_core
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", exhaustive("spawn")])
 def test_worker_processes(method):
     """Also after the parent has blurred on several threads: a pool forked without care hangs here."""
     torch.set_num_threads(2)

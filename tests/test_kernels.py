@@ -10,16 +10,14 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 import oracles
 from blurlib import blurs, kernels
 from blurlib._common import checks, rng
 from blurlib.notation import parse_mix
-
-usual = settings(deadline=None, max_examples=60)
-few = settings(deadline=None, max_examples=25)
+from images import exhaustive
 
 RADII = st.floats(0, 24)
 LENGTHS = st.floats(0, 40)
@@ -57,7 +55,6 @@ def assert_same(found: np.ndarray, expected: np.ndarray, atol: float) -> None:
 # Disk
 
 
-@usual
 @given(radius=RADII)
 @example(radius=2)
 @example(radius=4)
@@ -72,7 +69,6 @@ def test_binary_disk(radius):
     assert len(np.unique(found[found > 0])) == 1  # flat to the bit: the exact integer path depends on it
 
 
-@few
 @given(radius=RADII)
 @example(radius=0.5)
 @example(radius=0.75)
@@ -88,7 +84,6 @@ def test_antialiased_disk(radius):
     assert_same(found, found[::-1], 1e-12)
 
 
-@usual
 @given(radius=st.floats(0.75, 60))
 @example(radius=0.75)
 def test_variance_of_antialiased_disk(radius):
@@ -113,7 +108,6 @@ def test_huge_disk(antialias):
 # Box
 
 
-@usual
 @given(length=BOXES, vertical=st.booleans())
 @example(length=4, vertical=False)
 @example(length=8, vertical=True)
@@ -141,7 +135,6 @@ def test_even_box_leans_as_documented():
 # Line
 
 
-@usual
 @given(length=LENGTHS, angle=ANGLES)
 @example(length=0.0, angle=0.0)
 @example(length=1.0, angle=45.0)
@@ -162,7 +155,6 @@ def test_line_is_the_area_of_a_rectangle(length, angle):
     assert_same(found, found[::-1, ::-1], 1e-12)
 
 
-@usual
 @given(length=st.floats(0.1, 60), angle=ANGLES)
 @example(length=1.0, angle=45.0)
 @example(length=2.0, angle=0.0)
@@ -181,7 +173,6 @@ def test_line_is_box_for_odd_lengths_along_an_axis(length, angle, vertical):
     assert_same(kernels.line(length, angle).numpy(), kernels.box(length, vertical=vertical).numpy(), 1e-12)
 
 
-@usual
 @given(length=st.floats(3, 40), angle=st.floats(0, 180, exclude_max=True))
 def test_angle_is_counter_clockwise_as_displayed(length, angle):
     found = kernels.line(length, angle).numpy()
@@ -202,7 +193,6 @@ def test_thirty_degrees_point_to_the_upper_right():
     assert upper_left < 0.02
 
 
-@few
 @given(length=st.floats(0.1, 40), angle=st.floats(0, 360))
 @example(length=1.0, angle=1e-5)
 def test_line_has_no_direction_and_whole_turns_are_none(length, angle):
@@ -215,7 +205,6 @@ def test_line_has_no_direction_and_whole_turns_are_none(length, angle):
 # Gaussian
 
 
-@usual
 @given(sigma=SIGMAS, truncate=st.floats(1, 6))
 @example(sigma=0.0, truncate=4.0)
 @example(sigma=1e-3, truncate=4.0)
@@ -233,7 +222,6 @@ def test_gaussian(sigma, truncate):
         assert_same(found, np.ones((1, 1)), 0)
 
 
-@usual
 @given(sigma=st.floats(0.8, 30))
 @example(sigma=0.8)
 @example(sigma=4.0)
@@ -270,7 +258,6 @@ def test_many_shakes_are_the_definition():
         np.testing.assert_array_equal(kernel, oracles.shake_from_words(shake_words(77, index))[0], f"{index}")
 
 
-@few
 @given(
     seed=SEEDS,
     grid=st.integers(2, 24),
@@ -295,7 +282,6 @@ def test_shakes_keep_the_general_promises():
         check_kernel(kernel, shift=0.5 + 1e-9)
 
 
-@few
 @given(seed=SEEDS, count=st.integers(1, 6))
 def test_shake_does_not_depend_on_the_count(seed, count):
     many = kernels.camera_shake(6, seed=seed)
@@ -306,19 +292,23 @@ def test_no_shakes():
     assert kernels.camera_shake(0, seed=0).shape == (0, 17, 17)
 
 
-def test_statistics_of_shakes(capsys):
-    """Over 3 000 kernels, printed, and the same as the definition's with unrelated random numbers."""
-    found = np.array([oracles.shake_statistics(k) for k in kernels.camera_shake(3000, seed=2016).numpy()])
-    reference = np.array([oracles.shake_statistics(k) for k in oracles.shakes(600, np.random.default_rng(0))])
+@pytest.mark.parametrize(("count", "others"), [(1000, 150), exhaustive(3000, 600)])
+def test_statistics_of_shakes(count, others, capsys):
+    """Printed, and the same as the definition's with unrelated random numbers."""
+    drawn, defined = kernels.camera_shake(count, seed=2016), oracles.shakes(others, np.random.default_rng(0))
+    found = np.array([oracles.shake_statistics(kernel) for kernel in drawn.numpy()])
+    reference = np.array([oracles.shake_statistics(kernel) for kernel in defined])
     names = ("pixels touched", "radius of gyration, px", "largest weight")
     with capsys.disabled():
-        print(f"\n{'3 000 camera shakes':24}{'mean':>9}{'sd':>9}{'5 %':>9}{'median':>9}{'95 %':>9}  p (KS)")
+        print(
+            f"\n{f'{count} camera shakes':24}{'mean':>9}{'sd':>9}{'5 %':>9}{'median':>9}{'95 %':>9}  p (KS)"
+        )
         for name, ours, theirs in zip(names, found.T, reference.T, strict=True):
             p = scipy.stats.ks_2samp(ours, theirs).pvalue
             low, middle, high = np.percentile(ours, [5, 50, 95])
             print(f"{name:24}{ours.mean():9.3f}{ours.std():9.3f}{low:9.3f}{middle:9.3f}{high:9.3f}  {p:.2f}")
             assert p > 1e-3
-    acceptance = [oracles.shake_from_words(shake_words(2016, index))[1] for index in range(200)]
+    acceptance = [oracles.shake_from_words(shake_words(2016, index))[1] for index in range(others // 3)]
     assert 0.3 < 1 / (1 + np.mean(acceptance)) < 0.5  # "about two draws in five pass"
 
 
@@ -400,7 +390,6 @@ def test_unknown_bank():
 # Resampling
 
 
-@usual
 @given(
     kernel=st.one_of(
         RADII.map(kernels.disk),
@@ -423,11 +412,15 @@ def test_resampled_kernels(kernel, scale):
         assert abs(after - scale * before) <= scale / math.sqrt(12) + 0.5
 
 
-@few
 @given(st.integers(0, 99))
 def test_resampling_by_one_is_nothing(index):
     kernel = kernels.bank_kernel(index)
     assert_same(kernels.resample(kernel, 1.0).numpy(), kernel.numpy(), 1e-15)
+
+
+def test_a_resampled_tap_is_a_square():
+    share = np.array([1, 4, 1]) / 6
+    np.testing.assert_allclose(kernels.resample(kernels.disk(0), 1.5), np.outer(share, share), atol=1e-15)
 
 
 def test_resampling_by_an_odd_factor_repeats_taps():
@@ -526,7 +519,6 @@ def test_bad_scales(scale):
 
 
 @given(st.floats(0, 3), st.floats(0, 3))
-@few
 def test_more_blur_is_wider(first, second):
     assume(abs(first - second) > 1e-3)
     small, large = sorted((first, second))

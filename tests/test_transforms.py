@@ -14,7 +14,7 @@ import PIL.Image
 import pytest
 import scipy.stats
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision import tv_tensors
@@ -35,9 +35,7 @@ from blurlib import (
     transforms,
 )
 from blurlib.blurs import Disk, Gaussian, Line, Shake, Sharp
-from images import needs_core
-
-few = settings(deadline=None, max_examples=30)
+from images import exhaustive, needs_core
 
 TRANSFORMS = {
     "disk": lambda: DiskBlur((1, 5)),
@@ -289,7 +287,7 @@ class Pictures(Dataset):
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", exhaustive("spawn")])
 def test_worker_processes(method):
     """All transforms in one pipeline: the same workers and seed give the same pictures, and not all alike."""
     transform = v2.RandomChoice([make() for make in TRANSFORMS.values()])
@@ -333,7 +331,6 @@ def test_functional_forms_are_their_blurs():
         assert torch.equal(found, functional.apply(image, str(blur)))
 
 
-@few
 @given(scale=st.floats(0.2, 3), radius=st.floats(0.5, 4))
 def test_apply_scales_the_kernel(scale, radius):
     image = photo(3, 21, 22)
@@ -756,7 +753,6 @@ def test_keyed_draws_leave_the_global_generator_alone():
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@few
 @given(
     indices=st.lists(st.integers(0, 10**9), min_size=1, max_size=6),
     epoch=st.integers(0, 10**6),

@@ -21,7 +21,7 @@ from torchvision import tv_tensors
 import oracles
 from blurlib import blur, kernels
 from blurlib._engine import operators
-from images import KINDS, each_border, in_layout, normalised, pixels
+from images import KINDS, each_border, exhaustive, in_layout, normalised, pixels
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")  # torch.func's own, at first use
 op, adjoint = torch.ops.blurlib.blur, torch.ops.blurlib.blur_adjoint
@@ -117,8 +117,18 @@ def test_the_op_itself_refuses_the_gradient_of_the_kernel():
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # torch's own, for any op
 @pytest.mark.parametrize("each", [False, True])
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("layout", ["contiguous", "interleaved", "sliced"])
+@pytest.mark.parametrize(
+    ("dtype", "layout"),
+    [
+        (torch.uint8, "contiguous"),
+        (torch.float32, "interleaved"),
+        (torch.float64, "sliced"),
+        *(exhaustive(torch.uint8, layout) for layout in ("interleaved", "sliced")),
+        *(exhaustive(torch.float32, layout) for layout in ("contiguous", "sliced")),
+        *(exhaustive(torch.float64, layout) for layout in ("contiguous", "interleaved")),
+    ],
+    ids=str,
+)
 def test_opcheck(dtype, layout, each):
     image = in_layout(pixels((2, 3, 9, 8), dtype), layout)
     if dtype.is_floating_point:

@@ -182,6 +182,7 @@ def test_compile_around_vmap(compiled):
     same(compiled(torch.vmap(linear), fullgraph=True)(IMAGE), reference(IMAGE))
 
 
+@pytest.mark.exhaustive  # test_operators compiles more to machine code
 def test_inductor(compiled):
     try:
         torch._inductor.cpp_builder.get_cpp_compiler()
