@@ -659,6 +659,16 @@ def test_bad_kinds(kind, name, value):
         kind(value)
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "largest"),
+    [(DiskBlur, "radius", 1024), (MotionBlur, "length", 2048), (GaussianBlur, "sigma", 256)],
+)
+def test_largest_values(kind, name, largest):
+    kind(largest)
+    with pytest.raises(ValueError, match=f"`{name}`"):
+        kind(largest + 1)
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, (30, 10)])
 def test_bad_angles(value):
     with pytest.raises(ValueError, match="`angle`"):
