@@ -464,7 +464,7 @@ def test_segmentation_from_end_to_end(tmp_path, monkeypatch):
         (place / "ImageSets" / "Segmentation" / f"{split}.txt").write_text("0\n1\n2\n")
     usual = ["--task", "segmentation", "--canonical-side", "32", "--device", "cpu", "--no-progress"]
     out = run("evaluate", "mine_masks:build", tmp_path, *usual, "--output", tmp_path / "before").output
-    assert "band mIoU %" in out
+    assert "trimap mIoU %" in out
     assert "D8" in out
     trained = ["--epochs", "1", "--lr", "0.1", "--batch-size", "2", "--network-size", "24,32"]
     out = run("finetune", "mine_masks:build", tmp_path, *usual, *trained, "--output", tmp_path / "run").output
@@ -473,8 +473,8 @@ def test_segmentation_from_end_to_end(tmp_path, monkeypatch):
     run("evaluate", "mine_masks:build", tmp_path, *usual, "--scales", "32", "--output", tmp_path / "after")
     page = tmp_path / "page.html"
     out = run("report", tmp_path / "after", tmp_path / "before", "--html", page).output
-    assert "mIoU % before" in out
-    assert "What changed" in page.read_text(encoding="utf-8")
+    assert "mIoU %: before -> after" in out
+    assert "before fine-tuning" in page.read_text(encoding="utf-8")
     for words, message in (
         (["--network-size", "24"], "`--network-size` must be height and width"),
         (["--crops", "five"], "`crops` must be left out for segmentation"),

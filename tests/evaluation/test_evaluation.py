@@ -704,14 +704,14 @@ def test_network_is_moved_to_the_device_and_back_even_after_an_error():
     model = Moves()
 
     def fails():
-        with models.evaluating(model, torch.device("meta")) as device:
+        with models.eval_mode(model, torch.device("meta")) as device:
             assert model.moves == ["meta"] and device.type == "meta" and not model.training
             raise KeyError
 
     with pytest.raises(KeyError):
         fails()
     assert model.moves == ["meta", "cpu"] and model.training
-    with models.evaluating(model, torch.device("cpu")):
+    with models.eval_mode(model, torch.device("cpu")):
         pass
     assert len(model.moves) == 2
 
@@ -719,7 +719,7 @@ def test_network_is_moved_to_the_device_and_back_even_after_an_error():
 def test_network_spread_over_devices_stays_where_it_is():
     model = Moves()
     model.classifier.bias = nn.Parameter(torch.zeros(CLASSES, device="meta"))
-    with models.evaluating(model, torch.device("meta")) as device:
+    with models.eval_mode(model, torch.device("meta")) as device:
         assert device.type == "cpu"
     assert not model.moves
 

@@ -392,7 +392,7 @@ def test_evaluate_takes_the_task(scenes, tmp_path):
     again = Report.load(tmp_path / "out")
     assert again.records == report.records
     assert again["D8", 32].images.matrix.tolist() == report["D8", 32].images.matrix.tolist()
-    assert "band mIoU %" in str(report)
+    assert "trimap mIoU %" in str(report)
     assert (tmp_path / "out" / "report.csv").read_text().startswith("blur,sides,miou,trimap_miou")
     assert "at 32" in class_table(report.records, ["ground", "red", "green"])
     with pytest.raises(ValueError, match="`names` must name each of the 3"):
@@ -457,7 +457,7 @@ def test_broken_images_are_skipped_and_counted(scenes):
     report = evaluate_segmentation(pixels(), broken, blurs="sharp", on_error="skip", **SHOWN)
     assert (report["sharp"].count, report["sharp"].skipped) == (2, 1)
     assert report.settings["skipped"] == ["2"]
-    with pytest.raises(ValueError, match=r"item 2 of the dataset: a mask must have the size"):
+    with pytest.raises(ValueError, match=r"item 2 of the dataset: ValueError: a mask must have the size"):
         evaluate_segmentation(pixels(), broken, blurs="sharp", **SHOWN)
     with pytest.raises(ValueError, match="all 1 were skipped"):
         evaluate_segmentation(pixels(), broken[2:], blurs="sharp", on_error="skip", **SHOWN)
@@ -471,7 +471,7 @@ def test_void_images_and_empty_bands(scenes):
     assert report.settings["void_share"] == void[1].width * void[1].height / sum(
         mask.width * mask.height for _, mask in (void, flat)
     )
-    assert "; 55.1 % of the pixels are void and do not count" in report.caption
+    assert ", 55.1 % of the pixels are void and do not count" in report.caption
     assert report["sharp"].trimap_miou is None
     assert report["sharp"].band_share == 0
     assert report["sharp"].images.matrix[0].sum() == 0

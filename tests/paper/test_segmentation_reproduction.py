@@ -73,8 +73,8 @@ def test_the_table_is_what_evaluate_measures(root, tmp_path):
         for name in ("defocus", "sharp")
     }
     compared = compare(reports["defocus"], Report.load(places / "original"), control=reports["sharp"])
-    assert cell.change == compared["D8"]["miou"].difference
-    assert cell.change_interval == compared["D8"]["miou"].difference_interval
+    assert cell.change == compared["D8"].miou.difference
+    assert cell.change_interval == compared["D8"].miou.difference_interval
     assert table["Sharp", "Sharp only (control), all"].paper is None
     assert "mean IoU in percent" in table.caption
     assert ReproducedTable.load(tmp_path / "out" / "table6.json").outcomes == table.outcomes
