@@ -135,7 +135,7 @@ def compared() -> Comparison:
 
 
 def recovery(comparison: Comparison) -> str:
-    """README's table: top-1 accuracy, and how much of the loss came back."""
+    """README's table: top-1 accuracy, and the recovered share of the loss."""
     lines = []
     for row in comparison.rows:
         change = row.top1

@@ -1,7 +1,7 @@
 """blurlib: visual recognition that is robust to blur.
 
 Blurs images as lenses, moving subjects and shaking hands do, fine-tunes networks on a mix of sharp and
-blurred images, and measures what blur had cost and what came back.
+blurred images, and measures the accuracy lost to each blur and recovered by fine-tuning.
 """
 
 from ._common import starting as _starting  # first: Ctrl-C while the command imports the rest

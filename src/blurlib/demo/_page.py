@@ -54,7 +54,7 @@ def _page(path: Path, trained: Trained, seed: int) -> Path:
     reports = trained.reports
     return report_page(
         path, reports["mix"], before=reports["original"], comparison=trained.comparison,
-        title="What blur costs, and what comes back", sections=sections,
+        title="Accuracy lost to blur, and recovered by fine-tuning", sections=sections,
     )  # fmt: skip
 
 
