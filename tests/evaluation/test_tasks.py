@@ -23,7 +23,7 @@ class BrightPixels(Statistics):
 
     task = "counting"
     metrics = (Metric(name="bright", title="bright", label="share of bright pixels"),)
-    arrays = {"counts": "int64"}  # noqa: RUF012
+    arrays = {"counts": "int64"}  # noqa: RUF012  a class variable by Statistics
 
     def compute(self):
         return {"bright": float(self.counts[:, 0].sum() / self.counts[:, 1].sum())}

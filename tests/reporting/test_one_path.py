@@ -22,7 +22,7 @@ class BrightPixels(Statistics):
         Metric(name="bright", title="bright", label="share of bright pixels"),
         Metric(name="dark", title="dark", label="share of dark pixels", better=-1, plotted=False),
     )
-    arrays = {"counts": "int32"}  # noqa: RUF012
+    arrays = {"counts": "int32"}  # noqa: RUF012  a class variable by Statistics
     explanation = "Bright: share of the pixels above one half."
 
     def compute(self):

@@ -59,7 +59,7 @@ class ImageValues(Statistics):
         "correct": "uint8", "correct5": "uint8", "entropy": "float64", "cross_entropy": "float64",
         "confidence": "float64",
     }  # fmt: skip
-    shared = {"label": "int64"}  # noqa: RUF012
+    shared = {"label": "int64"}  # noqa: RUF012  likewise
     linear = True
     explanation = (
         "Top-1 and top-5: share of images whose true class is the most probable one, or among the five most "
