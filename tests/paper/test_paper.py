@@ -78,7 +78,7 @@ ROWS4 = [
 COLUMNS5 = [
     ("original", "sharp"),
     ("original", "D8"),
-    ("original behind epll:D8", "D8"),
+    ("original deblurred by epll:D8", "D8"),
     ("defocus@256", "D8"),
     ("only D8@256", "D8"),
 ]
@@ -206,7 +206,7 @@ def test_mixes_are_those_of_section_4():
 
 def test_every_training_names_a_mix():
     trainings = {str(cell.training) for table in paper.TABLES.values() for cell in table.cells}
-    networks = {training.partition("@")[0].partition(" behind ")[0] for training in trainings}
+    networks = {training.partition("@")[0].partition(" deblurred ")[0] for training in trainings}
     assert networks == {"original", *paper.MIXES}
 
 

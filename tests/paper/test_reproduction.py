@@ -15,7 +15,17 @@ from blurlib._cli.main import app
 from blurlib.deblurring import DeblurThenClassify
 from blurlib.evaluation import evaluate
 from blurlib.models import PerScale
-from blurlib.paper import ITEMS, ReproducedTable, ReproductionSettings, Run, _experiment, _figures, reproduce
+from blurlib.paper import (
+    TABLES,
+    ClassificationSettings,
+    ReproducedTable,
+    Run,
+    SegmentationSettings,
+    _experiment,
+    _figures,
+    reproduce,
+    reproduce_table,
+)
 from blurlib.protocol import to_canonical
 from blurlib.reporting import Report, compare
 
@@ -47,22 +57,22 @@ def network(classes=CLASSES):
 
 
 def settings(**changes):
-    return ReproductionSettings(**{**TINY, **changes})
+    return ClassificationSettings(**{**TINY, **changes})
 
 
 # The plan
 
 
 def test_sides_and_crop_change_in_proportion():
-    assert ReproductionSettings().sides((128, 256, 512)) == (128, 256, 512)
-    assert ReproductionSettings().crop == 224
-    assert ReproductionSettings(side=183).sides((128, 256, 512)) == (92, 183, 366)
-    assert ReproductionSettings(side=183).crop == 160
+    assert ClassificationSettings().sides((128, 256, 512)) == (128, 256, 512)
+    assert ClassificationSettings().crop == 224
+    assert ClassificationSettings(side=183).sides((128, 256, 512)) == (92, 183, 366)
+    assert ClassificationSettings(side=183).crop == 160
 
 
 def test_parts_of_all_tables_are_named_once_and_shared(root, tmp_path):
     run = Run(network(), root, settings=settings(seeds=(0, 1)), output=tmp_path / "out", **QUIET)
-    parts = run.parts(*ITEMS)
+    parts = run.jobs(*ClassificationSettings.items)
     names = [part.what for part in parts]
     assert len(set(names)) == len(names)
     trained = [part for part in parts if part.training]
@@ -77,7 +87,7 @@ def test_parts_of_all_tables_are_named_once_and_shared(root, tmp_path):
 
 def test_the_cost_is_told_in_views_and_time(root, tmp_path):
     run = Run(network(), root, settings=settings(), output=tmp_path / "out", **QUIET)
-    lines = run.costs("table1", "table3").splitlines()
+    lines = run.dry_run("table1", "table3").splitlines()
     assert lines[-1].startswith("together")
     assert not (tmp_path / "out").exists()
 
@@ -113,23 +123,21 @@ def test_entropies_are_in_nats(root, tmp_path):
 def test_what_was_done_is_not_done_again(root, tmp_path, monkeypatch):
     place = {"settings": settings(seeds=(0, 1)), "output": tmp_path / "out"}
     run = Run(network(), root, **place, **QUIET)
-    first = run.table("table2")
-    assert all(part.done for part in run.parts("table2"))
+    first = reproduce_table(run, "table2")
+    assert all(part.done for part in run.jobs("table2"))
 
     def never(*args, **kwargs):
         raise AssertionError("it is there already")
 
     monkeypatch.setattr(_experiment, "evaluate", never)
     monkeypatch.setattr(_experiment, "finetune", never)
-    again = Run(network(), root, settings=settings(seeds=(0, 1)), output=tmp_path / "out", **QUIET).table(
-        "table2"
-    )
+    again = reproduce("table2", network(), root, **place, **QUIET)
     assert again.outcomes == first.outcomes
 
 
 def test_another_table_measures_only_what_is_missing(root, tmp_path, monkeypatch):
     run = Run(network(), root, settings=settings(), output=tmp_path / "out", **QUIET)
-    run.table("table2")
+    reproduce_table(run, "table2")
     asked = []
     real = evaluation.evaluate
 
@@ -138,7 +146,7 @@ def test_another_table_measures_only_what_is_missing(root, tmp_path, monkeypatch
         return real(model, listing, blurs=blurs, **kwargs)
 
     monkeypatch.setattr(_experiment, "evaluate", watched)
-    table = run.table("table3")
+    table = reproduce_table(run, "table3")
     original, *others = asked
     assert original == ("shake, H8", [(32,)])  # sharp, D4 and D8 are there
     assert len(others) == 5
@@ -147,7 +155,7 @@ def test_another_table_measures_only_what_is_missing(root, tmp_path, monkeypatch
 
 def test_seeds_are_averaged_and_listed(root, tmp_path):
     run = Run(network(), root, settings=settings(seeds=(0, 1)), output=tmp_path / "out", **QUIET)
-    table = run.table("table2")
+    table = reproduce_table(run, "table2")
     cell = table["D8", "Cross-entropy, fine-tuned"]
     assert len(cell.each) == 2
     assert cell.each[0] != cell.each[1]
@@ -157,7 +165,7 @@ def test_seeds_are_averaged_and_listed(root, tmp_path):
 
 def test_a_control_without_published_figures(root, tmp_path):
     run = Run(network(), root, settings=settings(control=True), output=tmp_path / "out", **QUIET)
-    table = run.table("table3")
+    table = reproduce_table(run, "table3")
     assert table.columns[-1] == "Sharp only (control)"
     cell = table["Sharp", "Sharp only (control)"]
     assert cell.paper is None
@@ -170,7 +178,7 @@ def test_changes_are_those_of_a_comparison(root, tmp_path):
     run = Run(
         network(), root, settings=settings(control=True, seeds=(3, 4)), output=tmp_path / "out", **QUIET
     )
-    table = run.table("table3")
+    table = reproduce_table(run, "table3")
     places = tmp_path / "out" / "evaluations"
 
     def reports(name):
@@ -186,7 +194,7 @@ def test_changes_are_those_of_a_comparison(root, tmp_path):
         assert table[row, "Original"].change is None
         assert table[row, "Sharp only (control)"].change is None
 
-    entropies = run.table("table2")
+    entropies = reproduce_table(run, "table2")
     cell = entropies["D8", "Cross-entropy, fine-tuned"]
     alone = compare(reports("defocus-32"), before)["D8"].cross_entropy
     assert cell.base == "original"
@@ -200,18 +208,18 @@ def test_changes_are_those_of_a_comparison(root, tmp_path):
 
 def test_networks_for_each_scale_share_their_fine_tunings(root, tmp_path):
     run = Run(network(), root, settings=settings(), output=tmp_path / "out", **QUIET)
-    table = run.table("table4")
+    table = reproduce_table(run, "table4")
     assert len(table.outcomes) == 21
     folders = sorted(path.name for path in (tmp_path / "out" / "networks").iterdir())
     assert folders == ["defocus-32", "defocus-32-64", "defocus-64"]
-    (each,) = {cell.training for cell, _ in run.cells("table4") if cell.training.per_scale}
+    (each,) = {training for training in TABLES["table4"].trainings if training.per_scale}
     assert isinstance(run.network(each, 0), PerScale)
 
 
 def test_a_part_of_the_classes_keeps_all_outputs(root, tmp_path):
     run = Run(network(), root, settings=settings(classes=2, limit=4), output=tmp_path / "out", **QUIET)
     assert sorted(set(run.validation.labels.tolist())) == [0, 1]
-    table = run.table("tableA")
+    table = reproduce_table(run, "tableA")
     assert table.settings["classes"] == 3
     assert table.settings["classes_used"] == 2
     assert table.settings["images"] == 4
@@ -233,7 +241,7 @@ def test_records_of_another_setting_are_not_mixed(root, tmp_path, changes, diffe
 
 def test_records_of_another_network_or_version_are_not_mixed(root, tmp_path):
     run = Run(network(), root, settings=settings(), output=tmp_path / "out", **QUIET)
-    run.table("tableA")
+    reproduce_table(run, "tableA")
     other = network()
     other[0].bias.data[0] += 1
     with pytest.raises(ValueError, match=r"another weights \(was"):
@@ -243,7 +251,7 @@ def test_records_of_another_network_or_version_are_not_mixed(root, tmp_path):
     record["settings"]["versions of blurlib and torch"][0] = "0.0.1"
     path.write_text(json.dumps(record))
     with pytest.raises(ValueError, match=r"versions of blurlib and torch \(was \['0\.0\.1'"):
-        run.table("tableA")
+        reproduce_table(run, "tableA")
 
 
 @pytest.mark.parametrize(
@@ -278,6 +286,16 @@ def test_settings_that_cannot_be(root, tmp_path, changes, message):
 def test_an_unknown_table_is_refused_before_anything_is_read():
     with pytest.raises(ValueError, match="`item` must be one of table1"):
         reproduce("table9", network(), "nowhere")
+    with pytest.raises(ValueError, match=r"`item` must be one of table6 for SegmentationSettings.*Classific"):
+        reproduce("table1", network(), "nowhere", settings=SegmentationSettings())
+
+
+def test_missing_training_images_stop_a_run_at_its_start(root, tmp_path, monkeypatch):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "val").symlink_to(root / "val")
+    monkeypatch.setattr(_experiment, "evaluate", None)  # nothing is measured first
+    with pytest.raises(FileNotFoundError, match="'train'"):
+        reproduce("table2", network(), tmp_path / "photos", settings=settings(), output=tmp_path, **QUIET)
 
 
 # Table 5
@@ -286,38 +304,38 @@ def test_an_unknown_table_is_refused_before_anything_is_read():
 def test_deblurring_against_fine_tuning(root, tmp_path, monkeypatch):
     chosen = settings(deblur=("wiener", "wiener:D6"), deblur_limit=6)
     run = Run(network(), root, settings=chosen, output=tmp_path / "out", **QUIET)
-    parts = {part.what: part for part in run.parts("table5")}
-    assert parts["evaluating original-behind-wiener-D6-6"].restored == {"wiener": 6}
+    parts = {part.what: part for part in run.jobs("table5")}
+    assert parts["evaluating original-deblurred-wiener-D6-6"].restored == {"wiener": 6}
     assert parts["evaluating original"].restored == {}
-    assert "original-behind-wiener-D8-6" in run.costs("table5")
-    table = run.table("table5")
+    assert "original-deblurred-wiener-D8-6" in run.dry_run("table5")
+    table = reproduce_table(run, "table5")
     assert table.rows == (
         "Original on sharp",
         "Original on blurred (D8)",
         "Original on deblurred (Wiener)",
-        "Original on deblurred (Wiener, told D6)",
+        "Original on deblurred (Wiener, assumed D6)",
         "FT-Mix on blurred (D8)",
         "FT-D8 on blurred (D8)",
     )
     assert [cell.paper for cell in table.outcomes] == [0.906, 0.6157, None, None, 0.8715, 0.883]
     assert table.settings["images"] == 6 and len(run.validation) == 12
     # Each figure from its own evaluation, of the six images alone.
-    listing = run._deblurred
+    listing = run.deblurred_images
     names = [listing.id(position) for position in range(6)]
     assert [int(label) for label in listing.labels] == [0, 0, 1, 1, 2, 2]
     shown = {"scales": (32,), "crop": 28, "canonical_side": 48}
     networks = {
         "Original on sharp": (network(), "sharp"),
         "Original on deblurred (Wiener)": (DeblurThenClassify(network(), "wiener", "D8"), "D8"),
-        "Original on deblurred (Wiener, told D6)": (DeblurThenClassify(network(), "wiener", "D6"), "D8"),
+        "Original on deblurred (Wiener, assumed D6)": (DeblurThenClassify(network(), "wiener", "D6"), "D8"),
     }
     for row, (model, blur) in networks.items():
         report = evaluate(model, listing, blurs=blur, **shown, **QUIET)
         assert report[blur].images.ids.tolist() == names
         assert table[row, "Top-5 accuracy"].value == pytest.approx(report[blur].top5)
-    kept = Report.load(tmp_path / "out" / "evaluations" / "original-behind-wiener-D6-6")
+    kept = Report.load(tmp_path / "out" / "evaluations" / "original-deblurred-wiener-D6-6")
     deblurring = evaluate(
-        networks["Original on deblurred (Wiener, told D6)"][0], listing, blurs="D8", **shown, **QUIET
+        networks["Original on deblurred (Wiener, assumed D6)"][0], listing, blurs="D8", **shown, **QUIET
     )
     np.testing.assert_allclose(kept["D8"].images.cross_entropy, deblurring["D8"].images.cross_entropy)
     # Time and change stand beside.
@@ -327,11 +345,11 @@ def test_deblurring_against_fine_tuning(root, tmp_path, monkeypatch):
         assert (cell.base == "original") == (behind or cell.row.startswith("FT"))
     assert "Seconds an image" in str(table) and "## Seconds an image" in table.to_markdown()
     monkeypatch.setattr(_experiment, "evaluate", None)
-    again = Run(network(), root, settings=chosen, output=tmp_path / "out", **QUIET).table("table5")
+    again = reproduce("table5", network(), root, settings=chosen, output=tmp_path / "out", **QUIET)
     assert [cell.value for cell in again.outcomes] == [cell.value for cell in table.outcomes]
     assert ReproducedTable.load(tmp_path / "out" / "table5.json").outcomes == again.outcomes
     again.to_html(tmp_path / "table5.html")
-    assert "told D6" in (tmp_path / "table5.html").read_text()
+    assert "assumed D6" in (tmp_path / "table5.html").read_text()
 
 
 def test_deblurring_with_a_control(root, tmp_path):
@@ -367,8 +385,8 @@ def test_deblurring_with_a_control(root, tmp_path):
 def test_table_5_takes_ten_images_a_class(tmp_path):
     photos = [(Image.new("RGB", (40, 30)), label) for label in (0, 1) for _ in range(12 + label)]
     run = Run(network(2), photos, settings=settings(), output=tmp_path / "out", **QUIET)
-    assert np.bincount(run._deblurred.labels).tolist() == [10, 10]
-    assert {part.what for part in run.parts("table5")} >= {"evaluating original-behind-epll-D8-20"}
+    assert np.bincount(run.deblurred_images.labels).tolist() == [10, 10]
+    assert {part.what for part in run.jobs("table5")} >= {"evaluating original-deblurred-epll-D8-20"}
 
 
 # Figures
@@ -410,7 +428,7 @@ def test_a_photograph_of_ones_own_is_turned_upright(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned
     Image.new("RGB", (90, 70)).save(tmp_path / "turned.jpg", exif=exif)
-    assert to_canonical(_figures._photograph(tmp_path / "turned.jpg"), 70).shape == (90, 70, 3)
+    assert to_canonical(_figures.photograph(tmp_path / "turned.jpg"), 70).shape == (90, 70, 3)
 
 
 def test_images_are_chosen_from_every_outcome():
@@ -473,7 +491,7 @@ def test_the_command_tells_the_cost_measures_and_says_where(root, weights, tmp_p
         "center",
     )
     words += ("--output", tmp_path / "out", "--workers", 0, "--device", "cpu", "--no-progress")
-    planned = command(*words, "--plan")
+    planned = command(*words, "--dry-run")
     assert planned.exit_code == 0, planned.output
     assert "evaluating original" in planned.output
     assert not (tmp_path / "out").exists()
@@ -481,16 +499,16 @@ def test_the_command_tells_the_cost_measures_and_says_where(root, weights, tmp_p
     assert done.exit_code == 0, done.output
     assert "92.9" in done.output
     assert (tmp_path / "out" / "tableA.md").exists()
-    assert "done" in command(*words, "--plan").output
+    assert "done" in command(*words, "--dry-run").output
     shutil.rmtree(tmp_path / "out")
 
 
 def test_the_command_deblurs(root, weights, tmp_path):
     words = ("table5", "--root", root, "--model", weights, "--side", 32, "--canonical-side", 48)
     words += ("--deblur", "wiener,wiener:D9", "--deblur-limit", 3, "--output", tmp_path / "out")
-    planned = command(*words, "--plan", "--workers", 0, "--device", "cpu", "--no-progress")
+    planned = command(*words, "--dry-run", "--workers", 0, "--device", "cpu", "--no-progress")
     assert planned.exit_code == 0, planned.output
-    assert "evaluating original-behind-wiener-D9-3" in planned.output
+    assert "evaluating original-deblurred-wiener-D9-3" in planned.output
     refused = command(*words, "--deblur", "magic")
     assert refused.exit_code == 2 and "must hold methods of wiener" in refused.output
 

@@ -13,10 +13,11 @@ from typer.testing import CliRunner
 from blurlib import paper
 from blurlib._cli.main import app
 from blurlib.evaluation import evaluate
-from blurlib.paper import ReproducedTable, SegmentationRun, SegmentationSettings, _segmentation_experiment
+from blurlib.paper import ReproducedTable, Run, SegmentationSettings, Training, _experiment, reproduce_table
 from blurlib.reporting import Report, compare, segmentation_figure
 
 TINY = {"canonical_side": 40, "epochs": (1,), "lr": (0.05,), "batch_size": 2, "crop": 24}
+SHARP = [((), "sharp")]
 QUIET = {"workers": 0, "device": "cpu", "progress": False}
 
 
@@ -49,14 +50,12 @@ def network():
 
 
 def run_of(root, out, **changes):
-    return SegmentationRun(
-        network(), root, settings=SegmentationSettings(**{**TINY, **changes}), output=out, **QUIET
-    )
+    return Run(network(), root, settings=SegmentationSettings(**{**TINY, **changes}), output=out, **QUIET)
 
 
 def test_the_table_is_what_evaluate_measures(root, tmp_path):
     run = run_of(root, tmp_path / "out", seeds=(0, 1), control=True)
-    table = run.table()
+    table = reproduce_table(run, "table6")
     assert len(table.outcomes) == 20 + 10
     before = evaluate(network(), root, task="segmentation", canonical_side=40, **QUIET)
     for row, blur in (("Sharp", "sharp"), ("Blur D8", "D8")):
@@ -84,14 +83,28 @@ def test_the_table_is_what_evaluate_measures(root, tmp_path):
 
 def test_what_was_done_is_not_done_again(root, tmp_path, monkeypatch):
     run = run_of(root, tmp_path / "out")
-    first = run.table()
-    assert all(part.done for part in run.parts())
+    first = reproduce_table(run, "table6")
+    assert all(part.done for part in run.jobs("table6"))
     for name in ("evaluate", "finetune"):
-        monkeypatch.setattr(_segmentation_experiment, name, lambda *_, **__: pytest.fail("done again"))
-    assert run_of(root, tmp_path / "out").table().outcomes == first.outcomes
-    text = run.costs()
+        monkeypatch.setattr(_experiment, name, lambda *_, **__: pytest.fail("done again"))
+    assert reproduce_table(run_of(root, tmp_path / "out"), "table6").outcomes == first.outcomes
+    text = run.dry_run("table6")
     assert text.count("done") == 3
     assert text.splitlines()[-1].split()[:2] == ["together", "0"]
+
+
+def test_what_is_missing_of_a_network_is_measured_by_condition(root, tmp_path, monkeypatch):
+    run, asked = run_of(root, tmp_path / "out"), []
+    run.report(Training(), 0, [((), "D8"), ((), "sharp")])
+    real = _experiment.evaluate
+
+    def watched(*args, **kwargs):
+        asked.append(kwargs["blurs"])
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(_experiment, "evaluate", watched)
+    reproduce_table(run, "table6")
+    assert asked == ["D2, D4, D6", "sharp, D2, D4, D6, D8"]
 
 
 @pytest.mark.parametrize(
@@ -99,16 +112,16 @@ def test_what_was_done_is_not_done_again(root, tmp_path, monkeypatch):
     [({"limit": 2}, "images"), ({"band": 2}, "band"), ({"network_size": (24, 24)}, "network_size")],
 )
 def test_records_of_another_setting_are_not_mixed(root, tmp_path, changes, different):
-    run_of(root, tmp_path / "out").report("original")
+    run_of(root, tmp_path / "out").report(Training(), 0, SHARP)
     with pytest.raises(ValueError, match=rf"with another .*{different} \(was"):
-        run_of(root, tmp_path / "out", **changes).report("original")
+        run_of(root, tmp_path / "out", **changes).report(Training(), 0, SHARP)
 
 
 def test_records_of_another_training_are_not_mixed(root, tmp_path):
-    run_of(root, tmp_path / "out").report("defocus", 0)
+    run_of(root, tmp_path / "out").report(Training(mix="defocus"), 0, SHARP)
     shutil.rmtree(tmp_path / "out" / "networks")
     with pytest.raises(ValueError, match=r"another training \(was"):
-        run_of(root, tmp_path / "out", lr=(0.1,)).report("defocus", 0)
+        run_of(root, tmp_path / "out", lr=(0.1,)).report(Training(mix="defocus"), 0, SHARP)
 
 
 def test_the_recipe_is_the_papers():
@@ -149,7 +162,7 @@ def test_the_command(root, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     words = ["--root", root, "--model", "mine_table6:build", "--output", tmp_path / "out", "--no-progress"]
     words += ["--canonical-side", "40", "--epochs", "1", "--lr", "0.05", "--workers", "0", "--device", "cpu"]
-    result = command("table6", *words, "--plan")
+    result = command("table6", *words, "--dry-run")
     assert result.exit_code == 0, result.output
     assert "fine-tuning defocus, seed 0" in result.output
     assert not (tmp_path / "out").exists()

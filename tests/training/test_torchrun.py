@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from blurlib.evaluation import evaluate
-from blurlib.paper import ReproducedTable, ReproductionSettings, Run
+from blurlib.paper import ClassificationSettings, ReproducedTable, Run, reproduce_table
 from blurlib.reporting import Report
 
 SMALL = {"canonical_side": 48, "scales": (32, (24, 32)), "crop": 28, "device": "cpu", "workers": 0}
@@ -53,13 +53,13 @@ def reproduced(root, out):
     run = Run(
         network(),
         root,
-        settings=ReproductionSettings(**TINY, on_error="skip"),
+        settings=ClassificationSettings(**TINY, on_error="skip"),
         output=out,
         workers=0,
         device="cpu",
         progress=False,
     )
-    return run.table("table2")
+    return reproduce_table(run, "table2")
 
 
 def together(script, *words):

@@ -1,7 +1,8 @@
-"""The command that measures the paper's tables anew."""
+"""The command that reproduces the paper's tables and figures."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,16 +15,16 @@ from ..paper import (
     ITEMS,
     NEEDS,
     TABLES,
+    ClassificationSettings,
     ReproducedTable,
-    ReproductionSettings,
     Run,
-    SegmentationRun,
     SegmentationSettings,
     figure1,
     figure2,
     figure3,
     figure4,
     figure5,
+    reproduce_table,
 )
 from .options import (
     SEEDS,
@@ -49,7 +50,7 @@ from .options import (
     view_option,
 )
 
-SEGMENTATION = ("table6", "figure5")
+SEGMENTATION = (*SegmentationSettings.items, "figure5")
 DEBLUR = ["epll"]
 
 
@@ -75,9 +76,11 @@ def reproduce(
     ] = Path("reproduction"),
     arch: Arch = None,
     outputs: Annotated[
-        int | None, option("N", "Outputs of the network, where not those of its weights.")
+        int | None, option("N", "Number of the network's outputs, if it differs from that of its weights.")
     ] = None,
-    plan: Annotated[bool, option(None, "Say what would be done, and do nothing.", "--plan")] = False,
+    dry_run: Annotated[
+        bool, option(None, "Print the work that is left and its estimated time, and do nothing.", "--dry-run")
+    ] = False,
     limit: Annotated[
         int | None, running("N", "Take only N validation images, evenly from all classes.")
     ] = None,
@@ -117,7 +120,7 @@ def reproduce(
         list[str],
         option(
             "METHODS",
-            "For table5: epll, wiener, richardson_lucy, told the true blur; wiener:D7 is told another.",
+            "For table5: epll, wiener, richardson_lucy assume the true blur; wiener:D7 assumes D7.",
         ),
     ] = DEBLUR,
     deblur_limit: Annotated[
@@ -134,23 +137,22 @@ def reproduce(
     device: Device = None,
     progress: Progress = True,
 ) -> None:
-    r"""Measure a table of the paper, or draw a figure, on your photographs; our numbers beside the paper's.
+    r"""Reproduce a table or figure of the paper on your photographs, next to the published numbers.
 
     It fine-tunes the networks that the table needs, evaluates them, and keeps all of it, so that a second run
-    goes on where the first one stopped. First it says what there is to do and how long that may take. Under
+    continues where the first one stopped. First it prints the work that is left and its estimated time. Under
     torchrun the work is shared out.
 
     For example:
 
         blurlib reproduce table1 --root imagenet
-        blurlib reproduce all --root imagenet --output runs/paper --plan
+        blurlib reproduce all --root imagenet --output runs/paper --dry-run
         blurlib reproduce table6 --root voc --model runs/sharp/model.pt --arch zoomout:vgg16
         blurlib reproduce table3 --root pets --model runs/pets/model.pt \
             --arch resnet18 --outputs 37 --side 128 --seeds 0,1,2 --control
     """
-    usual = (*ITEMS, *(name for name in FIGURES if name not in SEGMENTATION))
-    known = (*usual, *SEGMENTATION)
-    items = list(usual) if item == "all" else [item]
+    known = dict.fromkeys((*ITEMS, *FIGURES))
+    items = [name for name in known if name not in SEGMENTATION] if item == "all" else [item]
     if not set(items) <= set(known):
         raise ValueError(f"`ITEM` must be one of {', '.join(known)} or all, got {item!r}")
     shared: dict[str, Any] = {  # what is None takes the default of the task
@@ -171,6 +173,7 @@ def reproduce(
     }
     shared = {name: value for name, value in shared.items() if value is not None}
     running: dict[str, Any] = {"workers": workers, "device": device, "progress": progress}
+    settings: ClassificationSettings | SegmentationSettings
     if item in SEGMENTATION:
         if root is None or model is None:
             raise ValueError(
@@ -179,31 +182,18 @@ def reproduce(
                 "paper's was published for another framework. To train one: blurlib finetune zoomout:vgg16 "
                 "VOC --task segmentation --blur sharp --epochs 30,10 --lr 1e-3,1e-4 --output runs/sharp"
             )
-        sizes: dict[str, Any] = {
-            "network_side": network_side,
-            "network_size": pair("--network-size", network_size),
-        }
-        _segmentation(
-            item,
-            SegmentationRun(
-                named_network(model, arch=arch, classes=outputs, seed=0, tell=echo_err),
-                root,
-                settings=SegmentationSettings(**shared, **sizes, hflip=hflip),
-                output=output,
-                **running,
-            ),
-            plan=plan,
+        size = pair("--network-size", network_size)
+        settings = SegmentationSettings(network_side=network_side, network_size=size, hflip=hflip, **shared)
+    else:
+        settings = ClassificationSettings(
+            side=side,
+            crops=crops,  # type: ignore[arg-type]  # checked there
+            classes=classes,
+            deblur=tuple(split_commas(deblur)),
+            deblur_limit=deblur_limit,
+            **shared,
         )
-        return
-    settings = ReproductionSettings(
-        side=side,
-        crops=crops,  # type: ignore[arg-type]  # checked there
-        classes=classes,
-        deblur=tuple(split_commas(deblur)),
-        deblur_limit=deblur_limit,
-        **shared,
-    )
-    if "figure2" in items and not plan:
+    if "figure2" in items and not dry_run:
         echo(f"figure2: {figure2(output)}")
     items = [name for name in items if name != "figure2"]
     if not items:
@@ -213,47 +203,33 @@ def reproduce(
     # A network of one's own serves all tables; else each table has the paper's, in a folder of its own.
     groups: dict[str, list[str]] = {}
     for name in items:
-        groups.setdefault(model or (TABLES[name] if name in TABLES else TABLES["table1"]).network, []).append(
-            name
-        )
+        needed = NEEDS.get(name, (name,))
+        groups.setdefault(model or TABLES[needed[0]].network, []).append(name)
     runs = {}
     for network, names in groups.items():
         built = named_network(network, arch=arch, classes=outputs, seed=0, tell=echo_err)
         place = output if model else output / network
         runs[network] = Run(built, root, settings=settings, output=place, **running)
-        echo_err(
-            runs[network].costs(*dict.fromkeys(table for name in names for table in NEEDS.get(name, (name,))))
-        )
-    if plan:
+        tables = dict.fromkeys(table for name in names for table in NEEDS.get(name, (name,)))
+        echo_err(runs[network].dry_run(*tables))
+    if dry_run:
         return
+    drawn: dict[str, Callable[[Run], Path]] = {
+        "figure1": lambda run: figure1(run, image=image),
+        "figure3": figure3,
+        "figure4": lambda run: figure4(run, image=image, layers=split_commas(layers) if layers else None),
+        "figure5": figure5,
+    }
     for network, names in groups.items():
         run = runs[network]
         for name in names:
             with graceful_interrupt(run.output, "; the same command goes on"):
-                if name in ITEMS:
-                    table = run.table(name)
-                    echo(f"\n{name}: {table}\n\nKept as {run.output / name}.md and .json")
-                    _page(table, run.output / f"{name}.html")
-                elif name == "figure1":
-                    echo(f"\nfigure1: {figure1(run, image=image)}")
-                elif name == "figure3":
-                    echo(f"\nfigure3: {figure3(run)}")
-                else:
-                    names_of_layers = split_commas(layers) if layers else None
-                    echo(f"\nfigure4: {figure4(run, image=image, layers=names_of_layers)}")
-
-
-def _segmentation(item: str, run: SegmentationRun, *, plan: bool) -> None:
-    echo_err(run.costs())
-    if plan:
-        return
-    with graceful_interrupt(run.output, "; the same command goes on"):
-        if item == "figure5":
-            echo(f"\nfigure5: {figure5(run)}")
-            return
-        table = run.table()
-        echo(f"\n{item}: {table}\n\nKept as {run.output / item}.md and .json")
-        _page(table, run.output / f"{item}.html")
+                if name in drawn:
+                    echo(f"\n{name}: {drawn[name](run)}")
+                    continue
+                table = reproduce_table(run, name)
+                echo(f"\n{name}: {table}\n\nKept as {run.output / name}.md and .json")
+                _page(table, run.output / f"{name}.html")
 
 
 def _page(table: ReproducedTable, path: Path) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 
 from . import _bootstrap
 
 _TOGETHER = 16_000_000  # numbers resampled in one matrix product, 128 MB
+
+_Key = TypeVar("_Key", bound=Hashable)
+_Own = TypeVar("_Own", bound="Statistics")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +108,20 @@ class Statistics(ABC):
             (R,) of each compared metric, NaN where not defined.
         """
 
+    def only(self: _Own, ids: Iterable[str]) -> _Own:
+        """The statistics of some of the images.
+
+        Args:
+            ids: their names.
+
+        Returns:
+            These, in their order here.
+        """
+        there = np.isin(self.ids, list(ids))
+        return replace(
+            self, **{name: getattr(self, name)[there] for name in ("ids", *self.arrays, *self.shared)}
+        )
+
     def samples(self, *, resamples: int = 2000, seed: int = 0) -> dict[str, np.ndarray]:
         """The metrics of resampled images, the same resampling for all statistics of as many images.
 
@@ -115,7 +132,7 @@ class Statistics(ABC):
         Returns:
             (R,) of each metric.
         """
-        return next(resampled([(self, self.columns())], resamples=resamples, seed=seed))
+        return dict(averaged({0: [self]}, resamples=resamples, seed=seed)[0].draws)
 
 
 def statistics_of(task: str) -> type[Statistics]:
@@ -140,7 +157,7 @@ def statistics_of(task: str) -> type[Statistics]:
     return known[task]
 
 
-def resampled(
+def _resampled(
     parts: Iterable[tuple[Statistics, np.ndarray]], *, resamples: int = 2000, seed: int = 0
 ) -> Iterator[dict[str, np.ndarray]]:
     """The metrics of resampled images, one resampling for all parts.
@@ -172,3 +189,71 @@ def resampled(
         batch.append((statistics, columns))
     if batch:
         yield from drawn()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Averaged:
+    """The metrics of several networks under one condition, averaged over the networks.
+
+    Attributes:
+        means: of each compared metric, NaN where it is not defined.
+        draws: (R,) of each compared metric: those of resampled images.
+        columns: (N, M) the images' columns, averaged likewise; None where the statistics are not linear.
+
+    Example:
+        >>> from blurlib.metrics import image_values
+        >>> import torch
+        >>> averaged({"D8": [image_values(torch.eye(2), [0, 0])]})["D8"].means["top1"]
+        0.5
+    """
+
+    means: Mapping[str, float]
+    draws: Mapping[str, np.ndarray]
+    columns: np.ndarray | None
+
+
+def averaged(
+    images: Mapping[_Key, Sequence[Statistics]], *, resamples: int = 2000, seed: int = 0
+) -> dict[_Key, Averaged]:
+    """Metrics averaged over networks, exact and of resampled images: one resampling for all conditions.
+
+    Args:
+        images: for each condition the statistics of the same images, one for each network.
+        resamples: how many, R.
+        seed: of the resampling.
+
+    Returns:
+        The averages of each condition.
+    """
+    exact: dict[_Key, list[Mapping[str, Any]]] = {}
+    drawn: dict[_Key, list[Mapping[str, np.ndarray]]] = {}
+    columns: dict[_Key, np.ndarray] = {}
+    order: list[_Key] = []
+
+    def parts() -> Iterator[tuple[Statistics, np.ndarray]]:
+        for key, every in images.items():
+            if every[0].linear:  # averaged before they are resampled: one set of columns for all networks
+                columns[key] = np.mean([each.columns() for each in every], axis=0)
+                found = every[0].from_means(columns[key].mean(axis=0, keepdims=True))
+                exact[key] = [{name: value[0] for name, value in found.items()}]
+                order.append(key)
+                yield every[0], columns[key]
+            else:
+                exact[key] = [each.compute() for each in every]
+                for each in every:
+                    order.append(key)
+                    yield each, each.columns()
+
+    for number, samples in enumerate(_resampled(parts(), resamples=resamples, seed=seed)):
+        drawn.setdefault(order[number], []).append(samples)
+    return {
+        key: Averaged(
+            means={
+                name: float(np.mean([np.nan if each[name] is None else each[name] for each in exact[key]]))
+                for name in found[0]
+            },
+            draws={name: np.mean([each[name] for each in found], axis=0) for name in found[0]},
+            columns=columns.get(key),
+        )
+        for key, found in drawn.items()
+    }

@@ -8,50 +8,64 @@ from dataclasses import replace
 from ..notation import parse
 from . import _published
 from ._published import Cell, Training
-from ._settings import USUAL_SIDE, ReproductionSettings
+from ._settings import ClassificationSettings, ReproductionSettings, SegmentationSettings
 
-ITEMS = ("table1", "table2", "table3", "table4", "table5", "tableA")
-"""What can be measured on a folder of labelled photographs."""
+ITEMS = (*ClassificationSettings.items, *SegmentationSettings.items)
+"""The tables that can be measured."""
 
-_CONTROLLED = ("table3", "table5")
+Condition = tuple[tuple[int, ...], str]
+"""The paper's network sides, and the short name of a blur."""
+
+_CONTROLLED = ("table3", "table5", "table6")
 _CONTROL = "Sharp only (control)"
 _METHODS = {"wiener": "Wiener", "richardson_lucy": "Richardson-Lucy", "epll": "EPLL"}
 
 
+def settings_of(item: str, settings: ReproductionSettings | None) -> ReproductionSettings:
+    """The settings of a table: those given, which must be of its task, or the paper's."""
+    if item not in ITEMS:
+        raise ValueError(f"`item` must be one of {', '.join(ITEMS)}, got {item!r}")
+    kinds = (ClassificationSettings, SegmentationSettings)
+    kind = next(kind for kind in kinds if item in kind.items)
+    if settings is not None and not isinstance(settings, kind):
+        raise ValueError(
+            f"`item` must be one of {', '.join(settings.items)} for {type(settings).__name__}, got {item!r}; "
+            f"it is measured with {kind.__name__}"
+        )
+    return settings or kind()
+
+
 def cells(item: str, settings: ReproductionSettings) -> list[tuple[Cell, float | None]]:
     """The cells of a table and what the paper found; with a control and deblurrings that it does not have."""
-    check_item(item)
+    settings_of(item, settings)
     found: list[tuple[Cell, float | None]] = [(cell, cell.value) for cell in _published.TABLES[item].cells]
     if item in _CONTROLLED and settings.control:
-        network = Training(mix="sharp", sides=(USUAL_SIDE,))
+        tuned = next(cell.training for cell, _ in found if cell.training.mix)
         for cell in [cell for cell, _ in found if cell.training == Training()]:
             column = cell.column.replace("Original", _CONTROL)
-            found.append((replace(cell, column=column, training=network), None))
+            found.append((replace(cell, column=column, training=replace(tuned, mix="sharp")), None))
+    if not isinstance(settings, ClassificationSettings):
+        return found
     return [every for pair in found for every in _deblurred(*pair, settings)]
 
 
 def _deblurred(
-    cell: Cell, published: float | None, settings: ReproductionSettings
+    cell: Cell, published: float | None, settings: ClassificationSettings
 ) -> list[tuple[Cell, float | None]]:
-    """A cell behind a deblurring once for each of the methods asked for; others as they are."""
+    """A cell with deblurring once for each of the methods asked for; others as they are."""
     if not cell.training.deblurring:
         return [(cell, published)]
     theirs, true = cell.training.deblurring.split(":")
     found: list[tuple[Cell, float | None]] = []
     for entry in settings.deblur:
-        method, _, told = entry.partition(":")
-        told = str(parse(told or true))
-        training = replace(cell.training, deblurring=f"{method}:{told}")
-        wrong = "" if told == true else f", told {told}"
+        method, _, assumed = entry.partition(":")
+        assumed = str(parse(assumed or true))
+        training = replace(cell.training, deblurring=f"{method}:{assumed}")
+        wrong = "" if assumed == true else f", assumed {assumed}"
         column = f"{cell.column} ({_METHODS.get(method, method)}{wrong})"
         same = method == theirs and not wrong
         found.append((replace(cell, column=column, training=training), published if same else None))
     return found
-
-
-def check_item(item: str) -> None:
-    if item not in ITEMS:
-        raise ValueError(f"`item` must be one of {', '.join(ITEMS)}, got {item!r}")
 
 
 def members(training: Training) -> list[Training]:
@@ -66,7 +80,7 @@ def members(training: Training) -> list[Training]:
 def baseline_of(cell: Cell, cells: Iterable[Cell]) -> Cell | None:
     """What a cell is compared with, in the same condition.
 
-    The original network behind a deblurring with itself; a fine-tuned network with the control, or with the
+    The original network after deblurring with itself; a fine-tuned network with the control, or with the
     original where there is no control.
     """
     if not cell.training.deblurring and cell.training.mix in (None, "sharp"):
@@ -83,7 +97,7 @@ def baseline_of(cell: Cell, cells: Iterable[Cell]) -> Cell | None:
 
 
 def group_by_scale(
-    conditions: Sequence[tuple[tuple[int, ...], str]],
+    conditions: Sequence[Condition],
 ) -> list[tuple[tuple[str, ...], list[tuple[int, ...]]]]:
     """Blurs with the scales that need just them: one evaluation each, in which an image is decoded once."""
     blurs: dict[tuple[int, ...], list[str]] = {}

@@ -1,65 +1,55 @@
-"""The paper's figures 1 to 5, drawn from the networks of a reproduction: a page each."""
+"""The paper's figures 1 to 3, drawn from the networks of a reproduction: a page each."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import nn
 
-from .._common.devices import pick_device
-from .._tasks import predicted
 from ..blurs import PerImageShake, shake_of_image
-from ..evaluation import disparity, invariance, predictions
-from ..metrics import ImageValues, PixelCounts, pixel_accuracy
-from ..models import eval_mode
+from ..evaluation import predictions
+from ..metrics import ImageValues
 from ..notation import parse
 from ..protocol import (
-    Protocol,
     blurred,
-    evaluation_views,
-    normalised,
     to_canonical,
 )
 from ..reporting import (
     Prediction,
     Section,
-    Table,
     Verdict,
-    blurred_figure,
     find,
     kernels_figure,
-    maps_figure,
     predictions_figure,
     recognition_figure,
-    segmentation_figure,
     write_page,
 )
 from ._experiment import Run
 from ._published import CONDITIONS, Training
-from ._segmentation_experiment import SegmentationRun
-from ._settings import USUAL_SIDE
+from ._settings import USUAL_SIDE, ClassificationSettings, ReproductionSettings
 
 FIGURES = ("figure1", "figure2", "figure3", "figure4", "figure5")
-"""What can be drawn."""
+"""The figures that can be drawn; 4 and 5 are maps."""
 
 NEEDS = {"figure1": ("table2",), "figure3": ("table3",), "figure4": ("table2",), "figure5": ("table6",)}
 """The tables whose networks a figure shows."""
 
-_DEFOCUS = Training(mix="defocus", sides=(USUAL_SIDE,))
+DEFOCUS = Training(mix="defocus", sides=(USUAL_SIDE,))
 _SHAKE = Training(mix="shake", sides=(USUAL_SIDE,))
-_STRONG = "D8"
+STRONG = "D8"
 _CHOSEN = """
-The first image that the original network knew sharp and lost under D8, and that the fine-tuned one knew
-again: chosen to show the effect, which the tables count over all images.
+The first image that the original network classifies correctly when it is sharp and wrongly under D8, and
+that the fine-tuned network classifies correctly in both cases. It is chosen to show the effect; the tables
+cover all images.
 """
-_TUNED = "before and after fine-tuning on sharp images and D2, D4, D6, D8."
-_JUDGED = "as trained on sharp images, and fine-tuned on defocus (sharp, D2, D4, D6, D8) and on camera shake."
-_NOT_CHOSEN = "No image was lost under blur and known again: this is the first one."
+_NOT_CHOSEN = "No image was lost under blur and recovered: this is the first one."
+TUNED = "before and after fine-tuning on sharp images and D2, D4, D6, D8."
+_THREE = "as trained on sharp images, and fine-tuned on defocus (sharp, D2, D4, D6, D8) and on camera shake."
+_Kind = TypeVar("_Kind", bound=ReproductionSettings)
+
 _TOP = 6  # in the paper's figure 1 the true class comes sixth
 
 
@@ -68,56 +58,58 @@ def figure1(run: Run, *, image: str | Path | None = None) -> Path:
 
     Args:
         run: with the networks.
-        image: a file; None takes the first validation image that the original network knows sharp and loses
-            under D8, and that the fine-tuned one knows again (any, where there is none).
+        image: a file; None takes the first validation image that the original network classifies correctly
+            sharp and wrongly under D8, and that the fine-tuned one classifies correctly in both cases; the
+            first of all, where there is none.
 
     Returns:
         The page, figure1.html in the run's folder.
 
     Raises:
+        ValueError: if the run is one of segmentation.
         ImportError: if the extra `report` is not installed.
 
     Example:
         >>> import tempfile
-        >>> from blurlib.paper import ReproductionSettings
         >>> photos = [(Image.effect_noise((60, 50), 80).convert("RGB"), label) for label in (0, 1)]
         >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(1))
-        >>> tiny = ReproductionSettings(side=32, canonical_side=48, epochs=(1,), lr=(0.1,), crops="center")
+        >>> tiny = ClassificationSettings(side=32, canonical_side=48, epochs=(1,), lr=(0.1,), crops="center")
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     run = Run(network, photos, settings=tiny, output=folder, workers=0, progress=False)
         ...     figure1(run).name
         'figure1.html'
     """
-    seed = run.settings.seeds[0]
-    networks = {"before": run.network(Training(), 0), "after": run.network(_DEFOCUS, seed)}
+    settings = settings_as(run, ClassificationSettings)
+    seed = settings.seeds[0]
+    networks = {"before": run.network(Training(), 0), "after": run.network(DEFOCUS, seed)}
     text = "What the networks find most probable, and how sure they are."
     if image is None:
-        found_again = _lost_and_found(run, seed)
-        position = found_again[0] if found_again else 0
+        recovered = _recovered(run, seed)
+        position = recovered[0] if recovered else 0
         picture, label = run.validation.load(position)
         index, truth = int(run.validation.index[position]), _class(run, label)
-        text += f" {_CHOSEN if found_again else _NOT_CHOSEN}"
+        text += f" {_CHOSEN if recovered else _NOT_CHOSEN}"
     else:
-        picture = _photograph(image)
+        picture = photograph(image)
         index, truth = 0, Path(image).stem
     found = {
         role: predictions(
             network,
             picture,
-            blurs=("sharp", _STRONG),
+            blurs=("sharp", STRONG),
             names=run.validation.classes or None,
             top=_TOP,
             index=index,
-            side=run.settings.side,
-            crop=run.settings.crop,
-            crops="center" if run.crops == "center" else "five",
-            canonical_side=run.settings.canonical_side,
+            side=settings.side,
+            crop=settings.crop,
+            crops="center" if settings.crops == "center" else "five",
+            canonical_side=settings.canonical_side,
             mean=run.colours[0],
             std=run.colours[1],
         )
         for role, network in networks.items()
     }
-    canonical = to_canonical(picture, run.settings.canonical_side)
+    canonical = to_canonical(picture, settings.canonical_side)
     examples = [
         Prediction(
             image=blurred(canonical, parse(before.blur)),
@@ -131,7 +123,7 @@ def figure1(run: Run, *, image: str | Path | None = None) -> Path:
     section = Section(
         title="The same image, sharp and blurred", text=text, parts=[predictions_figure(examples)]
     )
-    return _page(run.output / "figure1.html", "Predictions under blur (the paper's figure 1)", [section], run)
+    return figure_page(run, "figure1", "Predictions under blur", [section])
 
 
 def figure2(output: str | Path = "reproduction") -> Path:
@@ -183,21 +175,22 @@ def figure3(run: Run, *, count: int = 12) -> Path:
         The page, figure3.html in the run's folder.
 
     Raises:
+        ValueError: if the run is one of segmentation.
         ImportError: if the extra `report` is not installed.
 
     Example:
         >>> import tempfile
-        >>> from blurlib.paper import ReproductionSettings
         >>> photos = [(Image.effect_noise((60, 50), 80).convert("RGB"), label) for label in (0, 1)]
         >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(1))
-        >>> tiny = ReproductionSettings(side=32, canonical_side=48, epochs=(1,), lr=(0.1,), crops="center")
+        >>> tiny = ClassificationSettings(side=32, canonical_side=48, epochs=(1,), lr=(0.1,), crops="center")
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     run = Run(network, photos, settings=tiny, output=folder, workers=0, progress=False)
         ...     figure3(run).name
         'figure3.html'
     """
-    seed, blurs = run.settings.seeds[0], ("sharp", "D4", _STRONG, "shake", "H8")
-    networks = {"original": (Training(), 0), "defocus": (_DEFOCUS, seed), "camera shake": (_SHAKE, seed)}
+    settings = settings_as(run, ClassificationSettings)
+    seed, blurs = settings.seeds[0], ("sharp", "D4", STRONG, "shake", "H8")
+    networks = {"original": (Training(), 0), "defocus": (DEFOCUS, seed), "camera shake": (_SHAKE, seed)}
     sides = run.settings.sides((USUAL_SIDE,))
     right: dict[str, dict[str, np.ndarray]] = {}
     ids: list[str] = []
@@ -210,7 +203,7 @@ def figure3(run: Run, *, count: int = 12) -> Path:
             if isinstance(values, ImageValues)
         }
         ids = next(values.ids.tolist() for values in images.values() if values)
-    examples, places = [], _positions(run)
+    examples, places = [], positions(run)
     for blur, number in _spread(right, blurs, count):
         position = places[ids[number]]
         picture, label = run.validation.load(position)
@@ -218,7 +211,7 @@ def figure3(run: Run, *, count: int = 12) -> Path:
         own = shake_of_image(index) if isinstance(value, PerImageShake) else value
         examples.append(
             Verdict(
-                image=blurred(to_canonical(picture, run.settings.canonical_side), own),
+                image=blurred(to_canonical(picture, settings.canonical_side), own),
                 title=blur,
                 truth=_class(run, label),
                 right={name: bool(known[blur][number]) for name, known in right.items()},
@@ -226,8 +219,7 @@ def figure3(run: Run, *, count: int = 12) -> Path:
         )
     text = "Chosen to show every combination of right and wrong that occurs; the tables count all images."
     section = Section(title="Right and wrong", text=text, parts=[recognition_figure(examples)])
-    title = "Recognition under blur (the paper's figure 3)"
-    return _page(run.output / "figure3.html", title, [section], run, lead=_JUDGED)
+    return figure_page(run, "figure3", "Recognition under blur", [section], lead=_THREE)
 
 
 def _spread(
@@ -251,206 +243,40 @@ def _spread(
     return chosen
 
 
-def figure4(
-    run: Run,
-    *,
-    image: str | Path | None = None,
-    layers: Sequence[str] | None = None,
-    limit: int | None = 100,
-) -> Path:
-    """Where features of sharp and blurred differ, before and after fine-tuning on the defocus mix.
-
-    Maps for one image at 256, as in the paper; for the original network at half and twice that too; and the
-    averages over validation images, which the paper does not have.
-
-    Args:
-        run: with the networks.
-        image: a file; None takes the first validation image.
-        layers: names of the network's layers; None takes its pooling layers.
-        limit: number of validation images that are averaged over; None takes all.
-
-    Returns:
-        The page, figure4.html in the run's folder.
-
-    Raises:
-        ValueError: if there is no such layer.
-        ImportError: if the extra `report` is not installed.
-
-    Example:
-        >>> import tempfile
-        >>> from blurlib.paper import ReproductionSettings
-        >>> photos = [(Image.effect_noise((60, 50), 80).convert("RGB"), label) for label in (0, 1)]
-        >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(1))
-        >>> tiny = ReproductionSettings(side=32, canonical_side=48, epochs=(1,), lr=(0.1,), crops="center")
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     run = Run(network, photos, settings=tiny, output=folder, workers=0, progress=False)
-        ...     figure4(run, layers=["1"]).name
-        'figure4.html'
-    """
-    seed = run.settings.seeds[0]
-    networks = {"original": run.network(Training(), 0), "fine-tuned": run.network(_DEFOCUS, seed)}
-    if image is None:
-        picture, _ = run.validation.load(0)
-    else:
-        picture = _photograph(image)
-    shown = to_canonical(picture, run.settings.canonical_side)
-    usual, *others = run.settings.sides((USUAL_SIDE, USUAL_SIDE // 2, 2 * USUAL_SIDE))
-    rows = {}
-    for name, network in networks.items():
-        for side in (usual, *(others if name == "original" else ())):
-            rows[f"{name}, side {side}"] = _maps(run, network, picture, side, layers)
-    limit = None if limit is None else min(limit, len(run.validation))
-    averages = {
-        name: invariance(
-            network,
-            run.validation,
-            blur=_STRONG,
-            layers=layers,
-            side=run.settings.side,
-            canonical_side=run.settings.canonical_side,
-            mean=run.colours[0],
-            std=run.colours[1],
-            limit=limit,
-            on_error=run.settings.on_error,
-            device=run.running["device"],
-            progress=run.running["progress"],
-        )
-        for name, network in networks.items()
-    }
-    header, lines = averages["fine-tuned"].lines(averages["original"])
-    caption = f"Sharp against {_STRONG}, side {run.settings.side}."
-    sections = [
-        Section(
-            title="One image",
-            text=f"Sharp against {_STRONG}: the share of channels, positive or not, that differ.",
-            parts=[blurred_figure([shown], f"sharp, {_STRONG}"), maps_figure(rows)],
-        ),
-        Section(
-            title=f"Averages over {len(averages['original'].ids)} images",
-            text="Of the change: the paired 95 % interval over images.",
-            parts=[Table(header=header, rows=lines, caption=caption)],
-        ),
-    ]
-    return _page(
-        run.output / "figure4.html", "How invariant features are (the paper's figure 4)", sections, run
-    )
-
-
-def _maps(
-    run: Run, network: nn.Module, picture: Image.Image, side: int, layers: Sequence[str] | None
-) -> dict[str, np.ndarray]:
-    place = pick_device(run.running["device"])
-    views = evaluation_views(
-        picture,
-        [parse("sharp"), parse(_STRONG)],
-        protocol=Protocol(canonical_side=run.settings.canonical_side, network_side=side),
-        crops="dense",
-    )
-    sharp, soft = (normalised(views[number, side].to(place), *run.colours) for number in (0, 1))
-    home = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
-    found = disparity(network.to(place), sharp, soft, layers=layers)
-    network.to(home)
-    return {name: maps.hamming[0].cpu().numpy() for name, maps in found.items()}
-
-
-def figure5(run: SegmentationRun, *, count: int = 4, names: Sequence[str] = ()) -> Path:
-    """Scenes sharp and under D8, their labels, and what the networks make of them before and after.
-
-    Those scenes where fine-tuning brought most back under D8, by the share of pixels that are right: chosen
-    to show the effect, which the table counts over all images.
-
-    Args:
-        run: with the networks.
-        count: how many scenes.
-        names: of the classes.
-
-    Returns:
-        The page, figure5.html in the run's folder.
-
-    Raises:
-        ImportError: if the extra `report` is not installed.
-
-    Example:
-        >>> import tempfile
-        >>> from blurlib.paper import SegmentationSettings
-        >>> scenes = [(Image.effect_noise((60, 50), 80).convert("RGB"), Image.new("L", (60, 50), 1))]
-        >>> tiny, quiet = SegmentationSettings(canonical_side=48, epochs=(1,), lr=(0.1,)), {"progress": False}
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     run = SegmentationRun(nn.Conv2d(3, 2, 1), scenes, settings=tiny, output=folder, **quiet)
-        ...     figure5(run).name
-        'figure5.html'
-    """
-    seed = run.settings.seeds[0]
-    right = []
-    for name in ("original", "defocus"):
-        pixels = run.report(name, seed)[_STRONG].images
-        assert isinstance(pixels, PixelCounts)
-        right.append(pixel_accuracy(pixels.matrix))
-        ids = pixels.ids.tolist()
-    gained = np.nan_to_num(right[1] - right[0], nan=-1.0)
-    places = {run.validation.id(position): position for position in range(len(run.validation))}
-    place = pick_device(run.running["device"])
-    plan = Protocol(
-        measure="geometric",
-        canonical_side=run.settings.canonical_side,
-        network_side=run.settings.network_side,
-        network_size=run.settings.network_size,
-    )
-    rows: list[dict[str, np.ndarray]] = []
-    networks = {"before": run.network("original"), "after": run.network("defocus", seed)}
-    for number in np.argsort(-gained, kind="stable")[:count].tolist():
-        image, mask = run.validation.load(places[ids[number]])
-        row = {"image": np.asarray(image), "truth": mask}
-        blurs = ("sharp", _STRONG)
-        made = evaluation_views(image, list(map(parse, blurs)), protocol=plan, crops="dense")
-        for blur, views in zip(blurs, made.values(), strict=True):
-            for role, network in networks.items():
-                with eval_mode(network, place) as there:
-                    labels, _ = predicted(network, views, mask.shape, run.colours, there)
-                row[f"{blur}, {role}"] = labels[0].astype(np.uint8)
-        canonical = to_canonical(image, plan.canonical_side, measure=plan.measure)
-        row["image blurred"] = blurred(canonical, parse(_STRONG))
-        order = ["image", "truth", "sharp, before", "sharp, after", "image blurred"]
-        rows.append({name: row[name] for name in (*order, f"{_STRONG}, before", f"{_STRONG}, after")})
-    text = f"Where fine-tuning brought most back under {_STRONG}, by the share of pixels that are right."
-    section = Section(title="Sharp and blurred", text=text, parts=[segmentation_figure(rows, names=names)])
-    return write_page(
-        run.output / "figure5.html",
-        title="Segmentation under blur (the paper's figure 5)",
-        lead=f"{type(run.model).__name__}, {_TUNED}",
-        sections=[section],
-        facts={
-            "Network": type(run.model).__name__,
-            "Images": f"{len(run.validation)} of {run.validation.name}",
-        },
-    )
-
-
-def _lost_and_found(run: Run, seed: int) -> list[int]:
-    """The images that the original network knew sharp and lost, and the fine-tuned one knew again."""
-    conditions = [((USUAL_SIDE,), blur) for blur in ("sharp", _STRONG)]
+def _recovered(run: Run, seed: int) -> list[int]:
+    """The images that only the original network under blur classifies wrongly."""
+    conditions = [((USUAL_SIDE,), blur) for blur in ("sharp", STRONG)]
     sides = run.settings.sides((USUAL_SIDE,))
     known: dict[tuple[Training, str], np.ndarray] = {}
     ids: list[str] = []
-    for training, of in ((Training(), 0), (_DEFOCUS, seed)):
+    for training, of in ((Training(), 0), (DEFOCUS, seed)):
         report = run.report(training, of, conditions)
         for _, blur in conditions:
             values = find(report.records, (blur, sides)).images
             assert isinstance(values, ImageValues)
             known[training, blur] = values.correct.astype(bool)
             ids = values.ids.tolist()
-    before, after = Training(), _DEFOCUS
-    wanted = known[before, "sharp"] & ~known[before, _STRONG] & known[after, "sharp"] & known[after, _STRONG]
-    places = _positions(run)
+    before, after = Training(), DEFOCUS
+    wanted = known[before, "sharp"] & ~known[before, STRONG] & known[after, "sharp"] & known[after, STRONG]
+    places = positions(run)
     return [places[name] for name, lost in zip(ids, wanted.tolist(), strict=True) if lost]
 
 
-def _positions(run: Run) -> dict[str, int]:
+def settings_as(run: Run, kind: type[_Kind]) -> _Kind:
+    """The run's settings, which must be of the figure's task."""
+    if not isinstance(run.settings, kind):
+        raise ValueError(  # noqa: TRY004  the run is one, but of the other task
+            f"`run` must have {kind.__name__} for this figure, got {type(run.settings).__name__}"
+        )
+    return run.settings
+
+
+def positions(run: Run) -> dict[str, int]:
     """Where the images are in the listing: records leave out those that could not be read."""
     return {run.validation.id(position): position for position in range(len(run.validation))}
 
 
-def _photograph(path: str | Path) -> Image.Image:
+def photograph(path: str | Path) -> Image.Image:
     """A file as it is: the protocol turns it upright and into RGB."""
     with Image.open(path) as opened:
         opened.load()
@@ -461,16 +287,17 @@ def _class(run: Run, label: int) -> str:
     return run.validation.classes[label] if run.validation.classes else str(label)
 
 
-def _page(path: Path, title: str, sections: Sequence[Section], run: Run, lead: str = _TUNED) -> Path:
-    facts: dict[str, Any] = {
+def figure_page(run: Run, name: str, title: str, sections: Sequence[Section], lead: str = TUNED) -> Path:
+    facts = {
         "Network": type(run.model).__name__,
         "Images": f"{len(run.validation)} of {run.validation.name}",
-        "Side": f"{run.settings.side} px",
     }
+    if isinstance(run.settings, ClassificationSettings):
+        facts["Side"] = f"{run.settings.side} px"
     return write_page(
-        path,
-        title=title,
-        lead=f"{type(run.model).__name__}, {lead}",
+        run.output / f"{name}.html",
+        title=f"{title} (the paper's figure {name[-1]})",
+        lead=f"{facts['Network']}, {lead}",
         sections=sections,
-        facts={name: str(value) for name, value in facts.items()},
+        facts=facts,
     )

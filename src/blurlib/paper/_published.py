@@ -104,12 +104,12 @@ class Training:
             have; None for the original weights.
         sides: network sides of the training, one of them at random for each image; none for the original.
         per_scale: not one network, but at each of the sides the one that was trained there alone.
-        deblurring: what happens to images before the network sees them, method and blur, such as "epll:D8":
-            the method is told that blur. Empty: nothing.
+        deblurring: of the images before the network sees them: the method and the blur that it assumes, such
+            as "epll:D8". Empty: none.
 
     Example:
         >>> print(Training(), Training(mix="D4", sides=(256,)), Training(deblurring="epll:D8"))
-        original D4@256 original behind epll:D8
+        original D4@256 original deblurred by epll:D8
     """
 
     mix: str | None = None
@@ -119,7 +119,7 @@ class Training:
 
     def __str__(self) -> str:
         if self.deblurring:
-            return f"{replace(self, deblurring='')} behind {self.deblurring}"
+            return f"{replace(self, deblurring='')} deblurred by {self.deblurring}"
         if self.mix is None:
             return "original"
         return f"{self.mix}@{('|' if self.per_scale else ',').join(map(str, self.sides))}"
@@ -159,7 +159,7 @@ class PaperTable:
     Attributes:
         name: as the command line writes it.
         title: what it shows.
-        network: torchvision's name.
+        network: as the command line names it.
         crops: how the network is applied.
         cells: every number, row by row.
 
@@ -344,7 +344,7 @@ def _table6() -> PaperTable:
         for (column, training, metric), percent in zip(columns, row, strict=True)
     ]
     title = "mean intersection over union on Pascal VOC 2012"
-    return PaperTable(name="table6", title=title, network="vgg16", crops="image", cells=tuple(cells))
+    return PaperTable(name="table6", title=title, network="zoomout:vgg16", crops="image", cells=tuple(cells))
 
 
 def _table_a() -> PaperTable:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from .. import metrics
-from ..metrics import Statistics
+from ..metrics import Averaged, Metric
 from ._comparison import Change, Comparison, ComparisonRow
 from ._records import check_same_images
 from ._report import Report
@@ -81,15 +80,21 @@ def compare(
         known = ", ".join(f"{record.blur} at {sides_text(record.sides)}" for record in first.records)
         raise ValueError(f"`before` must share a condition with `after` ({known}), got none in common")
     check_same_images([report.records for report in (first, *every)])
-    measured = _measure(roles, keys, resamples=resamples, seed=seed)
-    names = [each.name for each in first.statistics.metrics if each.compared]
+    images: dict[_Place, list[Any]] = {
+        (role, key): [report[key].images for report in reports]
+        for role, reports in roles.items()
+        if reports
+        for key in keys
+    }
+    measured = metrics.averaged(images, resamples=resamples, seed=seed)
+    compared = [metric for metric in first.statistics.metrics if metric.compared]
     return Comparison(
         rows=tuple(
             ComparisonRow(
                 blur=key[0],
                 sides=key[1],
                 count=first[key].count,
-                changes={name: _change(measured, key, name, level=level) for name in names},
+                changes={each.name: _change(measured, key, each, level=level) for each in compared},
             )
             for key in keys
         ),
@@ -105,71 +110,21 @@ _Key = tuple[str, tuple[int, ...]]
 _Place = tuple[str, _Key]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Measured:
-    """Metrics by role and condition, averaged over the networks of a kind: exact, and of each resampling."""
-
-    kind: type[Statistics]
-    means: Mapping[_Place, Mapping[str, float]]
-    draws: Mapping[_Place, Mapping[str, np.ndarray]]
-    columns: Mapping[_Place, np.ndarray]  # of linear statistics: the images' values, averaged likewise
-
-
-def _measure(
-    roles: Mapping[str, Sequence[Report]], keys: Sequence[_Key], *, resamples: int, seed: int
-) -> _Measured:
-    kind = roles["after"][0].statistics
-    exact: dict[_Place, list[Mapping[str, Any]]] = {}
-    drawn: dict[_Place, list[Mapping[str, np.ndarray]]] = {}
-    averaged: dict[_Place, np.ndarray] = {}
-    order: list[_Place] = []
-
-    def parts() -> Iterator[tuple[Statistics, np.ndarray]]:
-        for place in [(role, key) for role, reports in roles.items() if reports for key in keys]:
-            images: list[Any] = [report[place[1]].images for report in roles[place[0]]]
-            if kind.linear:  # averaged before they are resampled: one set of columns for all networks
-                columns = averaged[place] = np.mean([each.columns() for each in images], axis=0)
-                found = images[0].from_means(columns.mean(axis=0, keepdims=True))
-                exact[place] = [{name: value[0] for name, value in found.items()}]
-                order.append(place)
-                yield images[0], columns
-            else:
-                exact[place] = [each.compute() for each in images]
-                for each in images:
-                    order.append(place)
-                    yield each, each.columns()
-
-    for number, samples in enumerate(metrics.resampled(parts(), resamples=resamples, seed=seed)):
-        drawn.setdefault(order[number], []).append(samples)
-    means = {
-        place: {
-            name: float(np.mean([np.nan if each[name] is None else each[name] for each in exact[place]]))
-            for name in found[0]
-        }
-        for place, found in drawn.items()
-    }
-    draws = {
-        place: {name: np.mean([each[name] for each in found], axis=0) for name in found[0]}
-        for place, found in drawn.items()
-    }
-    return _Measured(kind=kind, means=means, draws=draws, columns=averaged)
-
-
-def _change(measured: _Measured, key: _Key, name: str, *, level: float) -> Change:
-    means = {place: found[name] for place, found in measured.means.items()}
-    draws = {place: found[name] for place, found in measured.draws.items()}
+def _change(measured: Mapping[_Place, Averaged], key: _Key, metric: Metric, *, level: float) -> Change:
+    means = {place: found.means[metric.name] for place, found in measured.items()}
+    draws = {place: found.draws[metric.name] for place, found in measured.items()}
     control = means.get(("control", key))
     reference = "before" if control is None else "control"
     own, base, sharp = ("after", key), (reference, key), (reference, ("sharp", key[1]))
-    sign = next(each.better for each in measured.kind.metrics if each.name == name)
+    sign = metric.better
     recovered = recovered_interval = None
     if sharp in means and sharp != base and sign:
         losses = sign * (draws[sharp] - draws[base])
         loss = sign * (means[sharp] - means[base])
         error = np.nanstd(losses) if np.isfinite(losses).any() else np.inf
-        if measured.kind.linear:
-            column = list(measured.means[base]).index(name)
-            each = sign * (measured.columns[sharp] - measured.columns[base])[:, column]
+        before, after = measured[sharp].columns, measured[base].columns
+        if before is not None and after is not None:
+            each = sign * (before - after)[:, list(measured[base].means).index(metric.name)]
             loss = each.mean()
             error = each.std(ddof=1) / np.sqrt(len(each)) if len(each) > 1 else np.inf
         if loss > 0 and loss >= 2 * error:
