@@ -101,7 +101,7 @@ def methods(records: Path) -> str:
     for item, count, behind in (("table5", IMAGES, ()), ("table5-epll", FEW, ("epll",))):
         table = ReproducedTable.load(records / f"{item}.json")
         assert table.settings["images"] == count
-        seconds = {cell.row: cell.seconds for cell in table.outcomes}
+        seconds = {cell.row: cell.seconds for cell in table.cells}
         # Of each row where it is recorded, under which blur, and which row of the table takes as long.
         rows: dict[str, tuple[Path, str, str]] = {}
         for row, network, blur in (

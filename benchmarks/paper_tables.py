@@ -133,7 +133,7 @@ def tables() -> None:
 def top1_at_scales(table: ReproducedTable) -> str:
     """Table 4 with top-1: each network, and the change from the original at the same sides, paired."""
     folder, blurs = RECORDS / "mixes", ("sharp", "D4", "D8")
-    cells = dict.fromkeys((cell.row, cell.network, cell.sides) for cell in table.outcomes)
+    cells = dict.fromkeys((cell.row, cell.network, cell.sides) for cell in table.cells)
 
     def values(network: str, sides: tuple[int, ...]) -> np.ndarray:
         places = [folder / network] if network == "original" else sorted((folder / network).glob("seed*"))

@@ -103,7 +103,7 @@ def test_a_table_is_what_evaluate_measures(root, tmp_path):
     shown = {"scales": (16, 32, (32, 64), 64), "crop": 28, "canonical_side": 48}
     expected = evaluate(model, root, blurs=", ".join(paper.CONDITIONS), **shown, **QUIET)
     sides = dict(zip(table.columns, ((16,), (32,), (32, 64), (64,)), strict=True))
-    for cell in table.outcomes:
+    for cell in table.cells:
         assert cell.value == pytest.approx(expected[cell.blur, sides[cell.column]].top5)
         assert cell.interval[0] <= cell.value <= cell.interval[1]
         assert cell.difference == pytest.approx(cell.value - cell.paper)
@@ -112,7 +112,7 @@ def test_a_table_is_what_evaluate_measures(root, tmp_path):
 
 def test_entropies_are_in_nats(root, tmp_path):
     table = reproduce("table2", network(), root, settings=settings(), output=tmp_path / "out", **QUIET)
-    assert {cell.metric for cell in table.outcomes} == {"entropy", "cross_entropy"}
+    assert {cell.metric for cell in table.cells} == {"entropy", "cross_entropy"}
     assert table["D8", "Entropy, original"].paper == 3.8021
     assert "1.1837" not in table.table()
     assert "1.184" in table.table()
@@ -132,7 +132,7 @@ def test_what_was_done_is_not_done_again(root, tmp_path, monkeypatch):
     monkeypatch.setattr(_experiment, "evaluate", never)
     monkeypatch.setattr(_experiment, "finetune", never)
     again = reproduce("table2", network(), root, **place, **QUIET)
-    assert again.outcomes == first.outcomes
+    assert again.cells == first.cells
 
 
 def test_another_table_measures_only_what_is_missing(root, tmp_path, monkeypatch):
@@ -150,7 +150,7 @@ def test_another_table_measures_only_what_is_missing(root, tmp_path, monkeypatch
     original, *others = asked
     assert original == ("shake, H8", [(32,)])  # sharp, D4 and D8 are there
     assert len(others) == 5
-    assert len(table.outcomes) == 30
+    assert len(table.cells) == 30
 
 
 def test_seeds_are_averaged_and_listed(root, tmp_path):
@@ -209,7 +209,7 @@ def test_changes_are_those_of_a_comparison(root, tmp_path):
 def test_networks_for_each_scale_share_their_fine_tunings(root, tmp_path):
     run = Run(network(), root, settings=settings(), output=tmp_path / "out", **QUIET)
     table = reproduce_table(run, "table4")
-    assert len(table.outcomes) == 21
+    assert len(table.cells) == 21
     folders = sorted(path.name for path in (tmp_path / "out" / "networks").iterdir())
     assert folders == ["defocus-32", "defocus-32-64", "defocus-64"]
     (each,) = {training for training in TABLES["table4"].trainings if training.per_scale}
@@ -317,7 +317,7 @@ def test_deblurring_against_fine_tuning(root, tmp_path, monkeypatch):
         "FT-Mix on blurred (D8)",
         "FT-D8 on blurred (D8)",
     )
-    assert [cell.paper for cell in table.outcomes] == [0.906, 0.6157, None, None, 0.8715, 0.883]
+    assert [cell.paper for cell in table.cells] == [0.906, 0.6157, None, None, 0.8715, 0.883]
     assert table.settings["images"] == 6 and len(run.validation) == 12
     # Each figure from its own evaluation, of the six images alone.
     listing = run.deblurred_images
@@ -339,15 +339,15 @@ def test_deblurring_against_fine_tuning(root, tmp_path, monkeypatch):
     )
     np.testing.assert_allclose(kept["D8"].images.cross_entropy, deblurring["D8"].images.cross_entropy)
     # Time and change stand beside.
-    for cell in table.outcomes:
+    for cell in table.cells:
         assert cell.seconds > 0
         behind = cell.row.startswith("Original on deblurred")
         assert (cell.base == "original") == (behind or cell.row.startswith("FT"))
-    assert "Seconds an image" in str(table) and "## Seconds an image" in table.to_markdown()
+    assert "Seconds per image" in str(table) and "## Seconds per image" in table.to_markdown()
     monkeypatch.setattr(_experiment, "evaluate", None)
     again = reproduce("table5", network(), root, settings=chosen, output=tmp_path / "out", **QUIET)
-    assert [cell.value for cell in again.outcomes] == [cell.value for cell in table.outcomes]
-    assert ReproducedTable.load(tmp_path / "out" / "table5.json").outcomes == again.outcomes
+    assert [cell.value for cell in again.cells] == [cell.value for cell in table.cells]
+    assert ReproducedTable.load(tmp_path / "out" / "table5.json").cells == again.cells
     again.to_html(tmp_path / "table5.html")
     assert "assumed D6" in (tmp_path / "table5.html").read_text()
 
@@ -355,7 +355,7 @@ def test_deblurring_against_fine_tuning(root, tmp_path, monkeypatch):
 def test_deblurring_with_a_control(root, tmp_path):
     chosen = settings(deblur=("wiener",), deblur_limit=6, control=True)
     table = reproduce("table5", network(), root, settings=chosen, output=tmp_path / "out", **QUIET)
-    bases = {cell.row: cell.base for cell in table.outcomes}
+    bases = {cell.row: cell.base for cell in table.cells}
     assert bases == {
         "Original on sharp": "",
         "Original on blurred (D8)": "",
@@ -365,8 +365,8 @@ def test_deblurring_with_a_control(root, tmp_path):
         "Sharp only (control) on sharp": "",
         "Sharp only (control) on blurred (D8)": "",
     }
-    values = {cell.row: cell.value for cell in table.outcomes}
-    assert {cell.row: cell.change for cell in table.outcomes if cell.base} == {
+    values = {cell.row: cell.value for cell in table.cells}
+    assert {cell.row: cell.change for cell in table.cells if cell.base} == {
         row: pytest.approx(
             values[row]
             - values[
@@ -377,7 +377,7 @@ def test_deblurring_with_a_control(root, tmp_path):
         if base
     }
     changes = table.to_markdown().split("## Ours: change")[1].split("## Seconds")[0]
-    assert "from the network that is named" in changes
+    assert "from the network named in each cell" in changes
     (mixed,) = [line for line in changes.splitlines() if line.startswith("| FT-Mix")]
     assert mixed.endswith("from sharp-32 |")
 
@@ -447,7 +447,7 @@ def test_images_are_chosen_from_every_outcome():
 
 def test_a_table_reads_back_and_prints(root, tmp_path):
     table = reproduce("table2", network(), root, settings=settings(), output=tmp_path / "out", **QUIET)
-    assert ReproducedTable.load(tmp_path / "out" / "table2.json").outcomes == table.outcomes
+    assert ReproducedTable.load(tmp_path / "out" / "table2.json").cells == table.cells
     text = (tmp_path / "out" / "table2.md").read_text(encoding="utf-8")
     assert "## Ours minus the paper's" in text
     pytest.importorskip("jinja2")

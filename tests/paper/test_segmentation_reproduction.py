@@ -56,7 +56,7 @@ def run_of(root, out, **changes):
 def test_the_table_is_what_evaluate_measures(root, tmp_path):
     run = run_of(root, tmp_path / "out", seeds=(0, 1), control=True)
     table = reproduce_table(run, "table6")
-    assert len(table.outcomes) == 20 + 10
+    assert len(table.cells) == 20 + 10
     before = evaluate(network(), root, task="segmentation", canonical_side=40, **QUIET)
     for row, blur in (("Sharp", "sharp"), ("Blur D8", "D8")):
         assert table[row, "Original, all"].value == before[blur].miou
@@ -76,7 +76,7 @@ def test_the_table_is_what_evaluate_measures(root, tmp_path):
     assert cell.change_interval == compared["D8"].miou.difference_interval
     assert table["Sharp", "Sharp only (control), all"].paper is None
     assert "mean IoU in percent" in table.caption
-    assert ReproducedTable.load(tmp_path / "out" / "table6.json").outcomes == table.outcomes
+    assert ReproducedTable.load(tmp_path / "out" / "table6.json").cells == table.cells
     pytest.importorskip("jinja2")
     assert "Fine-tuned, boundaries" in table.to_html(tmp_path / "t.html").read_text(encoding="utf-8")
 
@@ -87,7 +87,7 @@ def test_what_was_done_is_not_done_again(root, tmp_path, monkeypatch):
     assert all(part.done for part in run.jobs("table6"))
     for name in ("evaluate", "finetune"):
         monkeypatch.setattr(_experiment, name, lambda *_, **__: pytest.fail("done again"))
-    assert reproduce_table(run_of(root, tmp_path / "out"), "table6").outcomes == first.outcomes
+    assert reproduce_table(run_of(root, tmp_path / "out"), "table6").cells == first.cells
     text = run.dry_run("table6")
     assert text.count("done") == 3
     assert text.splitlines()[-1].split()[:2] == ["together", "0"]

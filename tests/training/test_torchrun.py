@@ -106,9 +106,9 @@ def test_two_processes_measure_what_one_does(root, tmp_path):
             assert record.images.ids.tolist() == expected.images.ids.tolist()
             np.testing.assert_array_equal(record.images.correct, expected.images.correct)
             np.testing.assert_allclose(record.images.entropy, expected.images.entropy, rtol=1e-4)
-    tables = [ReproducedTable.load(tmp_path / f"table{rank}.json").outcomes for rank in (0, 1)]
-    assert tables[0] == tables[1] == ReproducedTable.load(tmp_path / "reproduction" / "table2.json").outcomes
-    for cell, expected in zip(tables[0], reproduced(root, tmp_path / "one").outcomes, strict=True):
+    tables = [ReproducedTable.load(tmp_path / f"table{rank}.json").cells for rank in (0, 1)]
+    assert tables[0] == tables[1] == ReproducedTable.load(tmp_path / "reproduction" / "table2.json").cells
+    for cell, expected in zip(tables[0], reproduced(root, tmp_path / "one").cells, strict=True):
         assert cell.value == pytest.approx(expected.value, rel=1e-3)
 
 

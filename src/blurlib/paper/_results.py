@@ -1,4 +1,4 @@
-"""A table of the paper measured anew: our figures beside the paper's, printed, kept, read again."""
+"""A reproduced table: our numbers next to the paper's, as text, Markdown, JSON and HTML."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _STYLES = {
     "entropy": (1.0, "{:.3f}"),
     "cross_entropy": (1.0, "{:.3f}"),
 }
-_UNSURE = ("entropy", "cross_entropy")  # the less the better
+_LESS_IS_BETTER = ("entropy", "cross_entropy")
 _USUAL_SIDE = 256
 _HEADING_WIDTH = 12
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReproducedCell:
-    """One cell of a table: what we found, and the paper.
+    """One cell of a reproduced table: our value and the paper's.
 
     Attributes:
         row: heading of its row.
@@ -37,15 +37,15 @@ class ReproducedCell:
         sides: network sides that were averaged, as used here.
         blur: short name.
         metric: "top5", "entropy", "cross_entropy", "miou" or "trimap_miou" (near boundaries).
-        paper: what the paper found, a fraction or nats; None in a control's column.
-        value: what we found, the mean over the seeds.
-        interval: 95 % interval of it, by bootstrap over images.
+        paper: the paper's value, a fraction or nats; None for a network that the paper does not have.
+        value: ours, the mean over the seeds.
+        interval: its 95 % interval, by bootstrap over images.
         each: the value of each seed.
         base: the network that it is compared with: the control, or "original" where there is no control and
-            for the original behind a deblurring; empty in their own cells.
+            for the original after deblurring; empty in their own cells.
         change: value minus that of `base`, under the same blur at the same sides.
-        change_interval: 95 % interval of that, paired: by bootstrap over the same images of both.
-        seconds: that an image took, of deblurring and network together; None where that was not measured.
+        change_interval: its 95 % interval, by a paired bootstrap over images.
+        seconds: per image, of deblurring and network together; None where that was not measured.
 
     Example:
         >>> cell = ReproducedCell(row="Sharp", column="256", network="original", sides=(256,), blur="sharp",
@@ -77,18 +77,18 @@ class ReproducedCell:
 
 @dataclass(frozen=True, kw_only=True)
 class ReproducedTable:
-    """A table of the paper, measured anew; made by :func:`blurlib.paper.reproduce`.
+    """A table of the paper with our numbers; made by :func:`blurlib.paper.reproduce`.
 
     Attributes:
         item: such as "table1".
         title: what it shows.
-        outcomes: its cells, row by row.
+        cells: its cells, row by row.
         settings: plain values: settings, network, images, versions.
 
     Example:
         >>> cell = ReproducedCell(row="Sharp", column="256", network="original", sides=(256,), blur="sharp",
         ...                metric="top5", paper=0.9088, value=0.9, interval=(0.89, 0.91), each=(0.9,))
-        >>> print(ReproducedTable(item="table1", title="", outcomes=(cell,), settings={}).table())
+        >>> print(ReproducedTable(item="table1", title="", cells=(cell,), settings={}).table())
                 256
                ours  paper
         -----  ----  -----
@@ -97,22 +97,22 @@ class ReproducedTable:
 
     item: str
     title: str
-    outcomes: tuple[ReproducedCell, ...]
+    cells: tuple[ReproducedCell, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def rows(self) -> tuple[str, ...]:
         """Headings of the rows."""
-        return tuple(dict.fromkeys(cell.row for cell in self.outcomes))
+        return tuple(dict.fromkeys(cell.row for cell in self.cells))
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Headings of the columns."""
-        return tuple(dict.fromkeys(cell.column for cell in self.outcomes))
+        return tuple(dict.fromkeys(cell.column for cell in self.cells))
 
     def __getitem__(self, place: tuple[str, str]) -> ReproducedCell:
         """The cell of a row and a column, by their headings."""
-        for cell in self.outcomes:
+        for cell in self.cells:
             if (cell.row, cell.column) == place:
                 return cell
         raise KeyError(f"no cell {place}; rows are {', '.join(self.rows)}; columns {', '.join(self.columns)}")
@@ -125,9 +125,9 @@ class ReproducedTable:
 
     @property
     def caption(self) -> str:
-        """What was measured on what, in a line or two."""
+        """Metric, network, images and settings in a line or two."""
         known = self.settings
-        metrics = {cell.metric for cell in self.outcomes}
+        metrics = {cell.metric for cell in self.cells}
         what = "top-5 in percent" if metrics == {"top5"} else "entropies in nats"
         what = "mean IoU in percent" if metrics <= {"miou", "trimap_miou"} else what
         parts = [
@@ -142,24 +142,24 @@ class ReproducedTable:
         return ", ".join(part for part in parts if part)
 
     def _contents(self) -> tuple[str, ...]:
-        changes = any(cell.change is not None for cell in self.outcomes)
-        timed = any(cell.seconds is not None for cell in self.outcomes)
+        changes = any(cell.change is not None for cell in self.cells)
+        timed = any(cell.seconds is not None for cell in self.cells)
         return ("ours", "paper", "difference", *(["change"] * changes), *(["seconds"] * timed))
 
     def _heading(self, content: str) -> str:
         if content != "change":
             return _HEADINGS[content]
         bases = self._bases()
-        whom = bases[0] if len(bases) == 1 else "the network that is named"
-        return f"Ours: change from {whom}, with paired 95 % intervals"
+        base = bases[0] if len(bases) == 1 else "the network named in each cell"
+        return f"Ours: change from {base}, with paired 95 % intervals"
 
     def _bases(self) -> list[str]:
         """The networks that others are compared with."""
-        return list(dict.fromkeys(cell.base for cell in self.outcomes if cell.base))
+        return list(dict.fromkeys(cell.base for cell in self.cells if cell.base))
 
     def _grid(self, content: str) -> list[list[ReproducedCell]]:
         """The cells by rows; of changes only rows and columns that have one."""
-        with_change = [cell for cell in self.outcomes if content != "change" or cell.change is not None]
+        with_change = [cell for cell in self.cells if content != "change" or cell.change is not None]
         rows, columns = ({getattr(cell, name) for cell in with_change} for name in ("row", "column"))
         return [
             [self[row, column] for column in self.columns if column in columns]
@@ -180,15 +180,15 @@ class ReproducedTable:
         ]
 
     def _shades(self, content: str) -> list[list[float | None]]:
-        """Tints of the cells: how accurate, ours and the paper's on one scale; gains and losses."""
+        """Tints of the cells: values of ours and the paper's on one scale; gains and losses."""
         if content in ("difference", "seconds"):
             return []
-        known = [value for cell in self.outcomes for value in (cell.value, cell.paper) if value is not None]
+        known = [value for cell in self.cells for value in (cell.value, cell.paper) if value is not None]
         low, high = min(known), max(known)
-        most = max((abs(cell.change) for cell in self.outcomes if cell.change is not None), default=0.0)
+        most = max((abs(cell.change) for cell in self.cells if cell.change is not None), default=0.0)
 
         def shade(cell: ReproducedCell) -> float | None:
-            sign = -1 if cell.metric in _UNSURE else 1
+            sign = -1 if cell.metric in _LESS_IS_BETTER else 1
             value = {"ours": cell.value, "paper": cell.paper, "change": cell.change}[content]
             if value is None:
                 return None
@@ -212,7 +212,7 @@ class ReproducedTable:
         return plain_table(wrapped, rows)
 
     def to_markdown(self, path: str | Path | None = None) -> str:
-        """Tables in Markdown: ours with intervals, the paper's, the difference, what fine-tuning changed.
+        """Tables in Markdown: ours with intervals, the paper's, the differences, the changes by fine-tuning.
 
         Args:
             path: where to write them too; not written if None.
@@ -232,7 +232,7 @@ class ReproducedTable:
             "item": self.item,
             "title": self.title,
             "settings": dict(self.settings),
-            "outcomes": [asdict(cell) | {"difference": cell.difference} for cell in self.outcomes],
+            "cells": [asdict(cell) | {"difference": cell.difference} for cell in self.cells],
         }
         copied: dict[str, Any] = json.loads(json.dumps(plain, allow_nan=False))
         return copied
@@ -249,7 +249,7 @@ class ReproducedTable:
         return written(json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n", path)
 
     def to_html(self, path: str | Path) -> Path:
-        """One page: the tables, tinted by what they show, and every setting.
+        """One self-contained page: the tables, tinted by value, and every setting.
 
         Args:
             path: the file.
@@ -273,15 +273,15 @@ class ReproducedTable:
         )
 
     def _tints(self) -> dict[str, str]:
-        """What the colours mean."""
-        if not any(cell.metric in _UNSURE for cell in self.outcomes):
+        """Legends of the colours."""
+        if not any(cell.metric in _LESS_IS_BETTER for cell in self.cells):
             return {
-                "ours": "The deeper the blue the more accurate, on one scale with the paper's below.",
-                "change": "Blue: more accurate than that; orange: less.",
+                "ours": "A deeper blue is more accurate, on the same scale as the paper's table below.",
+                "change": "Blue: more accurate than that network; orange: less accurate.",
             }
         return {
-            "ours": "The deeper the orange the larger, on one scale with the paper's below.",
-            "change": "Blue: smaller than that; orange: larger.",
+            "ours": "A deeper orange is a larger value, on the same scale as the paper's table below.",
+            "change": "Blue: smaller than for that network; orange: larger.",
         }
 
     @classmethod
@@ -315,25 +315,25 @@ class ReproducedTable:
                         "each": tuple(cell["each"]),
                     }
                 )
-                for cell in plain["outcomes"]
+                for cell in plain["cells"]
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"`path` must be a file of `reproduce`, got {str(source)!r} ({error!r})"
             ) from error
-        return cls(item=plain["item"], title=plain["title"], outcomes=cells, settings=plain["settings"])
+        return cls(item=plain["item"], title=plain["title"], cells=cells, settings=plain["settings"])
 
 
 _HEADINGS = {
     "ours": "Ours",
     "paper": "The paper",
     "difference": "Ours minus the paper's",
-    "seconds": "Seconds an image, deblurring and network",
+    "seconds": "Seconds per image, deblurring and network",
 }
 
 
 def _shown(cell: ReproducedCell, content: str, *, named: bool) -> list[str]:
-    """What a table has of a cell; with the network that it is compared with where these differ."""
+    """The text of a cell; with the network that it is compared with where these differ."""
     factor, style = _STYLES[cell.metric]
     signed = f"{{:+{style[2:]}"
 

@@ -119,7 +119,7 @@ def reproduce_table(run: Run, item: str) -> ReproducedTable:
     }
     measured = metrics.averaged(images)
     timed = {} if only is None else _view_seconds(run, [cell for cell, _ in wanted])
-    outcomes = []
+    done = []
     for cell, published in wanted:
         own = measured[cell.training, (cell.sides, cell.blur)]
         value, draws = own.means[cell.metric], own.draws[cell.metric]
@@ -135,7 +135,7 @@ def reproduce_table(run: Run, item: str) -> ReproducedTable:
                 "change_interval": metrics.interval(draws - other.draws[cell.metric]),
             }
         every = images[cell.training, (cell.sides, cell.blur)]
-        outcomes.append(
+        done.append(
             ReproducedCell(
                 # The paper's table 5 is one row; with more methods it reads better as one column.
                 row=cell.row if only is None else cell.column,
@@ -155,7 +155,7 @@ def reproduce_table(run: Run, item: str) -> ReproducedTable:
     table = ReproducedTable(
         item=item,
         title=_published.TABLES[item].title,
-        outcomes=tuple(outcomes),
+        cells=tuple(done),
         settings=_metadata(run, item, only or run.validation, next(iter(reports.values()))[0]),
     )
     if is_main_process():
