@@ -21,6 +21,7 @@ from blurlib.paper import (
     ReproducedTable,
     Run,
     SegmentationSettings,
+    _costs,
     _experiment,
     _figures,
     reproduce,
@@ -88,8 +89,20 @@ def test_parts_of_all_tables_are_named_once_and_shared(root, tmp_path):
 def test_the_cost_is_told_in_views_and_time(root, tmp_path):
     run = Run(network(), root, settings=settings(), output=tmp_path / "out", **QUIET)
     lines = run.dry_run("table1", "table3").splitlines()
-    assert lines[-1].startswith("together")
+    assert lines[-1].startswith("total")
     assert not (tmp_path / "out").exists()
+
+
+def test_costs_of_jobs_go_by_area_and_leave_out_what_is_done():
+    jobs = [
+        _costs.Job(what="evaluating original", views={112: 100}, training=False, done=False),
+        _costs.Job(what="evaluating D4", views={224: 7}, training=False, done=True),
+        _costs.Job(what="restoring", views={224: 10}, training=False, done=False, restored={"wiener": 10}),
+    ]
+    table = _costs.cost_table(jobs, {False: 2.0}, side=224, restoring={"wiener": 10.0})
+    assert [line.split()[-2:] for line in table.splitlines()[2:]] == [
+        ["50", "s"], ["7", "done"], ["2.0", "min"], ["2.8", "min"],
+    ]  # fmt: skip
 
 
 # The tables

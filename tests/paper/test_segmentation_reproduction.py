@@ -90,7 +90,7 @@ def test_what_was_done_is_not_done_again(root, tmp_path, monkeypatch):
     assert reproduce_table(run_of(root, tmp_path / "out"), "table6").cells == first.cells
     text = run.dry_run("table6")
     assert text.count("done") == 3
-    assert text.splitlines()[-1].split()[:2] == ["together", "0"]
+    assert text.splitlines()[-1].split()[:2] == ["total", "0"]
 
 
 def test_what_is_missing_of_a_network_is_measured_by_condition(root, tmp_path, monkeypatch):

@@ -71,6 +71,7 @@ def figure1(run: Run, *, image: str | Path | None = None) -> Path:
 
     Example:
         >>> import tempfile
+        >>> from torch import nn
         >>> photos = [(Image.effect_noise((60, 50), 80).convert("RGB"), label) for label in (0, 1)]
         >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(1))
         >>> tiny = ClassificationSettings(side=32, canonical_side=48, epochs=(1,), lr=(0.1,), crops="center")
@@ -180,6 +181,7 @@ def figure3(run: Run, *, count: int = 12) -> Path:
 
     Example:
         >>> import tempfile
+        >>> from torch import nn
         >>> photos = [(Image.effect_noise((60, 50), 80).convert("RGB"), label) for label in (0, 1)]
         >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(1))
         >>> tiny = ClassificationSettings(side=32, canonical_side=48, epochs=(1,), lr=(0.1,), crops="center")
