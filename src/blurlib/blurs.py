@@ -74,6 +74,22 @@ class Blur:
         """
         raise TypeError(f"{type(self).__name__} has no kernel (scale {scale}); use Disk, Box, Line, ...")
 
+    def of_image(self, index: int, *, seed: int = 0) -> Blur:  # noqa: ARG002  for blurs that depend on it
+        """The blur of one image of an evaluation: that of :func:`shake_of_image` for `shake`, else this one.
+
+        Args:
+            index: of the image in the full sorted listing, before any `limit`.
+            seed: see :func:`shake_of_image`.
+
+        Returns:
+            A blur with a kernel.
+
+        Example:
+            >>> str(Disk(4).of_image(7)), str(PerImageShake().of_image(7))
+            ('D4', 'S72')
+        """
+        return self
+
 
 @dataclass(frozen=True)
 class Sharp(Blur):
@@ -251,7 +267,7 @@ class PerImageShake(Blur):
     """Camera shake, each image with a kernel of its own.
 
     It comes from the test bank in evaluation and from the train bank in training, and is not there before an
-    image is named: :func:`shake_of_image` and `BlurMixSampler.draw` resolve it.
+    image is named: :meth:`of_image` and `BlurMixSampler.draw` resolve it.
 
     Example:
         >>> str(PerImageShake())
@@ -268,6 +284,10 @@ class PerImageShake(Blur):
         raise ValueError(
             "`shake` has a kernel only for a given image; name a kernel of the bank instead, for example S17"
         )
+
+    def of_image(self, index: int, *, seed: int = 0) -> Shake:
+        """See :meth:`Blur.of_image`."""
+        return shake_of_image(index, seed=seed)
 
     def __str__(self) -> str:
         return "shake"

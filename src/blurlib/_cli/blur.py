@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .._common.checks import check_integer
-from ..blurs import PerImageShake, shake_of_image
+from ..blurs import PerImageShake
 from ..functional import check_border
 from ..notation import parse
 from .options import _line, echo_err
@@ -63,7 +63,7 @@ def blur(
     done = broken = 0
     try:
         for index, (photograph, target) in enumerate(files):
-            own = shake_of_image(index, seed=seed) if isinstance(value, PerImageShake) else value
+            own = value.of_image(index, seed=seed)
             try:
                 line = blur_file(photograph, target, own, at=side, border=rule)
             except (OSError, ValueError) as error:

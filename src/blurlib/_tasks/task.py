@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from .._common.checks import check_integer
 from .._common.distributed import ProcessGroup
-from ..blurs import Blur, PerImageShake, shake_of_image
+from ..blurs import Blur
 from ..data import Listing, OnError, Skipped
 from ..metrics import Statistics
 from ..notation import parse_list
@@ -145,9 +145,7 @@ class EvaluationTask(ABC, Dataset[Any]):
 
     def __getitem__(self, position: int) -> Any | Skipped | Exception:
         index = int(self.listing.index[position])
-        blurs = [
-            shake_of_image(index, seed=self.seed) if isinstance(b, PerImageShake) else b for b in self.blurs
-        ]
+        blurs = [blur.of_image(index, seed=self.seed) for blur in self.blurs]
         try:
             return self.listing.view(position, functools.partial(self.views, position, blurs))
         except (FileNotFoundError, TypeError, ValueError) as error:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from ..blurs import PerImageShake, shake_of_image
 from ..evaluation import predictions
 from ..notation import parse, parse_list
 from ..protocol import blurred, to_canonical
@@ -124,13 +123,8 @@ def _examples(trained: Trained, check: Crops, count: int = 3) -> tuple[bool, lis
     return bool(wanted.any()), predictions
 
 
-def _kernel_of(blur: str, index: int) -> Any:
-    value = parse(blur)
-    return shake_of_image(index) if isinstance(value, PerImageShake) else value
-
-
 def _seen(check: Crops, index: int, blur: str, numbers: DemoSettings) -> np.ndarray:
-    return blurred(to_canonical(check[index][0], numbers.canonical_side), _kernel_of(blur, index))
+    return blurred(to_canonical(check[index][0], numbers.canonical_side), parse(blur).of_image(index))
 
 
 def _top(

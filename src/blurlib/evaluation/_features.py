@@ -1,7 +1,4 @@
-"""What blur does inside a network: how much its features change, and what it predicts.
-
-The paper's section 4.3 with figure 4, and its figure 1.
-"""
+"""How much the features of a network change under blur (the paper, section 4.3, figure 4)."""
 
 from __future__ import annotations
 
@@ -21,8 +18,9 @@ from torch.utils.data import Dataset
 from .. import metrics
 from .._common.devices import pick_device
 from .._common.progress import progress_bar
-from ..blurs import Blur, PerImageShake, Sharp, shake_of_image
+from ..blurs import Blur, Sharp
 from ..data import ImageListing, OnError, Skipped, open_images
+from ..models import eval_mode
 from ..notation import parse
 from ..protocol import Protocol, Resample, evaluation_views, normalisation, normalised
 from ..reporting import markdown_table, plain_table
@@ -82,7 +80,7 @@ def disparity(
         )
     names = _layers(model, layers)
     count = len(sharp)
-    with _watched(model, names) as kept, torch.inference_mode():
+    with eval_mode(model, sharp.device), _watched(model, names) as kept, torch.inference_mode():
         model(torch.cat([sharp, blurred]))
     missing = [name for name in names if name not in kept]
     if missing:
@@ -92,10 +90,9 @@ def disparity(
 
 @contextmanager
 def _watched(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """What the layers return while the network runs in evaluation mode; afterwards it is as it was."""
+    """What the layers return while the network runs."""
     kept: dict[str, Tensor] = {}
     every = dict(model.named_modules())
-    modes = {module: module.training for module in model.modules()}
 
     def keep(name: str) -> Any:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:  # noqa: ARG001  torch calls it
@@ -110,13 +107,10 @@ def _watched(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tenso
 
     handles = [every[name].register_forward_hook(keep(name)) for name in names]
     try:
-        model.eval()
         yield kept
     finally:
         for handle in handles:
             handle.remove()
-        for module, training in modes.items():
-            module.training = training
 
 
 def _layers(model: nn.Module, layers: Sequence[str] | None) -> list[str]:
@@ -333,30 +327,25 @@ def invariance(
     colours = normalisation(model, mean, std)
     sizes = Protocol(canonical_side=canonical_side, network_side=side, crop=crop, resample=resample)
     listing = open_images(root, split="val", limit=limit, seed=seed, on_error=on_error)
-    place = pick_device(device)
-    home = next((parameter.device for parameter in model.parameters()), place)
     ids, hamming, cosine = [], [], []
-    try:
-        model.to(place)
-        with progress_bar(range(len(listing)), title="invariance", unit="image", show=progress) as positions:
-            for position in positions:
-                index = int(listing.index[position])
-                own = shake_of_image(index, seed=seed) if isinstance(value, PerImageShake) else value
+    bar = progress_bar(range(len(listing)), title="invariance", unit="image", show=progress)
+    with eval_mode(model, pick_device(device)) as place, bar as positions:
+        for position in positions:
+            index = int(listing.index[position])
+            own = value.of_image(index, seed=seed)
 
-                def views(image: Image.Image, _: int, own: Blur = own) -> Tensor:
-                    made = evaluation_views(image, [Sharp(), own], protocol=sizes, crops=crops)
-                    return torch.cat([made[0, side], made[1, side]])
+            def views(image: Image.Image, _: int, own: Blur = own) -> Tensor:
+                made = evaluation_views(image, [Sharp(), own], protocol=sizes, crops=crops)
+                return torch.cat([made[0, side], made[1, side]])
 
-                item = listing.view(position, views)
-                if isinstance(item, Skipped):
-                    continue
-                both = normalised(item.to(place), *colours)
-                maps = disparity(model, both[:1], both[1:], layers=names)
-                ids.append(listing.id(position))
-                hamming.append([float(maps[name].hamming.mean()) for name in names])
-                cosine.append([float(maps[name].cosine.mean()) for name in names])
-    finally:
-        model.to(home)
+            item = listing.view(position, views)
+            if isinstance(item, Skipped):
+                continue
+            both = normalised(item.to(place), *colours)
+            maps = disparity(model, both[:1], both[1:], layers=names)
+            ids.append(listing.id(position))
+            hamming.append([float(maps[name].hamming.mean()) for name in names])
+            cosine.append([float(maps[name].cosine.mean()) for name in names])
     if not ids:
         raise ValueError(f"`root` must hold an image that can be read, got none of {len(listing)}")
     return Invariance(

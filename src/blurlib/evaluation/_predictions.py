@@ -10,14 +10,12 @@ import torch
 from PIL import Image
 from torch import nn
 
-from ..blurs import Blur, PerImageShake, shake_of_image
-from ..models import logits
+from ..blurs import Blur
+from ..models import eval_mode, logits
 from ..notation import parse
 from ..protocol import Protocol, evaluation_views, normalisation, normalised
-from ._features import _watched
 
 
-# --- Predictions
 @dataclass(frozen=True, kw_only=True)
 class Distribution:
     """What a network predicts for one image under one blur (the paper, figure 1).
@@ -83,15 +81,13 @@ def predictions(
         ('D8', 'red')
     """
     values = [parse(blur) if isinstance(blur, str) else blur for blur in blurs]
-    owned = [
-        shake_of_image(index, seed=seed) if isinstance(value, PerImageShake) else value for value in values
-    ]
+    owned = [value.of_image(index, seed=seed) for value in values]
     sizes = Protocol(canonical_side=canonical_side, network_side=side, crop=crop)
     views = evaluation_views(image, owned, protocol=sizes, crops=crops)
     colours = normalisation(model, mean, std)
     place = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     found = []
-    with _watched(model, []), torch.inference_mode():
+    with eval_mode(model, place), torch.inference_mode():
         for number, value in enumerate(values):
             shown = normalised(views[number, side].to(place), *colours)
             log_p = logits(model, shown).cpu().double().log_softmax(dim=1).mean(dim=0).log_softmax(dim=0)

@@ -9,7 +9,6 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from ..blurs import PerImageShake, shake_of_image
 from ..evaluation import predictions
 from ..metrics import ImageValues
 from ..notation import parse
@@ -210,7 +209,7 @@ def figure3(run: Run, *, count: int = 12) -> Path:
         position = places[ids[number]]
         picture, label = run.validation.load(position)
         value, index = parse(blur), int(run.validation.index[position])
-        own = shake_of_image(index) if isinstance(value, PerImageShake) else value
+        own = value.of_image(index)
         examples.append(
             Verdict(
                 image=blurred(to_canonical(picture, settings.canonical_side), own),

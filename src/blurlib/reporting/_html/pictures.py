@@ -61,9 +61,7 @@ def kernels_figure(blurs: str | Blur | Iterable[str | Blur]) -> Figure:
         'Kernels of D4 and H8, each a small picture.'
     """
     values = parse_list(blurs)
-    kernels = [
-        (shake_of_image(0) if isinstance(blur, PerImageShake) else blur).kernel().numpy() for blur in values
-    ]
+    kernels = [blur.of_image(0).kernel().numpy() for blur in values]
     room = 2 + max(17, *(_reach(kernel) for kernel in kernels))  # a pixel of darkness around the widest
     tiles = [
         {
@@ -144,7 +142,7 @@ def blurred_figure(
         name = f"photograph {number + 1}" if names is None else names[number]
         cells = []
         for blur in values:
-            own = shake_of_image(number) if isinstance(blur, PerImageShake) else blur
+            own = blur.of_image(number)
             cells.append(
                 {
                     **_photo("images", apply(pixels, own).permute(1, 2, 0).numpy()),
