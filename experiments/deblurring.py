@@ -1,10 +1,10 @@
 """Deblurring with a known kernel: how near the sharp photograph it comes, and how long it takes.
 
-    python benchmarks/deblurring.py run         # measure: records/deblurring/quality.json, half an hour
-    python benchmarks/deblurring.py epll        # its part on deepinv's EPLL alone
-    python benchmarks/deblurring.py camera      # its part on images whose surroundings are not known alone
-    python benchmarks/deblurring.py table       # the tables of the docs, from the record
-    python benchmarks/deblurring.py picture     # docs/results/deblurring.webp
+    python experiments/deblurring.py run         # measure: results/deblurring/quality.json, half an hour
+    python experiments/deblurring.py epll        # its part on deepinv's EPLL alone
+    python experiments/deblurring.py camera      # its part on images whose surroundings are not known alone
+    python experiments/deblurring.py table       # the tables of the docs, from the record
+    python experiments/deblurring.py picture     # docs/results/deblurring.webp
 
 Two photographs that scikit-image ships and that the patch prior was not fitted on, shorter side 384 px,
 blurred by `blurlib.blur` and rounded to 8 bits. Quality is the peak signal-to-noise ratio (PSNR) of the whole
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -28,7 +29,6 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 import blurlib
-import timing
 from blurlib import blurs, notation
 from blurlib.deblurring import ROUNDING, default_prior, epll, richardson_lucy, wiener
 from blurlib.functional import Border
@@ -36,7 +36,7 @@ from blurlib.protocol import to_canonical
 from blurlib.reporting import markdown_table
 
 ROOT = Path(__file__).parents[1]
-RECORD = ROOT / "benchmarks" / "records" / "deblurring" / "quality.json"
+RECORD = ROOT / "experiments" / "results" / "deblurring" / "quality.json"
 PICTURE = ROOT / "docs" / "results" / "deblurring.webp"
 PHOTOGRAPHS = ("coffee", "chelsea")
 CASES: tuple[tuple[str, Border], ...] = (
@@ -58,6 +58,14 @@ NAMES = {
     "scikit-image richardson_lucy": "scikit-image `richardson_lucy`, 200 steps",
     "deepinv Wiener": "deepinv `WienerDeconvolution`, best weight",
 }
+
+
+def environment() -> dict[str, Any]:
+    """Machine, versions and date, as the benchmarks record them."""
+    sys.path.append(str(ROOT / "benchmarks"))
+    import timing
+
+    return timing.environment()
 
 
 def photograph(name: str, side: int = 384) -> Tensor:
@@ -213,7 +221,7 @@ def run() -> None:
     """Measure, and keep the record."""
     torch.set_num_threads(1)
     record = {
-        **timing.environment(),
+        **environment(),
         "compared": compared(),
         "told_wrong": told_wrong(),
         "at_borders": at_borders(),
@@ -284,7 +292,7 @@ def against_deepinv() -> None:
     record["epll"] = {
         "picture": list(sharp.shape),
         "blur": "D3",
-        "date": timing.environment()["date"],
+        "date": environment()["date"],
         "psnr": quality,
         "seconds": {name: float(np.median(each)) for name, each in times.items()},
     }

@@ -1,7 +1,7 @@
 """The embedded example (`blurlib demo`) with several seeds, for the documentation.
 
-python benchmarks/demo.py 0 1 2   # trains and evaluates; records go to benchmarks/records/demo
-python benchmarks/demo.py         # the table alone, from the records
+python experiments/demo.py 0 1 2   # trains and evaluates; records go to experiments/results/demo
+python experiments/demo.py         # the table alone, from the records
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from blurlib import demo
 from blurlib.reporting import Report, compare, markdown_table
 
-RECORDS = Path(__file__).parent / "records" / "demo"
+RECORDS = Path(__file__).parent / "results" / "demo"
 ROLES = ("original", "mix", "control")
 
 
