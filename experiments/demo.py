@@ -6,7 +6,7 @@ python experiments/demo.py         # the table alone, from the records
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 from blurlib import demo
@@ -42,6 +42,10 @@ def table() -> str:
 
 
 if __name__ == "__main__":
-    for text in sys.argv[1:]:
-        record(int(text))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("seeds", nargs="*", type=int)
+    for seed in parser.parse_args().seeds:
+        record(seed)
     (RECORDS / "table.md").write_text(table(), encoding="utf-8")
