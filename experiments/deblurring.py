@@ -34,6 +34,7 @@ from blurlib.deblurring import ROUNDING, default_prior, epll, richardson_lucy, w
 from blurlib.functional import Border
 from blurlib.protocol import to_canonical
 from blurlib.reporting import markdown_table
+from deblurring_rivals import deepinv_wiener, rounded, skimage_richardson_lucy, skimage_wiener
 
 ROOT = Path(__file__).parents[1]
 RECORD = ROOT / "experiments" / "results" / "deblurring" / "quality.json"
@@ -83,38 +84,6 @@ def psnr(found: Tensor, true: Tensor) -> float:
     """Of two uint8 images, in dB."""
     error = (found.double() - true.double()).square().mean()
     return float(10 * torch.log10(255**2 / error))
-
-
-def rounded(values: Any) -> Tensor:
-    """uint8 of values in [0, 1]."""
-    return (torch.as_tensor(values).clamp(0, 1) * 255).round().to(torch.uint8)
-
-
-# --- The other packages: uint8 (3, H, W), kernel and weight to uint8 ---
-
-
-def skimage_wiener(image: Tensor, kernel: Tensor, *, weight: float) -> Tensor:
-    from skimage import restoration
-
-    planes = image.numpy() / 255
-    return rounded(np.stack([restoration.wiener(plane, kernel.numpy(), weight) for plane in planes]))
-
-
-def skimage_richardson_lucy(image: Tensor, kernel: Tensor) -> Tensor:
-    from skimage import restoration
-
-    planes = image.numpy() / 255
-    lucy = partial(restoration.richardson_lucy, psf=kernel.numpy(), num_iter=200)
-    return rounded(np.stack([lucy(plane) for plane in planes]))
-
-
-def deepinv_wiener(image: Tensor, kernel: Tensor, *, weight: float) -> Tensor:
-    from deepinv.models import WienerDeconvolution
-    from deepinv.physics import BlurFFT
-
-    physics = BlurFFT(img_size=tuple(image.shape), filter=kernel.float()[None, None])
-    with torch.no_grad():
-        return rounded(WienerDeconvolution(lambda_reg=weight)(image[None].float() / 255, physics)[0])
 
 
 # --- Measuring ---
@@ -174,8 +143,8 @@ WRONG: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-def told_wrong() -> list[dict[str, Any]]:
-    """PSNR where the radius that a method is told is off by one or two pixels."""
+def wrong_radius() -> list[dict[str, Any]]:
+    """PSNR where the assumed radius is off by one or two pixels."""
     rows = []
     for name in PHOTOGRAPHS:
         sharp = photograph(name)
@@ -217,17 +186,17 @@ def at_borders() -> list[dict[str, Any]]:
     return rows
 
 
+def keep(**parts: Any) -> None:
+    """Add parts to the record, or replace them."""
+    record = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
+    RECORD.parent.mkdir(parents=True, exist_ok=True)
+    RECORD.write_text(json.dumps({**record, **parts}, indent=1) + "\n", encoding="utf-8")
+
+
 def run() -> None:
     """Measure, and keep the record."""
     torch.set_num_threads(1)
-    record = {
-        **environment(),
-        "compared": compared(),
-        "told_wrong": told_wrong(),
-        "at_borders": at_borders(),
-    }
-    RECORD.parent.mkdir(parents=True, exist_ok=True)
-    RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    keep(**environment(), compared=compared(), told_wrong=wrong_radius(), at_borders=at_borders())
     from_a_camera()
     against_deepinv()
 
@@ -248,9 +217,7 @@ def from_a_camera() -> None:
             quality = {border: psnr(wiener(image, kernel, border=border), sharp) for border in BORDERS}
             rows.append({"photograph": name, "blur": blur, "blurred": psnr(image, sharp), "psnr": quality})
             print(rows[-1], flush=True)
-    record = json.loads(RECORD.read_text(encoding="utf-8"))
-    record["from_a_camera"] = rows
-    RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    keep(from_a_camera=rows)
 
 
 def against_deepinv() -> None:
@@ -288,16 +255,15 @@ def against_deepinv() -> None:
                 restored = restore()
                 times[name].append(time.perf_counter() - started)
                 quality[name] = psnr(restored, sharp)
-    record = json.loads(RECORD.read_text(encoding="utf-8"))
-    record["epll"] = {
+    found = {
         "picture": list(sharp.shape),
         "blur": "D3",
         "date": environment()["date"],
         "psnr": quality,
         "seconds": {name: float(np.median(each)) for name, each in times.items()},
     }
-    print(record["epll"])
-    RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print(found)
+    keep(epll=found)
 
 
 # --- Tables and picture ---
