@@ -57,11 +57,11 @@ bench: $(VENV)/.bench  ## time the engine against other libraries, within 20 min
 	$(BIN)/python docs/tables.py
 
 tables: $(VENV)/.dev  ## write the result tables of README and docs from the committed records
-	$(BIN)/python benchmarks/caltech20.py table
-	$(BIN)/python benchmarks/demo.py
-	$(BIN)/python benchmarks/paper_tables.py table
-	$(BIN)/python benchmarks/camvid.py table
-	$(BIN)/python benchmarks/deblurring.py table
+	$(BIN)/python experiments/caltech20.py table
+	$(BIN)/python experiments/demo.py
+	$(BIN)/python experiments/paper_tables.py table
+	$(BIN)/python experiments/camvid.py table
+	$(BIN)/python experiments/deblurring.py table
 	$(BIN)/python benchmarks/speed_page.py
 	$(BIN)/python docs/tables.py
 
@@ -70,7 +70,7 @@ wheel: $(VENV)/.dev  ## build sdist and wheel in dist
 
 clean:  ## remove what the commands above made, the environment too
 	rm -rf $(VENV) build dist docs/_build $(OUT) .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	find src tests docs examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests docs examples benchmarks experiments -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "blurlib needs Python 3.10 or newer: make PYTHON=python3.12 ...")'

@@ -11,7 +11,6 @@ PATH is a checkout whose `src` needs no building, or the Python of an environmen
 
 from __future__ import annotations
 
-import argparse
 import functools
 import gc
 import random
@@ -185,9 +184,7 @@ def versus(cell: Cell, engines: dict[str, Engine], rounds: int, order: random.Ra
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = timing.parser(__doc__)
     parser.add_argument("--quick", action="store_true", help="few blurs, one size, five rounds")
     parser.add_argument("--blurs", help="short names, comma-separated, of single images")
     parser.add_argument("--rounds", type=int, help=f"of each variant in each mode, at most ({ROUNDS})")

@@ -14,7 +14,6 @@ import random
 import time
 from collections.abc import Callable, Sequence
 
-import albumentations as al
 import cv2
 import numpy as np
 import PIL.Image
@@ -46,6 +45,8 @@ STD = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
 
 def blurs() -> list[tuple[str, str, Blurring]]:
     """What is blurred, by what, and a function from a PIL image to a PIL image."""
+    import albumentations as al  # not at the top: the extra `bench` has it, and `--help` runs without
+
     taps = blurlib.kernels.disk(8).float().numpy()
 
     def arrays(function: Callable[[np.ndarray], np.ndarray]) -> Blurring:
@@ -124,6 +125,7 @@ def measure(files: Sequence[bytes], chosen: Sequence[Blurring]) -> list[dict[str
 
 
 def main() -> None:
+    timing.parser(__doc__).parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     record = timing.environment()

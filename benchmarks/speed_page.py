@@ -269,4 +269,5 @@ clock (hot, the mean of 100 calls of 1 x 8 x 8 in a row). The records are in `be
 
 
 if __name__ == "__main__":
+    timing.parser(__doc__).parse_args()
     write()

@@ -50,6 +50,7 @@ def measured() -> timing.Record:
 
 
 def main() -> None:
+    timing.parser(__doc__).parse_args()
     record = timing.environment()
     found = [measured() for _ in range(PROCESSES)]
     medians = {name: round(statistics.median(entry[name] for entry in found), 3) for name in found[0]}

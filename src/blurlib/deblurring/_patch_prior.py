@@ -213,7 +213,7 @@ def _coverage(size: int, side: int, device: torch.device) -> Tensor:
 def default_prior() -> PatchPrior:
     """The prior that comes with the library, fitted on photographs that scikit-image ships.
 
-    Patches of 8 x 8 px; benchmarks/fit_patch_prior.py made the file and says how.
+    Patches of 8 x 8 px; experiments/fit_patch_prior.py made the file and says how.
 
     Returns:
         The prior.

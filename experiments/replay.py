@@ -1,7 +1,7 @@
 """Whether a change of the code moved a number: a digest of everything that a few small runs measure.
 
-    python benchmarks/replay.py BEFORE.json                          # some minutes on one core
-    python benchmarks/replay.py AFTER.json --compare BEFORE.json     # names what differs, and ends with 1
+    python experiments/replay.py BEFORE.json                          # some minutes on one core
+    python experiments/replay.py AFTER.json --compare BEFORE.json     # names what differs, and ends with 1
 
 The runs are commands of `blurlib`, on the photographs of the demo, on twenty of ROOT/caltech20 and on twenty
 frames of ROOT/camvid-voc (`--data ROOT`). Digested are the numbers of each JSON and CSV file, one digest a

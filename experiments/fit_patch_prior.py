@@ -1,6 +1,6 @@
 """Fit the patch prior of `blurlib.deblurring.epll` and write src/blurlib/deblurring/patch_prior.npz.
 
-    python benchmarks/fit_patch_prior.py
+    python experiments/fit_patch_prior.py
 
 The recipe:
 

@@ -2,14 +2,14 @@
 
 The photographs are those of caltech20.py, ROOT/train/<class>/* and ROOT/val/<class>/*.
 
-    python benchmarks/paper_tables.py run ROOT            everything; what is there is not done again
-    python benchmarks/paper_tables.py run ROOT table3     one table
-    python benchmarks/paper_tables.py table               the tables of the docs, from the records
+    python experiments/paper_tables.py run ROOT            everything; what is there is not done again
+    python experiments/paper_tables.py run ROOT table3     one table
+    python experiments/paper_tables.py table               the tables of the docs, from the records
 
 Two networks take the part of the paper's VGG-16. For table 1 ImageNet's weights with a new last layer, fitted
 to sharp photographs at the paper's 256; for the others, which fine-tune, all weights trained on sharp
 photographs at 128, a quarter of the cost. Networks go to a folder outside the repository (`--work`), records
-to benchmarks/records/paper.
+to experiments/results/paper.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from blurlib.reporting import (
 )
 from caltech20 import VIEW, pretrained
 
-RECORDS = Path(__file__).parent / "records" / "paper"
+RECORDS = Path(__file__).parent / "results" / "paper"
 COLOURS: dict[str, Any] = {"mean": VIEW["mean"], "std": VIEW["std"]}
 # As in caltech20.py, where the rates were chosen.
 SHARP = {"epochs": (3, 1), "lr": (1e-2, 1e-3), "batch_size": 32}

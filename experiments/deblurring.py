@@ -1,10 +1,10 @@
 """Deblurring with a known kernel: how near the sharp photograph it comes, and how long it takes.
 
-    python benchmarks/deblurring.py run         # measure: records/deblurring/quality.json, half an hour
-    python benchmarks/deblurring.py epll        # its part on deepinv's EPLL alone
-    python benchmarks/deblurring.py camera      # its part on images whose surroundings are not known alone
-    python benchmarks/deblurring.py table       # the tables of the docs, from the record
-    python benchmarks/deblurring.py picture     # docs/results/deblurring.webp
+    python experiments/deblurring.py run         # measure: results/deblurring/quality.json, half an hour
+    python experiments/deblurring.py epll        # its part on deepinv's EPLL alone
+    python experiments/deblurring.py camera      # its part on images whose surroundings are not known alone
+    python experiments/deblurring.py table       # the tables of the docs, from the record
+    python experiments/deblurring.py picture     # docs/results/deblurring.webp
 
 Two photographs that scikit-image ships and that the patch prior was not fitted on, shorter side 384 px,
 blurred by `blurlib.blur` and rounded to 8 bits. Quality is the peak signal-to-noise ratio (PSNR) of the whole
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -28,15 +29,15 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 import blurlib
-import timing
 from blurlib import blurs, notation
 from blurlib.deblurring import ROUNDING, default_prior, epll, richardson_lucy, wiener
 from blurlib.functional import Border
 from blurlib.protocol import to_canonical
 from blurlib.reporting import markdown_table
+from deblurring_rivals import deepinv_wiener, rounded, skimage_richardson_lucy, skimage_wiener
 
 ROOT = Path(__file__).parents[1]
-RECORD = ROOT / "benchmarks" / "records" / "deblurring" / "quality.json"
+RECORD = ROOT / "experiments" / "results" / "deblurring" / "quality.json"
 PICTURE = ROOT / "docs" / "results" / "deblurring.webp"
 PHOTOGRAPHS = ("coffee", "chelsea")
 CASES: tuple[tuple[str, Border], ...] = (
@@ -60,6 +61,14 @@ NAMES = {
 }
 
 
+def environment() -> dict[str, Any]:
+    """Machine, versions and date, as the benchmarks record them."""
+    sys.path.append(str(ROOT / "benchmarks"))
+    import timing
+
+    return timing.environment()
+
+
 def photograph(name: str, side: int = 384) -> Tensor:
     """uint8 (3, side, W)."""
     from skimage import data
@@ -75,38 +84,6 @@ def psnr(found: Tensor, true: Tensor) -> float:
     """Of two uint8 images, in dB."""
     error = (found.double() - true.double()).square().mean()
     return float(10 * torch.log10(255**2 / error))
-
-
-def rounded(values: Any) -> Tensor:
-    """uint8 of values in [0, 1]."""
-    return (torch.as_tensor(values).clamp(0, 1) * 255).round().to(torch.uint8)
-
-
-# --- The other packages: uint8 (3, H, W), kernel and weight to uint8 ---
-
-
-def skimage_wiener(image: Tensor, kernel: Tensor, *, weight: float) -> Tensor:
-    from skimage import restoration
-
-    planes = image.numpy() / 255
-    return rounded(np.stack([restoration.wiener(plane, kernel.numpy(), weight) for plane in planes]))
-
-
-def skimage_richardson_lucy(image: Tensor, kernel: Tensor) -> Tensor:
-    from skimage import restoration
-
-    planes = image.numpy() / 255
-    lucy = partial(restoration.richardson_lucy, psf=kernel.numpy(), num_iter=200)
-    return rounded(np.stack([lucy(plane) for plane in planes]))
-
-
-def deepinv_wiener(image: Tensor, kernel: Tensor, *, weight: float) -> Tensor:
-    from deepinv.models import WienerDeconvolution
-    from deepinv.physics import BlurFFT
-
-    physics = BlurFFT(img_size=tuple(image.shape), filter=kernel.float()[None, None])
-    with torch.no_grad():
-        return rounded(WienerDeconvolution(lambda_reg=weight)(image[None].float() / 255, physics)[0])
 
 
 # --- Measuring ---
@@ -166,8 +143,8 @@ WRONG: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-def told_wrong() -> list[dict[str, Any]]:
-    """PSNR where the radius that a method is told is off by one or two pixels."""
+def wrong_radius() -> list[dict[str, Any]]:
+    """PSNR where the assumed radius is off by one or two pixels."""
     rows = []
     for name in PHOTOGRAPHS:
         sharp = photograph(name)
@@ -209,17 +186,17 @@ def at_borders() -> list[dict[str, Any]]:
     return rows
 
 
+def keep(**parts: Any) -> None:
+    """Add parts to the record, or replace them."""
+    record = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
+    RECORD.parent.mkdir(parents=True, exist_ok=True)
+    RECORD.write_text(json.dumps({**record, **parts}, indent=1) + "\n", encoding="utf-8")
+
+
 def run() -> None:
     """Measure, and keep the record."""
     torch.set_num_threads(1)
-    record = {
-        **timing.environment(),
-        "compared": compared(),
-        "told_wrong": told_wrong(),
-        "at_borders": at_borders(),
-    }
-    RECORD.parent.mkdir(parents=True, exist_ok=True)
-    RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    keep(**environment(), compared=compared(), told_wrong=wrong_radius(), at_borders=at_borders())
     from_a_camera()
     against_deepinv()
 
@@ -240,9 +217,7 @@ def from_a_camera() -> None:
             quality = {border: psnr(wiener(image, kernel, border=border), sharp) for border in BORDERS}
             rows.append({"photograph": name, "blur": blur, "blurred": psnr(image, sharp), "psnr": quality})
             print(rows[-1], flush=True)
-    record = json.loads(RECORD.read_text(encoding="utf-8"))
-    record["from_a_camera"] = rows
-    RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    keep(from_a_camera=rows)
 
 
 def against_deepinv() -> None:
@@ -280,16 +255,15 @@ def against_deepinv() -> None:
                 restored = restore()
                 times[name].append(time.perf_counter() - started)
                 quality[name] = psnr(restored, sharp)
-    record = json.loads(RECORD.read_text(encoding="utf-8"))
-    record["epll"] = {
+    found = {
         "picture": list(sharp.shape),
         "blur": "D3",
-        "date": timing.environment()["date"],
+        "date": environment()["date"],
         "psnr": quality,
         "seconds": {name: float(np.median(each)) for name, each in times.items()},
     }
-    print(record["epll"])
-    RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print(found)
+    keep(epll=found)
 
 
 # --- Tables and picture ---

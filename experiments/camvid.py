@@ -2,13 +2,13 @@
 
 60 frames of CamVid to train on and 30 to validate, in Pascal VOC's layout (ROOT/VOCdevkit/VOC2012).
 
-    python benchmarks/camvid.py run ROOT      everything; what is there is not done again
-    python benchmarks/camvid.py table         the tables of the docs, from the records
+    python experiments/camvid.py run ROOT      everything; what is there is not done again
+    python experiments/camvid.py table         the tables of the docs, from the records
 
 A zoom-out network takes the part of the paper's: the same classifier of every pixel, over a trunk that two
 cores train in minutes. Its original is trained on sharp frames; each fine-tuning starts from there, and so
 does the control. Networks go to a folder outside the repository (`--work`), records to
-benchmarks/records/camvid.
+experiments/results/camvid.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from blurlib.models import ZoomOut
 from blurlib.reporting import markdown_table, percent, points, with_interval
 from caltech20 import VIEW, pretrained
 
-RECORDS = Path(__file__).parent / "records" / "camvid"
+RECORDS = Path(__file__).parent / "results" / "camvid"
 CLASSES = ("sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian",
            "bicyclist")  # fmt: skip
 COLOURS: dict[str, Any] = {"mean": VIEW["mean"], "std": VIEW["std"]}

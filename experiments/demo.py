@@ -1,18 +1,18 @@
 """The embedded example (`blurlib demo`) with several seeds, for the documentation.
 
-python benchmarks/demo.py 0 1 2   # trains and evaluates; records go to benchmarks/records/demo
-python benchmarks/demo.py         # the table alone, from the records
+python experiments/demo.py 0 1 2   # trains and evaluates; records go to experiments/results/demo
+python experiments/demo.py         # the table alone, from the records
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 from blurlib import demo
 from blurlib.reporting import Report, compare, markdown_table
 
-RECORDS = Path(__file__).parent / "records" / "demo"
+RECORDS = Path(__file__).parent / "results" / "demo"
 ROLES = ("original", "mix", "control")
 
 
@@ -42,6 +42,10 @@ def table() -> str:
 
 
 if __name__ == "__main__":
-    for text in sys.argv[1:]:
-        record(int(text))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("seeds", nargs="*", type=int)
+    for seed in parser.parse_args().seeds:
+        record(seed)
     (RECORDS / "table.md").write_text(table(), encoding="utf-8")
