@@ -42,7 +42,7 @@ SEEDS = (0, 1, 2)
 
 
 def untrained() -> ZoomOut:
-    """The trunk with ImageNet's weights, the layers behind it new."""
+    """The trunk with ImageNet's weights, the layers after it new."""
     torch.manual_seed(0)
     return ZoomOut(pretrained(0), len(CLASSES), hidden=128, layers=LAYERS, dropout=0.1)
 
@@ -57,21 +57,21 @@ def original(root: Path, work: Path) -> Any:
 
 def reproduction(root: Path, work: Path) -> Any:
     """The run of table 6 and figure 5."""
-    from blurlib.paper import SegmentationRun, SegmentationSettings
+    from blurlib.paper import Run, SegmentationSettings
 
     settings = SegmentationSettings(
         network_side=SIDE, seeds=SEEDS, control=True, batch_size=4, hflip=0.5, **TUNE, **COLOURS
     )
-    return SegmentationRun(original(root, work), root, settings=settings, output=work / "table6", workers=0)
+    return Run(original(root, work), root, settings=settings, output=work / "table6", workers=0)
 
 
 def run(root: Path, work: Path) -> None:
     """Measure, and copy the records; figure 5 only as a page, for it shows frames of the root."""
-    from blurlib.paper import figure5
+    from blurlib.paper import figure5, reproduce_table
 
     done = reproduction(root, work)
-    print(done.costs(), flush=True)
-    print(f"\n{done.table()}\n", flush=True)
+    print(done.dry_run("table6"), flush=True)
+    print(f"\n{reproduce_table(done, 'table6')}\n", flush=True)
     RECORDS.mkdir(parents=True, exist_ok=True)
     shutil.copy(work / "table6" / "table6.json", RECORDS)
     shutil.copytree(work / "table6" / "evaluations", RECORDS / "evaluations", dirs_exist_ok=True)

@@ -196,7 +196,7 @@ def keep(**parts: Any) -> None:
 def run() -> None:
     """Measure, and keep the record."""
     torch.set_num_threads(1)
-    keep(**environment(), compared=compared(), told_wrong=wrong_radius(), at_borders=at_borders())
+    keep(**environment(), compared=compared(), wrong_radius=wrong_radius(), at_borders=at_borders())
     from_a_camera()
     against_deepinv()
 
@@ -281,14 +281,14 @@ def tables() -> None:
             line.append(f"{np.mean(found):.1f}")
         seconds = [row["seconds"][method] for row in rows if method in row["seconds"]]
         body.append([*line, f"{np.median(seconds):.2g}" if seconds else "-"])
-    told = []
+    wrong = []
     for blur in ("D4", "D8"):
-        chosen = [row for row in record["told_wrong"] if row["blur"] == blur]
+        chosen = [row for row in record["wrong_radius"] if row["blur"] == blur]
         before = np.mean([row["blurred"] for row in chosen])
         for method in chosen[0]["psnr"]:
             every = [row["psnr"][method] for row in chosen]
             each = [np.mean([found[off] for found in every]) for off in ("-2", "-1", "0", "1", "2")]
-            told.append([f"{blur} ({before:.1f})", method, *(f"{value:.1f}" for value in each)])
+            wrong.append([f"{blur} ({before:.1f})", method, *(f"{value:.1f}" for value in each)])
     places = {"Wiener": "wiener", "Richardson-Lucy": "richardson_lucy"}
     edges = [
         [
@@ -305,7 +305,7 @@ def tables() -> None:
         "deblurring-methods": f"{markdown_table(header, body)}\n\nPSNR in dB, mean of both photographs; "
         f"{record['date'][:10]}, {record['processor']}, one thread, {versions}." + epll_rival(record),
         "deblurring-wrong": markdown_table(
-            ["blur (PSNR)", "method", "-2 px", "-1 px", "true", "+1 px", "+2 px"], told
+            ["blur (PSNR)", "method", "-2 px", "-1 px", "true", "+1 px", "+2 px"], wrong
         ),
         "deblurring-borders": markdown_table(
             ["blur", "border", *(f"{name}, {place}" for name in places for place in ("edge", "middle"))],
@@ -354,7 +354,7 @@ def picture() -> None:
         "camera shake (S42)": shaken,
         "S42, Wiener": wiener(shaken, shake),
         "S42, EPLL": epll(shaken, shake),
-        "D8, Wiener told D7": wiener(image, blurs.Disk(7).kernel()),
+        "D8, Wiener with D7": wiener(image, blurs.Disk(7).kernel()),
     }
     side, label, gap, (top, left) = 220, 24, 8, (60, 190)
     sheet = Image.new("RGB", (4 * side + 3 * gap, 2 * (side + label) + gap), "white")

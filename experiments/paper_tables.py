@@ -27,7 +27,7 @@ import blurlib
 import paper_deblurring
 import paper_features
 from blurlib import metrics
-from blurlib.paper import ReproducedTable, ReproductionSettings, Run, figure4
+from blurlib.paper import ClassificationSettings, ReproducedTable, Run, figure4, reproduce_table
 from blurlib.reporting import (
     Report,
     compare,
@@ -46,12 +46,12 @@ COLOURS: dict[str, Any] = {"mean": VIEW["mean"], "std": VIEW["std"]}
 SHARP = {"epochs": (3, 1), "lr": (1e-2, 1e-3), "batch_size": 32}
 TUNE = {"epochs": (3, 1), "lr": (3e-3, 3e-4), "batch_size": 32}
 SEEDS = (0, 1, 2)
-MIXES = ReproductionSettings(side=128, crops="center", seeds=SEEDS, control=True, **TUNE, **COLOURS)
+MIXES = ClassificationSettings(side=128, crops="center", seeds=SEEDS, control=True, **TUNE, **COLOURS)
 # Told the true blur, and disks one and two pixels too small and too large.
-DEBLUR = tuple(f"{method}{told}" for method in ("wiener", "richardson_lucy")
-               for told in ("", ":D6", ":D7", ":D9", ":D10"))  # fmt: skip
+DEBLUR = tuple(f"{method}{assumed}" for method in ("wiener", "richardson_lucy")
+               for assumed in ("", ":D6", ":D7", ":D9", ":D10"))  # fmt: skip
 SETTINGS = {
-    "scales": ReproductionSettings(crops="center", limit=200, **COLOURS),
+    "scales": ClassificationSettings(crops="center", limit=200, **COLOURS),
     "mixes": MIXES,
     "deblurring": replace(MIXES, deblur=DEBLUR, deblur_limit=paper_deblurring.IMAGES),
     "epll": replace(MIXES, deblur=("epll", "wiener", "richardson_lucy"), deblur_limit=paper_deblurring.FEW),
@@ -97,8 +97,8 @@ def run(root: Path, items: list[str], work: Path) -> None:
             runs[kind] = Run(network, root, settings=SETTINGS[kind], output=work / folder, workers=1)
         if item == "figure4":
             continue
-        print(runs[kind].costs(item), flush=True)
-        print(f"\n{item}: {runs[kind].table(item)}\n", flush=True)
+        print(runs[kind].dry_run(item), flush=True)
+        print(f"\n{item}: {reproduce_table(runs[kind], item)}\n", flush=True)
         RECORDS.mkdir(parents=True, exist_ok=True)
         shutil.copy(work / folder / f"{item}.json", RECORDS / f"{name}.json")
         shutil.copytree(work / folder / "evaluations", RECORDS / folder, dirs_exist_ok=True)
