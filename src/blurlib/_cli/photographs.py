@@ -8,6 +8,7 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
+from .._common.files import replacing
 from ..blurs import Blur
 from ..data import IMAGE_SUFFIXES
 from ..functional import Border, apply
@@ -15,15 +16,7 @@ from ..protocol import to_rgb
 
 
 def pairs(source: Path, out: Path) -> list[tuple[Path, Path]]:
-    """What to read and where to write it.
-
-    Args:
-        source: an image, or a folder whose images are looked for at any depth.
-        out: a file for a file, a folder for a folder.
-
-    Returns:
-        (image, output), sorted by path.
-    """
+    """(image, output) for a file or for the images of a folder at any depth, sorted by path."""
     if not source.exists():
         raise FileNotFoundError(
             f"`INPUT` must be an image or a folder of images, there is no {str(source)!r}"
@@ -65,17 +58,10 @@ def _writable(target: Path) -> Path:
 
 
 def blur_file(photograph: Path, target: Path, value: Blur, *, at: int | None, border: Border) -> str:
-    """Blur one file; the output is written aside and renamed.
+    """Blur one file, and say in a line what was done.
 
-    Args:
-        photograph: any image that Pillow reads.
-        target: its suffix is its format.
-        value: the blur.
-        at: shorter side in px at which the blur is as its name says; None for pixels of the photograph.
-        border: see :func:`blurlib.blur`.
-
-    Returns:
-        What was done, in a line.
+    `at` is the shorter side in px at which the blur is as its name says; None takes pixels of the photograph.
+    The suffix of the target is its format.
     """
     try:
         with warnings.catch_warnings(), Image.open(photograph) as opened:
@@ -94,12 +80,7 @@ def blur_file(photograph: Path, target: Path, value: Blur, *, at: int | None, bo
         raise ValueError(f"cannot blur {photograph} by {value} at scale {scale:g}: {error}") from error
     kind = Image.registered_extensions()[target.suffix.lower()]
     options: dict[str, Any] = {"quality": 95} if kind in ("JPEG", "WEBP", "AVIF") else {}
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{target.name}.partial")
-    try:
+    with replacing(target) as aside:
         blurred.save(aside, kind, icc_profile=profile, **options)
-        aside.replace(target)
-    finally:
-        aside.unlink(missing_ok=True)
     how = "in pixels of the photograph" if at is None else f"at {at} px, scaled by {scale:.3g}"
     return f"{photograph} ({image.width} x {image.height} px) -> {target}: {value} {how}"

@@ -17,21 +17,11 @@ T = TypeVar("T")
 
 
 def batches(loader: DataLoader[T]) -> Iterator[T]:
-    """Goes through a loader so that its workers end at once when one of them fails.
+    """The batches of a loader, whose workers end at once when one of them fails.
 
     torch raises a worker's error in a frame that the error refers to; only the garbage collector frees such a
     ring, it closes the workers' queues before the loader can say goodbye, and the process then waits 5 s for
     each worker.
-
-    Args:
-        loader: any loader.
-
-    Yields:
-        Its batches.
-
-    Example:
-        >>> [len(batch) for batch in batches(DataLoader([1, 2, 3], batch_size=2))]
-        [2, 1]
     """
     try:
         yield from loader
@@ -42,21 +32,10 @@ def batches(loader: DataLoader[T]) -> Iterator[T]:
 
 
 def pick_device(device: str | torch.device | None = None) -> torch.device:
-    """The device to work on. Training and evaluation share it.
+    """The device to work on; None takes CUDA, else Apple's, else the CPU.
 
-    Args:
-        device: a device or its name; None takes CUDA, else Apple's, else the CPU. "cuda" without a number is,
-            under torchrun, the process's own GPU.
-
-    Returns:
-        The device.
-
-    Raises:
-        ValueError: if it is unknown or not there.
-
-    Example:
-        >>> pick_device("cpu")
-        device(type='cpu')
+    Under torchrun "cuda" without a number is the process's own GPU. A device that is unknown or absent raises
+    a ValueError.
     """
     if device is None:
         best = "mps" if torch.backends.mps.is_available() else "cpu"
@@ -76,24 +55,11 @@ def pick_device(device: str | torch.device | None = None) -> torch.device:
 
 
 def pick_workers(workers: int | None, count: int, *, world: int = 1) -> int:
-    """How many loader processes to use. Results never depend on it.
+    """How many loader processes to use for `count` images; 0 loads in the process itself.
 
-    Args:
-        workers: the number, or None for one a core that this process may use (8 at most, shared among `world`
-            processes), and none for fewer than 64 images, where starting them costs more than they save.
-        count: number of images.
-        world: processes on this machine.
-
-    Returns:
-        The number; 0 loads in the process itself.
-
-    Raises:
-        TypeError: if `workers` is not a whole number.
-        ValueError: if it is negative.
-
-    Example:
-        >>> pick_workers(3, 1000), pick_workers(None, 10)
-        (3, 0)
+    None takes one for each core that this process may use (8 at most, shared among the `world` processes of
+    this machine), and none for fewer than 64 images, where starting them costs more than they save. Results
+    never depend on the number.
     """
     if workers is not None:
         return check_integer("workers", workers, low=0, high=1024)

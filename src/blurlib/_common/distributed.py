@@ -32,16 +32,9 @@ _NOISE = 41  # purpose that keeps these draws apart from those of other modules
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessGroup:
-    """The processes that work together; one alone without torchrun.
+    """The processes that work together: `world` of them, this one of number `rank`, computing on `device`.
 
-    Attributes:
-        rank: this process, from 0.
-        world: how many there are.
-        device: where this one computes.
-
-    Example:
-        >>> ProcessGroup(rank=0, world=1, device=torch.device("cpu")).sum(torch.ones(2)).tolist()
-        [1.0, 1.0]
+    A single process, without torchrun, is a group of one.
     """
 
     rank: int
@@ -49,13 +42,9 @@ class ProcessGroup:
     device: torch.device
 
     def wrap(self, network: nn.Module) -> nn.Module:
-        """Lets the processes average their gradients; all start from the first one's weights and buffers.
+        """The network, or a module around it by which processes average their gradients.
 
-        Args:
-            network: the module, on this process's device.
-
-        Returns:
-            The network itself in a team of one, else around it a module that is called in its place.
+        All start from the first process's weights and buffers.
         """
         if self.world == 1:
             return network
@@ -66,38 +55,17 @@ class ProcessGroup:
         return wrapped
 
     def sum(self, numbers: Tensor) -> Tensor:
-        """Adds up a tensor over the processes, in place.
-
-        Args:
-            numbers: the same shape in every process.
-
-        Returns:
-            The same tensor, now the sum.
-        """
+        """Add up a tensor over the processes, in place."""
         if self.world > 1:
             dist.all_reduce(numbers)
         return numbers
 
     def merge(self, texts: dict[str, str]) -> dict[str, str]:
-        """Unites a small dict over the processes.
-
-        Args:
-            texts: this process's entries.
-
-        Returns:
-            The entries of all.
-        """
+        """Unite a small dict over the processes."""
         return {name: text for part in self.gather(texts) for name, text in part.items()}
 
     def gather(self, part: _T) -> list[_T]:
-        """Collects what each process has.
-
-        Args:
-            part: this process's; it can be pickled.
-
-        Returns:
-            One of each process, by rank.
-        """
+        """Collect what each process has, by rank; it must pickle."""
         if self.world == 1:
             return [part]
         parts: list[Any] = [None] * self.world
@@ -105,75 +73,37 @@ class ProcessGroup:
         return parts
 
     def share_buffers(self, network: nn.Module) -> None:
-        """Gives every process the first one's buffers (batch norm's statistics).
-
-        Args:
-            network: the module; its buffers are overwritten.
-        """
+        """Give every process the first one's buffers (batch norm's statistics)."""
         if self.world > 1:
             for buffer in network.buffers():
                 dist.broadcast(buffer, 0)
 
     def wait(self) -> None:
-        """Waits until every process is here."""
+        """Wait until every process is here."""
         if self.world > 1:
             dist.barrier()
 
 
 def is_torchrun() -> bool:
-    """Whether torchrun started this process together with others.
-
-    Returns:
-        False for a process alone.
-
-    Example:
-        >>> is_torchrun()
-        False
-    """
+    """Whether torchrun started this process together with others."""
     return dist.is_available() and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def local_world_size() -> int:
-    """How many processes torchrun started on this machine.
-
-    Returns:
-        1 without torchrun.
-
-    Example:
-        >>> local_world_size()
-        1
-    """
+    """How many processes torchrun started on this machine; 1 without torchrun."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def is_main_process() -> bool:
-    """Whether this is the process that speaks and writes for all.
-
-    Returns:
-        True without torchrun.
-
-    Example:
-        >>> is_main_process()
-        True
-    """
+    """Whether this process prints and writes for all; True without torchrun."""
     return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager
 def process_group(device: torch.device, *, together: bool = True) -> Iterator[ProcessGroup]:
-    """Joins the processes that torchrun started, unless that is done; they stay together until they end.
+    """Join the processes that torchrun started, unless that is done; they stay together until they end.
 
-    Args:
-        device: where this process computes.
-        together: False leaves this process alone all the same.
-
-    Yields:
-        The team; outside torchrun a team of one.
-
-    Example:
-        >>> with process_group(torch.device("cpu")) as team:
-        ...     team.world
-        1
+    With `together=False` this process stays alone.
     """
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
         if together and is_torchrun() and not dist.is_initialized():
@@ -193,20 +123,7 @@ def _leave() -> None:
 
 @contextmanager
 def seeded_rng(*, seed: int, epoch: int, team: ProcessGroup) -> Iterator[None]:
-    """Seeds torch's own generators (dropout draws from them) by (seed, epoch, rank); puts them back after.
-
-    Args:
-        seed: any integer.
-        epoch: from 0.
-        team: its rank has noise of its own; on its device.
-
-    Yields:
-        Nothing.
-
-    Example:
-        >>> with seeded_rng(seed=0, epoch=2, team=ProcessGroup(rank=0, world=1, device=torch.device("cpu"))):
-        ...     noise = torch.rand(1)
-    """
+    """Seed torch's generators (dropout draws from them) by (seed, epoch, rank); restore them afterwards."""
     word = int(rng.words(1, seed=seed, key=(epoch, team.rank, _NOISE))[0] >> 1)
     # Not torch.manual_seed: it also seeds the other GPUs, which nobody would put back.
     with torch.random.fork_rng(devices=[team.device] if team.device.type == "cuda" else []):

@@ -2,50 +2,62 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 __all__ = [
+    "csv_table",
     "json_path",
     "keep_report",
     "output_folder",
     "read_arrays",
     "read_plain",
+    "replacing",
     "write_arrays",
     "written",
 ]
 
 
-def written(text: str, path: str | Path | None = None) -> str:
-    """Write a text to a file, aside first and then renamed, so that no reader ever sees half of it.
+_T = TypeVar("_T")
 
-    Args:
-        text: what to write.
-        path: the file, in UTF-8; its folder is made. Nothing is written if None.
 
-    Returns:
-        The text.
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """A path beside the target, whose file takes the target's place at the end of the block.
 
-    Example:
-        >>> written("sharp")
-        'sharp'
+    No reader ever sees half of a file, and where the block fails the target stays as it was.
     """
-    if path is not None:
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        aside = target.with_name(f".{target.name}.{os.getpid()}")
-        # Names of files need not be text; such bytes become \udcxx, which JSON reads back as they were.
-        aside.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
+    try:
+        yield aside
         aside.replace(target)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def written(text: str, path: str | Path | None = None) -> str:
+    """Write a text in UTF-8, unless the path is None; return it."""
+    if path is not None:
+        with replacing(Path(path)) as aside:
+            # Names of files need not be text; such bytes become \udcxx, which JSON reads back as they were.
+            aside.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
     return text
 
 
-_T = TypeVar("_T")
+def csv_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Comma-separated values; a number is written so that it reads back to the same one."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    return text.getvalue()
 
 
 def json_path(path: str | Path) -> Path:
@@ -73,10 +85,8 @@ def keep_report(report: Any, folder: Path) -> None:
 
 def write_arrays(target: Path, **arrays: np.ndarray) -> None:
     """The arrays beside a report's JSON, written aside and then renamed."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{target.stem}.{os.getpid()}.npz")
-    np.savez_compressed(aside, **arrays)  # type: ignore[arg-type]  # not its option `allow_pickle`
-    aside.replace(target.with_suffix(".npz"))
+    with replacing(target.with_suffix(".npz")) as aside:
+        np.savez_compressed(aside, **arrays)  # type: ignore[arg-type]  # not its option `allow_pickle`
 
 
 def read_plain(source: Path, kind: str, make: Callable[[dict[str, Any]], _T]) -> tuple[dict[str, Any], _T]:

@@ -25,15 +25,9 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def config_values(model: nn.Module, name: str) -> list[Any]:
-    """An entry of the configurations that a network carries, wherever inside wrappers they lie.
+    """The different values of an entry, such as "mean", in the configurations inside a network.
 
-    Args:
-        model: the network.
-        name: such as "mean".
-
-    Returns:
-        The different values: none where no configuration has it, several where networks inside (those of a
-        `PerScale`) differ. Lists are tuples.
+    There are several where networks inside (those of a `PerScale`) differ. Lists become tuples.
     """
     values: list[Any] = []
     for config in _configs(model):
@@ -68,16 +62,8 @@ def ignored_config(
 ) -> dict[str, Any]:
     """What a network's configuration says of resizing and cropping that differs from the protocol.
 
-    It is noted in the record and never applied: the protocol is the same for every network.
-
-    Args:
-        model: the network.
-        resample: the protocol's filter.
-        sides: its network sides in px.
-        crop: side of its crops in px; None for the whole image.
-
-    Returns:
-        For a record: {"config_not_applied": {"interpolation": "bicubic", "crop_pct": 0.9}}, or empty.
+    It is recorded and never applied: the protocol is the same for every network. The result, for a record, is
+    such as {"config_not_applied": {"interpolation": "bicubic", "crop_pct": 0.9}}, or empty.
     """
     found = {}
     filters = [name for name in config_values(model, "interpolation") if name != resample]

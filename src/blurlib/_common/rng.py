@@ -19,7 +19,7 @@ _MASK = (1 << 64) - 1
 
 
 def check_seed(seed: int) -> int:
-    """Return the seed, or raise an error that names the rule and the value."""
+    """The seed, or an error that names the rule and the value."""
     rule = "`seed` must be a whole number"
     if isinstance(seed, bool):  # in a key a yes or no may be a part
         raise TypeError(f"{rule}, got bool: {seed!r}")
@@ -70,54 +70,15 @@ def words(count: int, *, seed: int, key: tuple[int, ...] = ()) -> np.ndarray:
 
 
 def uniform(count: int, *, seed: int, key: tuple[int, ...] = ()) -> np.ndarray:
-    """Uniform numbers in [0, 1), 53 bits each, from :func:`words`.
-
-    Args:
-        count: how many numbers.
-        seed: see :func:`words`.
-        key: see :func:`words`.
-
-    Returns:
-        A float64 array of shape (count,).
-
-    Example:
-        >>> bool(0.0 <= uniform(1, seed=3)[0] < 1.0)
-        True
-    """
+    """(count,) float64 numbers in [0, 1), 53 bits each, from :func:`words`."""
     return np.asarray((words(count, seed=seed, key=key) >> np.uint64(11)) * 2.0**-53)
 
 
 def permutation(count: int, *, seed: int, key: tuple[int, ...] = ()) -> np.ndarray:
-    """A shuffle of 0 .. count - 1: the order of `count` random words.
-
-    Args:
-        count: length of the permutation.
-        seed: see :func:`words`.
-        key: see :func:`words`.
-
-    Returns:
-        An int64 array of shape (count,).
-
-    Example:
-        >>> sorted(permutation(4, seed=0, key=(2,)).tolist())
-        [0, 1, 2, 3]
-    """
+    """(count,) int64: a shuffle of 0 to count - 1, the order of `count` words."""
     return np.argsort(words(count, seed=seed, key=key), kind="stable").astype(np.int64)
 
 
 def generator(*, seed: int, key: tuple[int, ...] = ()) -> torch.Generator:
-    """A torch generator of its own for one seed and key, for draws that torch makes.
-
-    Args:
-        seed: see :func:`words`.
-        key: see :func:`words`.
-
-    Returns:
-        A CPU generator, seeded from the first word.
-
-    Example:
-        >>> a, b = generator(seed=0, key=(1, 5)), generator(seed=0, key=(1, 5))
-        >>> bool(torch.rand(1, generator=a) == torch.rand(1, generator=b))
-        True
-    """
+    """A CPU generator of torch, seeded by the first word of a seed and a key."""
     return torch.Generator().manual_seed(int(words(1, seed=seed, key=key)[0] >> np.uint64(1)))

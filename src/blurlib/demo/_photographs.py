@@ -38,17 +38,7 @@ _FOLDERS = {"skimage": ("skimage", "data"), "sklearn": ("sklearn.datasets", "ima
 
 @dataclass(frozen=True, kw_only=True)
 class Photograph:
-    """A photograph that ships inside a package.
-
-    Attributes:
-        name: what it shows, in a word; the class of its crops.
-        image: RGB, shorter side 400 px.
-        credit: author and licence.
-
-    Example:
-        >>> photographs()[2].name
-        'cat'
-    """
+    """A photograph that ships inside a package: RGB, shorter side 400 px; it names the class of its crops."""
 
     name: str
     image: Image.Image = field(repr=False)
@@ -58,15 +48,8 @@ class Photograph:
 def photographs() -> list[Photograph]:
     """The sixteen photographs of the example, from the files of scikit-image and scikit-learn.
 
-    Returns:
-        The photographs in the order of their names.
-
     Raises:
         ImportError: if one of the packages is missing, with the remedy.
-
-    Example:
-        >>> len(photographs())
-        16
     """
     found = []
     for name, (package, file, credit) in _SOURCES.items():
@@ -88,20 +71,7 @@ def photographs() -> list[Photograph]:
 class Crops(Dataset[tuple[Image.Image, int]]):
     """Labelled crops of photographs, (PIL image, label), each cut out when it is asked for.
 
-    Args:
-        sources: the photographs; crop i is of photograph i modulo their number.
-        boxes: left, top, right and bottom of each crop in its photograph.
-
-    Attributes:
-        sources: the photographs.
-        classes: the names of the photographs.
-        targets: the label of each crop.
-        boxes: left, top, right and bottom of each crop in its photograph.
-
-    Example:
-        >>> dataset = crops("val", 32)
-        >>> dataset[0][0].mode, dataset.classes[dataset[0][1]]
-        ('RGB', 'astronaut')
+    Crop i is of photograph i modulo their number; boxes are left, top, right and bottom.
     """
 
     def __init__(self, sources: Sequence[Photograph], boxes: Sequence[tuple[int, int, int, int]]) -> None:
@@ -118,22 +88,10 @@ class Crops(Dataset[tuple[Image.Image, int]]):
 
 
 def crops(split: str, count: int, *, sides: tuple[int, int] = (96, 160), seed: int = 0) -> Crops:
-    """Random crops of the photographs, as many of each.
+    """`count` random crops of the photographs, as many of each where `count` is a whole number of rounds.
 
     The training crops lie in the upper left and the lower right quarter of each photograph, the validation
-    crops in the other two, so that no pixel is in both.
-
-    Args:
-        split: "train" or "val".
-        count: how many; whole rounds of the photographs are even.
-        sides: smallest and largest side in px.
-        seed: another seed cuts other crops.
-
-    Returns:
-        A dataset of (PIL image, label) with `classes` and `targets`.
-
-    Raises:
-        ValueError: if `split` is unknown, or `count` is not above 0.
+    crops in the other two, so that no pixel is in both. `sides` are the smallest and largest side in px.
 
     Example:
         >>> len(crops("train", 160))

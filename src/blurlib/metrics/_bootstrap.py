@@ -12,22 +12,9 @@ _PURPOSE = 0xB007  # keeps these draws apart from those of other modules
 
 
 def means(values: np.ndarray, *, resamples: int = 2000, seed: int = 0) -> np.ndarray:
-    """Means of resampled images, the same resampling for every column.
+    """(R, M) means of resampled images, the same resampling for each of the M columns of `values` (N, M).
 
-    Args:
-        values: (N, M) values of N images.
-        resamples: how many resamplings R.
-        seed: another seed draws others.
-
-    Returns:
-        (R, M) float64 means, rounded to 12 digits after the point: the same on every machine, and equal where
-        columns are.
-
-    Example:
-        >>> means(np.ones((5, 2)), resamples=3)
-        array([[1., 1.],
-               [1., 1.],
-               [1., 1.]])
+    They are rounded to 12 digits after the point: the same on every machine, and equal where columns are.
     """
     count = len(values)
     # How often each image was drawn, times the values: one matrix product a block, the block bounded in
@@ -50,15 +37,10 @@ def _draw(count: int, seed: int, number: int) -> np.ndarray:
 
 
 def interval(samples: np.ndarray, *, level: float = 0.95) -> tuple[float, float]:
-    """The percentile interval of bootstrap samples.
+    """The percentile interval of bootstrap samples: two of them, or NaN where all are.
 
-    Args:
-        samples: (R,) statistics of R resamplings; infinite ones count as very large or very small, and NaN
-            is left out: a resampling may draw no class boundary at all.
-        level: share of the samples inside, between 0 and 1.
-
-    Returns:
-        (low, high), each one of the samples; NaN where all are.
+    Infinite samples count as very large or very small; NaN is left out, for a resampling may draw no class
+    boundary at all.
 
     Example:
         >>> interval(np.arange(100.0), level=0.9)
@@ -73,15 +55,10 @@ def interval(samples: np.ndarray, *, level: float = 0.95) -> tuple[float, float]
 
 
 def shares(gain: np.ndarray, loss: np.ndarray) -> np.ndarray:
-    """Recovered shares gain / loss of resamplings.
+    """Recovered fractions gain / loss of resamplings: the gain by fine-tuning, the loss by blur.
 
-    Args:
-        gain: (R,) by how much fine-tuning improved the metric.
-        loss: (R,) by how much blur had worsened it.
-
-    Returns:
-        (R,) shares; where a loss is not above 0 the share is unbounded on the side of the gain (0 where there
-        is no gain either), NaN where either is.
+    Where a loss is not above 0 the fraction is unbounded on the side of the gain (0 where there is no gain
+    either); NaN where either is.
 
     Example:
         >>> shares(np.array([1.0, 1.0, 0.0]), np.array([2.0, 0.0, 0.0]))

@@ -25,16 +25,9 @@ def named_network(
 ) -> nn.Module:
     """The network that the command line's MODEL, --arch and --classes describe.
 
-    Args:
-        name: of a torchvision network, "timm:NAME", "zoomout:NAME" (a zoom-out network over that VGG),
-            "module:function", or a file of weights.
-        arch: whose weights the file holds, named likewise; None for the others.
-        classes: number of outputs; None takes those of the weights.
-        seed: of the layers that start anew.
-        tell: is given a line about them.
-
-    Returns:
-        The network.
+    `name` is of a torchvision network, "timm:NAME", "zoomout:NAME" (a zoom-out network over that VGG),
+    "module:function", or a file of the weights of `arch`. `classes` is the number of outputs; None takes those
+    of the weights. `seed` is of the layers that start anew, about which `tell` is given a line.
     """
     path = Path(name)
     if path.suffix in (".pt", ".pth"):

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import blurs
-from .._common.files import json_path, read_arrays, read_plain, write_arrays, written
+from .._common.files import csv_table, json_path, read_arrays, read_plain, write_arrays, written
 from .._common.provenance import network_name
 from ..metrics import Metric, Statistics, statistics_of
 from ._records import Record, check_same_images, condition_cells, find
-from ._text import csv_table, markdown_table, percent, plain_table, sides_text
+from ._text import markdown_table, percent, plain_table, sides_text
 
 if TYPE_CHECKING:
     from ._comparison import Comparison

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import platform
 from collections.abc import Mapping, Sequence
@@ -12,6 +10,8 @@ from typing import Any
 
 import torch
 
+from .._common.files import csv_table, replacing, written
+
 _FILES = ("checkpoint.pt", "log.csv", "model.pt", "settings.json", "skipped.csv")
 
 
@@ -19,21 +19,8 @@ class RunFolder:
     """A folder with settings.json, log.csv, checkpoint.pt, model.pt and, if images were broken, skipped.csv.
 
     Every file is written aside and renamed, so that a stop leaves whole files. Checkpoints hold tensors and
-    plain containers only and load with `weights_only=True`.
-
-    Args:
-        path: the folder; it is made when the first file is written.
-        settings: what decides the run's numbers; plain values that JSON can hold.
-        about: more to know of the run, kept with the settings; a resumed run may have another.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as place:
-        ...     folder = RunFolder(Path(place, "run"), {"lr": 0.1})
-        ...     folder.start()
-        ...     folder.check(resume=True)
-        ...     folder.load(torch.device("cpu")) is None
-        True
+    plain containers only and load with `weights_only=True`. `settings` decide the run's numbers; `about` is
+    kept with them, and a resumed run may have another.
     """
 
     def __init__(
@@ -49,15 +36,7 @@ class RunFolder:
         return self.path / "checkpoint.pt"
 
     def check(self, *, resume: bool) -> None:
-        """Refuses a folder that this run may not write to; changes nothing.
-
-        Args:
-            resume: whether the run goes on with an earlier one.
-
-        Raises:
-            ValueError: if the path is a file, or holds an earlier run and `resume` is False, or one with
-                other settings.
-        """
+        """Refuse a folder that this run may not write to: a file, or an earlier run's unless it resumes."""
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"`output` must be a folder, got the file {str(self.path)!r}; name another")
         there = [name for name in _FILES if (self.path / name).exists()]
@@ -83,25 +62,18 @@ class RunFolder:
             )
 
     def load(self, device: torch.device) -> dict[str, Any] | None:
-        """Reads the checkpoint.
-
-        Args:
-            device: where its tensors shall be.
-
-        Returns:
-            What :meth:`save` was given, or None where there is no checkpoint yet.
-        """
+        """The checkpoint that :meth:`save` wrote; None where there is none yet."""
         if not self.checkpoint.exists():
             return None
         state: dict[str, Any] = torch.load(self.checkpoint, map_location=device, weights_only=True)
         return state
 
     def start(self) -> None:
-        """Makes the folder and writes settings.json."""
+        """Make the folder and write settings.json."""
         self.path.mkdir(parents=True, exist_ok=True)
         versions = {"python": platform.python_version(), "torch": str(torch.__version__)}
         text = json.dumps({"settings": self.settings, "about": self.about, "versions": versions}, indent=2)
-        self._write("settings.json", text.encode())
+        written(text, self.path / "settings.json")
 
     def save(
         self,
@@ -111,14 +83,7 @@ class RunFolder:
         history: Sequence[Mapping[str, float]],
         skipped: Mapping[str, str],
     ) -> None:
-        """Writes checkpoint.pt, then log.csv (a row an epoch) and, if there is something to say, skipped.csv.
-
-        Args:
-            model: the network's state.
-            optimizer: the optimiser's state.
-            history: one dict for each finished epoch.
-            skipped: reasons by the names of broken images.
-        """
+        """Write checkpoint.pt, then log.csv (a row an epoch) and, if images were broken, skipped.csv."""
         state = {
             "model": model,
             "optimizer": optimizer,
@@ -129,28 +94,14 @@ class RunFolder:
         }
         self._write("checkpoint.pt", state)
         # Whole, from the checkpoint's own history: after a stop and a resume no row is there twice.
-        self._write("log.csv", _table([list(history[0]), *(list(row.values()) for row in history)]))
+        written(csv_table(list(history[0]), [list(row.values()) for row in history]), self.path / "log.csv")
         if skipped:
-            self._write("skipped.csv", _table([["image", "reason"], *map(list, sorted(skipped.items()))]))
+            written(csv_table(["image", "reason"], sorted(skipped.items())), self.path / "skipped.csv")
 
     def finish(self, model: Mapping[str, Any]) -> None:
-        """Writes model.pt, the weights alone.
-
-        Args:
-            model: the network's state.
-        """
+        """Write model.pt, the weights alone."""
         self._write("model.pt", model)
 
-    def _write(self, name: str, content: bytes | Mapping[str, Any]) -> None:
-        aside = self.path / f"{name}.partial"
-        if isinstance(content, bytes):
-            aside.write_bytes(content)
-        else:
-            torch.save(content, aside)
-        aside.replace(self.path / name)
-
-
-def _table(rows: list[list[Any]]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode(errors="backslashreplace")  # names of files need not be text
+    def _write(self, name: str, state: Mapping[str, Any]) -> None:
+        with replacing(self.path / name) as aside, aside.open("wb") as stream:
+            torch.save(state, stream)  # to a path, its name would be part of the bytes
