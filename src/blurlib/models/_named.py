@@ -26,8 +26,8 @@ def named_network(
     """The network that the command line's MODEL, --arch and --classes describe.
 
     `name` is of a torchvision network, "timm:NAME", "zoomout:NAME" (a zoom-out network over that VGG),
-    "module:function", or a file of the weights of `arch`. `classes` is the number of outputs; None takes those
-    of the weights. `seed` is of the layers that start anew, about which `tell` is given a line.
+    "module:function", or a file of the weights of `arch`. `classes` is the number of outputs; None takes
+    those of the weights. `seed` is of the layers that start anew, about which `tell` is given a line.
     """
     path = Path(name)
     if path.suffix in (".pt", ".pth"):
