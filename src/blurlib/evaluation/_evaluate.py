@@ -107,7 +107,7 @@ def evaluate(
             over: other weights, images, settings or versions are an error that names what differs.
         overwrite: write over whatever report is there.
         metadata: plain values for the report's settings, such as {"name": "resnet18", "file": "runs/mix.pt"};
-            "name" is what captions and pages call the network.
+            "name" is what captions and pages call the netevaluation.
         distributed: share the images out over the processes that torchrun started. All of them must call
             this, and all get the whole report; the first one writes and shows progress. Numbers change by the
             rounding of the network's batches only.
@@ -136,7 +136,7 @@ def evaluate(
     if task not in _TASKS:
         raise ValueError(f"`task` must be one of {', '.join(map(repr, _TASKS))}, got {task!r}")
     place = pick_device(device)
-    work = _TASKS[task](
+    evaluation = _TASKS[task](
         model,
         root,
         EvaluationSettings(
@@ -157,17 +157,17 @@ def evaluate(
             seed=seed,
         ),
     )
-    listing = work.listing
+    listing = evaluation.listing
     settings = {
-        **work.settings(),
+        **evaluation.settings(),
         "limit": limit,
         "on_error": on_error,
         "root": f"{listing.name}/val" if isinstance(root, (str, os.PathLike)) else listing.name,
         "listing": listing.digest(),
-        **environment(work.model, place),
+        **environment(evaluation.model, place),
     }
     return measure(
-        work,
+        evaluation,
         settings=with_metadata(settings, metadata),
         device=place,
         workers=workers,

@@ -164,7 +164,7 @@ class _Tally:
             for number, (blur, sides) in enumerate(self.task.conditions)
         )
         known = {
-            **self.task.facts(self.totals),
+            **self.task.metadata(self.totals),
             "skipped": [skipped.name for skipped in self.skipped],
             "complete": complete,
         }

@@ -4,6 +4,6 @@ from ._finetune import FinetuneResult, finetune
 
 # isort: split
 # For other wings, not for users.
-from ._settings import BatchNorm, TrainingSettings
+from .._tasks import BatchNorm
 
 __all__ = ["FinetuneResult", "finetune"]

@@ -1,16 +1,41 @@
-"""The settings that decide a training run."""
+"""The settings that decide the numbers of an evaluation, and of a fine-tuning run."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from .._common.checks import check_integer
+from ..blurs import Blur
 from ..data import OnError
-from ..protocol import IMAGENET_MEAN, IMAGENET_STD, Protocol
+from ..protocol import IMAGENET_MEAN, IMAGENET_STD, Average, Crops, Protocol, Resample
 
 BatchNorm = Literal["train", "eval"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """What decides the numbers of an evaluation, apart from network and images; see :func:`blurlib.evaluate`.
+
+    None takes the task's default.
+    """
+
+    blurs: str | Blur | Iterable[str | Blur] | None = None
+    scales: int | Sequence[int | Sequence[int]] | None = None
+    network_size: tuple[int, int] | None = None
+    band: int | None = None
+    crops: Crops | None = None
+    crop: int | None = None
+    average: Average | None = None
+    canonical_side: int = 384
+    resample: Resample = "bilinear"
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    limit: int | None = None
+    on_error: OnError = "raise"
+    batch_size: int | None = None
+    seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
