@@ -120,7 +120,7 @@ class Disk(Blur):
         return kernels.disk(self.radius * scale, antialias=self.antialias)
 
     def __str__(self) -> str:
-        return f"D{_text(self.radius)}{'a' if self.antialias else ''}"
+        return f"D{number_text(self.radius)}{'a' if self.antialias else ''}"
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ class Line(Blur):
         return kernels.line(self.length * scale, self.angle)
 
     def __str__(self) -> str:
-        return f"L{_text(self.length)}@{_text(self.angle)}"
+        return f"L{number_text(self.length)}@{number_text(self.angle)}"
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ class Gaussian(Blur):
         return kernels.gaussian(self.sigma * scale)
 
     def __str__(self) -> str:
-        return f"G{_text(self.sigma)}"
+        return f"G{number_text(self.sigma)}"
 
 
 @dataclass(frozen=True)
@@ -273,7 +273,7 @@ class PerImageShake(Blur):
         return "shake"
 
 
-def _text(number: float) -> str:
+def number_text(number: float) -> str:
     """Shortest text that reads back to the same float; whole numbers without a point."""
     return repr(int(number)) if number == int(number) and abs(number) < 1e15 else repr(number)
 
@@ -336,13 +336,13 @@ def describe(blur: Blur) -> str:
         case Sharp():
             return "sharp"
         case Disk(radius, antialias):
-            return f"defocus disk, radius {_text(radius)} px{', antialiased' if antialias else ''}"
+            return f"defocus disk, radius {number_text(radius)} px{', antialiased' if antialias else ''}"
         case Box(length, vertical):
             return f"{'vertical' if vertical else 'horizontal'} motion, length {length} px"
         case Line(length, angle):
-            return f"straight motion, length {_text(length)} px at {_text(angle)}°"
+            return f"straight motion, length {number_text(length)} px at {number_text(angle)}°"
         case Gaussian(sigma):
-            return f"Gaussian, sigma {_text(sigma)} px"
+            return f"Gaussian, sigma {number_text(sigma)} px"
         case Shake(index, bank):
             return f"camera shake, kernel {index} of the {bank} bank"
         case PerImageShake():

@@ -13,7 +13,7 @@ from ..functional import Border, check_border
 from ..models import MultiScale, Scales
 from ..notation import parse
 from ..protocol import normalisation, normalisation_source, normalised
-from ._methods import METHODS, Deblur, _check_restored
+from ._methods import METHODS, Deblur, check_restored
 
 
 class DeblurThenClassify(nn.Module):
@@ -141,7 +141,7 @@ class DeblurThenClassify(nn.Module):
         assert not isinstance(self.method, str)
         values = image.float() / 255 if image.dtype == torch.uint8 else image
         found = self.method(values, kernel)
-        _check_restored("method", found, values)
+        check_restored("method", found, values)
         if image.dtype == torch.uint8:
             return (found.clamp(0, 1) * 255).round().to(torch.uint8)
         return found

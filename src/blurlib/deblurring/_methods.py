@@ -245,7 +245,7 @@ def deepinv_restorer(
         )
         with torch.inference_mode():
             found = model(work.observed.to(place), physics)
-        _check_restored("model", found, work.observed)
+        check_restored("model", found, work.observed)
         return work.finished(found.to(image.device))
 
     return restore
@@ -260,7 +260,7 @@ def _check_noise(noise: float) -> None:
         )
 
 
-def _check_restored(name: str, found: object, image: Tensor) -> None:
+def check_restored(name: str, found: object, image: Tensor) -> None:
     """What a restoration of someone else returned, looked at."""
     if not isinstance(found, Tensor):
         raise TypeError(f"`{name}` must return a tensor, got {type(found).__name__}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import get_args
 
@@ -15,7 +16,7 @@ from ._dense import dense
 from ._outputs import dense_log_probs
 
 
-class Scales(nn.Module):
+class Scales(nn.Module, ABC):
     """Networks that see an image at several scales: what :class:`MultiScale` and :class:`PerScale` share.
 
     Called on images of one size it resizes them itself; :func:`blurlib.evaluate` shows it the protocol's own
@@ -33,8 +34,8 @@ class Scales(nn.Module):
         ValueError: if `sides` is empty or a side is there twice, or a choice is unknown.
 
     Example:
-        >>> Scales((256, 512)).sides
-        (256, 512)
+        >>> isinstance(MultiScale(nn.Identity(), (256, 512), crops="center"), Scales)
+        True
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Scales(nn.Module):
         self.crop = check_integer("crop", crop, low=1, high=16384)
         self.average: Average = average
 
+    @abstractmethod
     def network(self, side: int) -> nn.Module:
         """The network for one of the sides.
 
@@ -64,11 +66,7 @@ class Scales(nn.Module):
 
         Returns:
             The network.
-
-        Raises:
-            NotImplementedError: here; the two classes below have networks.
         """
-        raise NotImplementedError
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Mean log-probabilities (B, C) of normalised images (B, 3, H, W).
@@ -143,14 +141,7 @@ class MultiScale(Scales):
         self.model = _applied(model, crops)
 
     def network(self, side: int) -> nn.Module:  # noqa: ARG002  the same for all
-        """The one network.
-
-        Args:
-            side: any of `sides`.
-
-        Returns:
-            It.
-        """
+        """The one network."""
         return self.model
 
 
@@ -186,14 +177,7 @@ class PerScale(Scales):
         self.models = nn.ModuleDict({str(side): _applied(model, crops) for side, model in networks.items()})
 
     def network(self, side: int) -> nn.Module:
-        """The network of a side.
-
-        Args:
-            side: one of `sides`.
-
-        Returns:
-            The network.
-        """
+        """The network of a side."""
         return self.models[str(side)]
 
 
