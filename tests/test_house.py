@@ -30,7 +30,7 @@ ORDER = (
     "blurs",
     "notation",
     "functional",
-    "_compiled protocol reporting",
+    "protocol reporting",
     "transforms models data",
     "mixes deblurring",
     "_tasks",
@@ -47,7 +47,6 @@ WITHOUT_FACE = ("_common", "_cli")
 LONGEST = 400
 # Still longer; the list only shrinks.
 STILL_LONG = {
-    "functional.py",
     "paper/_experiment.py",
     "paper/_figures.py",
 }
