@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..metrics import ImageValues, risk_coverage, statistics_of
-from ._records import Record
+from ._records import Record, condition_labels
 from ._text import markdown_table, percent, plain_table, sides_text
 
 
@@ -98,9 +98,7 @@ def class_cells(records: Sequence[Record], names: Sequence[str] = ()) -> tuple[l
     classes = len(records[0].class_iou)
     if len(names) not in (0, classes):
         raise ValueError(f"`names` must name each of the {classes} classes, got {len(names)}")
-    sign = statistics_of(records[0].task).between_sides
-    several = len({record.sides for record in records}) > 1
-    header = [f"{each.blur} at {sides_text(each.sides, sign)}" if several else each.blur for each in records]
+    header = condition_labels(records, statistics_of(records[0].task))
     rows = []
     for number, name in enumerate(names or map(str, range(classes))):
         values = [record.class_iou[number] for record in records]

@@ -87,143 +87,57 @@ def csv_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def sides_text(sides: Sequence[int], between: str = "+") -> str:
-    """A scale setting in one word.
-
-    Args:
-        sides: network sides in pixels.
-        between: "+" where they are averaged, "x" for height and width.
-
-    Returns:
-        Such as "256" or "256+512", as the paper's table 1 writes it, or "384x512".
-
-    Example:
-        >>> sides_text((256, 512)), sides_text((384, 512), "x")
-        ('256+512', '384x512')
-    """
+    """A scale setting in one word: "256+512" as in the paper's table 1, or height and width as "384x512"."""
     return between.join(map(str, sides))
 
 
 def percent(value: float) -> str:
-    """A fraction in percent.
-
-    Args:
-        value: a fraction.
-
-    Returns:
-        Such as "40.0", one decimal.
-
-    Example:
-        >>> percent(0.4)
-        '40.0'
-    """
+    """A fraction in percent, such as "40.0"."""
     return f"{100 * value:.1f}"
 
 
 def points(value: float) -> str:
-    """A change of a fraction in percentage points.
-
-    Args:
-        value: a change of a fraction.
-
-    Returns:
-        Such as "+1.2", one decimal.
-
-    Example:
-        >>> points(0.012)
-        '+1.2'
-    """
+    """A change of a fraction in percentage points, such as "+1.2"."""
     return f"{100 * value:+.1f}"
 
 
-def nats(value: float) -> str:
-    """An entropy or cross-entropy.
-
-    Args:
-        value: in nats.
-
-    Returns:
-        Such as "0.13", two decimals.
-
-    Example:
-        >>> nats(0.128)
-        '0.13'
-    """
-    return f"{value:.2f}"
-
-
 def signed_nats(value: float) -> str:
-    """A change of an entropy or cross-entropy.
-
-    Args:
-        value: in nats.
-
-    Returns:
-        Such as "+0.13", two decimals.
-
-    Example:
-        >>> signed_nats(0.128)
-        '+0.13'
-    """
+    """A change of an entropy or cross-entropy, such as "+0.13"."""
     return f"{value:+.2f}"
 
 
-def value_text(metric: Metric, value: float | None) -> str:
-    """A value of a metric: percent or nats.
+def share(value: float) -> str:
+    """A recovered fraction in percent, such as "50"."""
+    return f"{100 * value:.0f}"
 
-    Args:
-        metric: the metric.
-        value: a fraction or nats; None where it is not defined.
 
-    Returns:
-        Such as "40.0", "0.13" or "-".
+def value_text(metric: Metric, value: float | None, *, unit: bool = False) -> str:
+    """A value of a metric: percent, or nats with two decimals; "-" where it is not defined.
 
     Example:
-        >>> value_text(Metric(name="miou", title="mIoU", label="mean IoU"), None)
-        '-'
+        >>> mean_iou = Metric(name="miou", title="mIoU", label="mean IoU")
+        >>> value_text(mean_iou, 0.4, unit=True), value_text(mean_iou, None)
+        ('40.0 %', '-')
     """
-    return "-" if value is None else percent(value) if metric.unit == "percent" else nats(value)
+    in_percent = metric.unit == "percent"
+    text = "-" if value is None else percent(value) if in_percent else f"{value:.2f}"
+    return text + (" %" if in_percent else " nats") * unit
+
+
+def label_text(metric: Metric) -> str:
+    """The label of a metric at the beginning of a sentence."""
+    return metric.label[0].upper() + metric.label[1:]
 
 
 def change_text(metric: Metric, change: Change) -> str:
-    """The difference of a change, with its interval.
-
-    Args:
-        metric: the metric.
-        change: of it.
-
-    Returns:
-        Such as "+1.2 [+0.4, +2.0]".
-    """
+    """The difference of a change with its interval, such as "+1.2 [+0.4, +2.0]"."""
     style = points if metric.unit == "percent" else signed_nats
     return with_interval(change.difference, change.difference_interval, style)
 
 
 def recovered_text(change: Change) -> str:
-    """The recovered fraction of a change in percent, with its interval.
-
-    Args:
-        change: of a metric.
-
-    Returns:
-        Such as "50 [41, 59]".
-    """
+    """The recovered fraction of a change in percent with its interval, such as "50 [41, 59]"."""
     return with_interval(change.recovered, change.recovered_interval, share)
-
-
-def share(value: float) -> str:
-    """A recovered share in percent.
-
-    Args:
-        value: a fraction.
-
-    Returns:
-        Such as "50", no decimals.
-
-    Example:
-        >>> share(0.5)
-        '50'
-    """
-    return f"{100 * value:.0f}"
 
 
 def with_interval(
