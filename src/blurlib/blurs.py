@@ -248,7 +248,7 @@ class Shake(Blur):
 
 @dataclass(frozen=True)
 class PerImageShake(Blur):
-    """Camera shake, each image with a kernel of its own.
+    """Camera shake with another kernel for each image.
 
     It comes from the test bank in evaluation and from the train bank in training, and is not there before an
     image is named: :func:`shake_of_image` and `BlurMixSampler.draw` resolve it.

@@ -121,7 +121,7 @@ def blur(
 
 
 def backends() -> Mapping[str, str]:
-    """What blurs on each kind of device.
+    """The implementation that blurs on each kind of device.
 
     On the CPU it is the native core, with the widest instructions that the processor has (on x86-64 "v4" for
     AVX-512, "v3" for AVX2, else "base"); or torch, where the core could not be built: right, but slower.

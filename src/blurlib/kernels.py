@@ -1,4 +1,4 @@
-"""Blur kernels: what a point of light becomes.
+"""Blur kernels (point spread functions).
 
 Every function returns a float64 tensor whose entries are non-negative and sum to 1, with an odd number of
 rows and of columns; the centre of the image point is the middle pixel. Lengths are in pixels, angles in
@@ -334,7 +334,7 @@ def _check_bank(bank: str) -> None:
 
 
 def resample(kernel: torch.Tensor, scale: float) -> torch.Tensor:
-    """The same kernel at another image scale: each tap is a square that is stretched and shared out.
+    """Resample a kernel for another image scale: each tap is a square that is stretched and shared out.
 
     Args:
         kernel: (h, w), both odd.

@@ -45,7 +45,7 @@ def evaluate(
     ] = None,
     **options: Any,
 ) -> None:
-    r"""Measure what each blur costs a network: accuracy, entropy, cross-entropy, calibration; or mean IoU.
+    r"""Measure a network under each blur: accuracy, entropy, cross-entropy, calibration; or mean IoU.
 
     Prints a table, one row a blur. With --output the report is kept, for `blurlib report`.
 

@@ -1,4 +1,4 @@
-"""What the commands share: their options, how words become numbers, what is said on the way."""
+"""What the commands share: options, conversion of their values, messages."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def echo(text: str) -> None:
 
 @contextmanager
 def graceful_interrupt(folder: Path | None, remedy: str = "") -> Iterator[None]:
-    """On Ctrl-C, say what is kept and how to go on."""
+    """On Ctrl-C, report what is kept and how to go on."""
     try:
         yield
     except KeyboardInterrupt:
@@ -96,7 +96,7 @@ Model = Annotated[
         metavar="MODEL",
         help="A network of torchvision with its default weights, such as resnet18; or timm:NAME; or "
         "zoomout:NAME, the paper's segmentation network over a VGG; or a file of weights (.pt) together with "
-        "--arch; or module:function, a function of yours that returns it.",
+        "--arch; or module:function, your function that returns it.",
     ),
 ]
 Arch = Annotated[str | None, OPTIONS["arch"]]
@@ -204,7 +204,7 @@ _OPTIONS = {
 def _warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
-    """The library's warnings are for the user, and say all; those of others keep their place."""
+    """The library's warnings as one line; those of other packages with their place."""
     del line
     if Path(__file__).parents[1] in Path(filename).parents:
         return f"warning: {message}\n"

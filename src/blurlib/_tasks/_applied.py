@@ -15,7 +15,7 @@ from .task import Colours, parameter_dtype
 
 
 def seen(model: nn.Module, given: dict[str, Any]) -> dict[str, Any]:
-    """How the network sees images: as asked; as a network of several scales has it; else the defaults."""
+    """Scales and crops: as given; else those of a network of several scales; else the defaults."""
     usual: dict[str, Any] = {"scales": (256,), "crops": "center", "crop": 224, "average": "crops"}
     if not isinstance(model, Scales):
         return {name: usual[name] if value is None else value for name, value in given.items()}

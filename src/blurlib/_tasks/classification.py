@@ -35,7 +35,7 @@ from .task import EvaluationTask, TrainingTask
 
 
 class ClassificationEvaluation(EvaluationTask):
-    """What a classifier says of each image: log-probabilities, averaged over crops and scales."""
+    """Log-probabilities of each image, averaged over crops and scales."""
 
     name = "classification"
     default_blurs = "sharp, D2, D4, D6, D8, H4, H8, V4, V8, shake, G4, G8"  # table 1
@@ -138,7 +138,7 @@ class ClassificationEvaluation(EvaluationTask):
                 image.add(row, owner, log_p.shape[2])
                 if not image.left:
                     del unfinished[owner.position]
-                    yield owner.position, self._judged(owner.position, image)
+                    yield owner.position, self._statistics(owner.position, image)
 
     def _check_outputs(self, outputs: int) -> None:
         classes = len(self.listing.classes)
@@ -149,7 +149,7 @@ class ClassificationEvaluation(EvaluationTask):
             )
         self.outputs = outputs
 
-    def _judged(self, position: int, image: ViewSums) -> dict[str, np.ndarray]:
+    def _statistics(self, position: int, image: ViewSums) -> dict[str, np.ndarray]:
         name = self.listing.id(position)
         if not 0 <= image.label < self.outputs:
             raise ValueError(

@@ -35,7 +35,7 @@ _AUXILIARY = 0.5  # weight of a second output's loss; torchvision's networks wer
 
 
 class SegmentationEvaluation(EvaluationTask):
-    """What a network says of each pixel: whole counts at the label image's own resolution."""
+    """Pixel counts of each image, at the resolution of its label image."""
 
     name = "segmentation"
     default_blurs = "sharp, D2, D4, D6, D8"  # table 6

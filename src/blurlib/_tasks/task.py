@@ -126,11 +126,11 @@ class EvaluationTask(ABC, Dataset[Any]):
         return False
 
     def prepare(self, *, workers: int) -> None:
-        """Refuse what would be measured in vain; called once before the work."""
+        """Check the data before the first image is measured."""
 
     @abstractmethod
     def views(self, position: int, blurs: Sequence[Blur], image: Image.Image, target: Any) -> Any:
-        """What the network is shown of an image under every blur; called in a loader process.
+        """The views of an image under every blur; called in a loader process.
 
         An item has its `position`. A ValueError is the image's fault.
         """
@@ -142,7 +142,7 @@ class EvaluationTask(ABC, Dataset[Any]):
         """Run the network: the position of each image and its arrays, all conditions at once."""
 
     def counts(self, arrays: Mapping[str, np.ndarray]) -> bool:  # noqa: ARG002  for tasks with void
-        """Whether there is anything to report of an image."""
+        """Whether an image has anything to count."""
         return True
 
     def totals(self) -> dict[str, float]:
@@ -154,7 +154,7 @@ class EvaluationTask(ABC, Dataset[Any]):
         return {"classes": self.outputs}
 
     def warn(self, totals: Mapping[str, float]) -> None:
-        """Say what looks wrong, once, at the end."""
+        """Warn of what looks wrong, once, at the end."""
 
     def __len__(self) -> int:
         return len(self.listing)
@@ -203,7 +203,7 @@ class TrainingTask(ABC, Dataset[Any]):
         score: name of the share of labels that the network has right.
         epochs: the paper's, of each phase.
         lr: likewise.
-        batch_size: for want of another.
+        batch_size: default size of a batch.
         measure: of the sides in px.
         opened: makes a listing of a root.
         outputs: number of the network's classes, once it has run.
@@ -246,7 +246,7 @@ class TrainingTask(ABC, Dataset[Any]):
         """Summed loss of what the network returned for each group, and how many labels it had right."""
 
     def prepare(self, *, workers: int) -> None:
-        """Refuse what would be trained on in vain; called once before the first epoch."""
+        """Check the data before the first epoch."""
 
     def void(self, target: Tensor) -> int:  # noqa: ARG002  for tasks with void
         """How many of the labels do not count."""

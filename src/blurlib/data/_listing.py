@@ -34,7 +34,7 @@ _REMEDY = 'repair or remove it, or pass on_error="skip" to go on without it'
 
 @dataclass(frozen=True)
 class Skipped:
-    """What a loader hands on in place of a broken image under `on_error="skip"`.
+    """Placeholder of a broken image under `on_error="skip"`.
 
     Attributes:
         name: the image's id: its path below the root, or its index in the dataset.
@@ -122,14 +122,14 @@ class Listing(ABC, Generic[Target]):
 
     @property
     def name(self) -> str:
-        """The folder's own name (not where it lies), or the dataset's type."""
+        """The folder's name without its path, or the dataset's type."""
         if self._names is None:
             return type(self.root).__name__
         # For texts: bytes that are no text are escaped.
         return Path(self.root).resolve().name.encode(errors="backslashreplace").decode()
 
     def subset(self: AnyListing, positions: np.ndarray) -> AnyListing:
-        """The listing of some of its images, which keep their `index`.
+        """Subset of the images, which keep their `index`.
 
         Args:
             positions: int64, in the order wanted.
@@ -188,7 +188,7 @@ class Listing(ABC, Generic[Target]):
         return str(self._path(position))
 
     def load(self, position: int) -> tuple[Image.Image, Target]:
-        """Reads and decodes one image, and its mask where it has one.
+        """Read and decode one image, and its mask where it has one.
 
         Args:
             position: 0 to len - 1.
@@ -225,7 +225,7 @@ class Listing(ABC, Generic[Target]):
             raise TypeError(f"{error} (in {place})") from None
 
     def view(self, position: int, make: Callable[[Image.Image, Target], Made]) -> Made | Skipped:
-        """Loads one image and makes something of it; a broken one is named or skipped, as `on_error` says.
+        """Load one image and apply a function to it; a broken one raises or is skipped, see `on_error`.
 
         Args:
             position: 0 to len - 1.

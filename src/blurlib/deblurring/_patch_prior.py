@@ -111,7 +111,7 @@ class PatchPrior:
             np.savez_compressed(file, weights=self.weights.float().cpu().numpy(), covariances=triangles)
 
     def denoise(self, image: Tensor, *, variance: float) -> Tensor:
-        """What each pixel is on average over the patches around it, each patch freed from noise by itself.
+        """Denoise each patch, and average the patches that cover a pixel.
 
         A patch goes to the component that is likeliest for it, noise included, and is then the mean of what
         it may have been: the Wiener filter of that component. Its own mean is kept.
@@ -213,7 +213,7 @@ def _coverage(size: int, side: int, device: torch.device) -> Tensor:
 def default_prior() -> PatchPrior:
     """The prior that comes with the library, fitted on photographs that scikit-image ships.
 
-    Patches of 8 x 8 px; benchmarks/fit_patch_prior.py made the file and says how.
+    Patches of 8 x 8 px; benchmarks/fit_patch_prior.py made the file.
 
     Returns:
         The prior.

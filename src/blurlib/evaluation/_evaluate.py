@@ -1,4 +1,4 @@
-"""evaluate(): how a network does on sharp and blurred images (the paper, sections 3 to 5)."""
+"""evaluate(): the accuracy of a network on sharp and blurred images (the paper, sections 3 to 5)."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def evaluate(
     """Measure a network on the validation images under several blurs at several scales.
 
     Each image is brought to the canonical side, blurred, rounded to 8 bits, resized by network side /
-    canonical side, cropped and shown to the network (the paper, section 3). Camera shake gives every image a
-    kernel of its own from the test bank, by its position in the full sorted listing: the same in every
+    canonical side, cropped and shown to the network (the paper, section 3). Camera shake gives every image
+    another kernel of the test bank, by its position in the full sorted listing: the same in every
     setting. The network runs in evaluation mode without gradients; afterwards it is as it was, its mode and
     device included.
 
@@ -81,8 +81,8 @@ def evaluate(
             segmentation geometric means, None the canonical one.
         network_size: for segmentation, (height, width) in px that every image is brought to, whatever its
             aspect.
-        band: for segmentation, how far from a class boundary the pixels lie that are judged once more by
-            themselves, in px of the label image; None takes the paper's four.
+        band: for segmentation, width in px of the region around class boundaries over which the trimap mean
+            IoU is computed, in the label image; None takes the paper's four.
         crops: "center" (None), "five" (corners and centre) or "dense": the whole image, the network made
             fully-convolutional by :func:`blurlib.models.dense`.
         crop: side of the crops in px, None for 224; where the network side is smaller, the crop is that side.
@@ -101,7 +101,7 @@ def evaluate(
             segmentation versions of an image, None for 8.
         workers: loader processes; None chooses. No result depends on it.
         device: where the network runs; None takes an accelerator if there is one.
-        seed: of `limit` and of the images' own shakes.
+        seed: of `limit` and of each image's camera shake.
         output: a folder for report.json, .npz, .csv and .md. An evaluation that stops early leaves what it
             has measured there as partial.json and partial.npz. A report of another evaluation is not written
             over: other weights, images, settings or versions are an error that names what differs.

@@ -65,7 +65,7 @@ def measure(
             batch_size=None,
             sampler=positions,
             num_workers=processes,
-            # Images in flight lie in shared memory, which containers often limit to 64 MB.
+            # Images in flight are in shared memory, which containers often limit to 64 MB.
             prefetch_factor=None if not processes else 1 if task.large else 2,
             # Its own, so that the user's random numbers stay where they were.
             generator=torch.Generator(),

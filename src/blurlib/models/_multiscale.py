@@ -17,7 +17,7 @@ from ._outputs import dense_log_probs
 
 
 class Scales(nn.Module, ABC):
-    """Networks that see an image at several scales: what :class:`MultiScale` and :class:`PerScale` share.
+    """Base class of :class:`MultiScale` and :class:`PerScale`, which see an image at several scales.
 
     Called on images of one size it resizes them itself; :func:`blurlib.evaluate` shows it the protocol's own
     views of each side (8-bit, resized by Pillow) instead, and averages them in the same way.

@@ -120,7 +120,7 @@ class Protocol:
         return tuple(_scaled(side, self.canonical_side, 384) for side in (356, 384, 410))
 
     def network_shape(self, width: int, height: int, network_side: int) -> tuple[int, int]:
-        """Size at which the network sees an image that is at the canonical side, or at one of the jitter.
+        """Size at which the network sees an image of the canonical side, or of one of the jitter.
 
         Args:
             width: before, in px.

@@ -1,4 +1,4 @@
-"""What was measured, compared and shown: records, reports, comparisons, tables and pages."""
+"""Reports of evaluations, comparisons of reports, and their tables and HTML pages."""
 
 from ._compare import compare
 from ._comparison import Change, Comparison, ComparisonRow

@@ -15,7 +15,7 @@ from ._text import sides_text
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What one evaluation measured under one condition: a blur at a scale setting.
+    """The metrics of one evaluation under one condition: a blur at a scale setting.
 
     Each value is an attribute too: `record.top1`, `record.miou`.
 
@@ -108,7 +108,7 @@ _Row = TypeVar("_Row", bound=_Condition)
 
 
 def find(rows: Sequence[_Row], key: str | blurs.Blur | tuple[str | blurs.Blur, int | Sequence[int]]) -> _Row:
-    """The row of a condition.
+    """Find the row of a condition.
 
     Args:
         rows: with `blur` and `sides`.

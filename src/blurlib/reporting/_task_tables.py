@@ -1,4 +1,4 @@
-"""Tables of one task: how accurate a classifier is where it may decline; the IoU of each class."""
+"""Tables of one task: selective accuracy of a classifier; the IoU of each class."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ._text import markdown_table, percent, plain_table, sides_text
 def confidence_table(
     records: Sequence[Record], *, coverages: Sequence[float] = (1.0, 0.8, 0.5), markdown: bool = False
 ) -> str:
-    """What a network knows about its own errors: accuracy when it may decline, and the area under the curve.
+    """Selective prediction: accuracy at several coverages and area under the risk-coverage curve, as a table.
 
     Args:
         records: of a report on classification, with the values of each image.
@@ -66,7 +66,7 @@ def confidence_cells(
 
 
 def class_table(records: Sequence[Record], names: Sequence[str] = (), *, markdown: bool = False) -> str:
-    """IoU of each class in percent under each condition.
+    """IoU of each class in percent under each condition, as a table.
 
     Args:
         records: of a report on segmentation.

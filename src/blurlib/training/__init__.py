@@ -1,4 +1,4 @@
-"""Fine-tuning on a mix of sharp and blurred images, in a folder that survives a stop."""
+"""Fine-tuning on a mix of sharp and blurred images, with checkpoints."""
 
 from ._finetune import FinetuneResult, finetune
 

@@ -52,7 +52,7 @@ _LOADER = 31  # purpose that keeps this key apart from those of other modules
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FinetuneResult:
-    """A fine-tuned network and how it came about; made by :func:`finetune`.
+    """A fine-tuned network and its training history; returned by :func:`finetune`.
 
     Attributes:
         model: the fine-tuned copy, in evaluation mode, on the device of the model given.
@@ -106,11 +106,11 @@ def finetune(
     resume: bool = False,
     progress: bool = True,
 ) -> FinetuneResult:
-    """Fine-tunes a network on a mix of sharp and blurred images (sections 4 and 5 of the paper).
+    """Fine-tune a network on a mix of sharp and blurred images (sections 4 and 5 of the paper).
 
     The loss is cross-entropy, the optimiser SGD. Under torchrun the global batch is split over the processes,
-    and the numbers are those of one process wherever batch norm (each process has statistics of its own, the
-    first one's are kept) and dropout do not enter. All processes must see the same output folder.
+    and the numbers are those of one process wherever batch norm (each process has its own statistics, those of
+    the first are kept) and dropout do not enter. All processes must see the same output folder.
 
     Where the paper is silent, the defaults add nothing: no weight decay, no flips.
 
@@ -318,13 +318,13 @@ def finetune(
 
 
 def _sizes(protocol: Protocol) -> dict[str, Any]:
-    """What a run's record keeps of the protocol: the task tells the measure."""
+    """The protocol in a run's record: the measure follows from the task."""
     unsaid = ("measure", "network_size") if protocol.measure == "shorter" else ("measure",)
     return {name: value for name, value in asdict(protocol).items() if name not in unsaid}
 
 
 def _select(network: nn.Module, trainable: Trainable) -> list[str]:
-    """Freezes what is not to be trained; returns the names of the rest."""
+    """Freeze what is not to be trained; return the names of the rest."""
     named = list(network.named_parameters())
     if trainable is None:
         chosen = [name for name, parameter in named if parameter.requires_grad]

@@ -111,7 +111,7 @@ class RunFolder:
         history: Sequence[Mapping[str, float]],
         skipped: Mapping[str, str],
     ) -> None:
-        """Writes checkpoint.pt, then log.csv (a row an epoch) and, if there is something to say, skipped.csv.
+        """Writes checkpoint.pt, then log.csv (a row an epoch) and, if there is any, skipped.csv.
 
         Args:
             model: the network's state.
