@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torchvision import tv_tensors
 
+from ._common.checks import one_of
 from ._engine import Border, blur_array, cpu_backend
 from ._engine import apply as apply_kernel
 from .blurs import Blur, Disk, Gaussian, Line, Shake, cached_kernel
@@ -142,9 +143,7 @@ def check_border(border: object, *, name: str = "border") -> Border:
         raise TypeError(
             f"`{name}` must be one of {', '.join(_BORDERS)}, got {type(border).__name__}: {border!r}"
         )
-    if border not in _BORDERS:
-        raise ValueError(f"`{name}` must be one of {', '.join(_BORDERS)}, got {border!r}")
-    return cast("Border", border)
+    return cast("Border", one_of(name, border, _BORDERS))
 
 
 def _check_image(image: Any) -> None:

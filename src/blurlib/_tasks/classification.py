@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from .._common.checks import one_of
 from .._common.model_config import unwrapped
 from ..blurs import Blur
 from ..data import ImageListing, Skipped, open_images
@@ -26,7 +27,7 @@ from ..protocol import (
     evaluation_views,
 )
 from ..reporting import sides_text
-from ._applied import choice, log_probabilities, networks, own_colours, scale_settings, seen
+from ._applied import log_probabilities, networks, own_colours, scale_settings, seen
 from ._views import ImageViews, ViewSums, batches
 from .settings import EvaluationSettings
 from .task import EvaluationTask, TrainingTask
@@ -59,8 +60,8 @@ class ClassificationEvaluation(EvaluationTask):
         names = ("scales", "crops", "crop", "average")
         shown = seen(model, {name: getattr(settings, name) for name in names})
         self.scales = scale_settings(shown["scales"])
-        self.crops: Crops = choice("crops", shown["crops"], Crops)
-        self.average: Average = choice("average", shown["average"], Average)
+        self.crops: Crops = one_of("crops", shown["crops"], get_args(Crops))
+        self.average: Average = one_of("average", shown["average"], get_args(Average))
         self.crop: int = shown["crop"]
         # Every side once, however many settings use it.
         self.sides = tuple(dict.fromkeys(side for setting in self.scales for side in setting))

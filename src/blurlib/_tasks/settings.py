@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from .._common.checks import check_integer
+from .._common.checks import check_integer, one_of
 from ..blurs import Blur
 from ..data import OnError
 from ..protocol import IMAGENET_MEAN, IMAGENET_STD, Average, Crops, Protocol, Resample
@@ -105,8 +105,7 @@ class TrainingSettings:
             raise TypeError(
                 f"`amp` must be True, False or None (where the device supports it), got {self.amp!r}"
             )
-        if self.batch_norm not in ("train", "eval"):
-            raise ValueError(f"`batch_norm` must be 'train' or 'eval', got {self.batch_norm!r}")
+        one_of("batch_norm", self.batch_norm, get_args(BatchNorm))
 
     @property
     def rates(self) -> tuple[float, ...]:

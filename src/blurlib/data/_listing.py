@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 from torch.utils.data import Subset
 
-from .._common.checks import check_integer
+from .._common.checks import check_integer, one_of
 
 OnError = Literal["raise", "skip"]
 Split = Literal["train", "val"]
@@ -255,9 +255,8 @@ def opened(
     kind: type[AnyListing], root: Any, *, split: Split, limit: int | None, seed: int, on_error: OnError
 ) -> AnyListing:
     """A listing of a folder, of a dataset or of another listing."""
-    for name, value, known in (("split", split, Split), ("on_error", on_error, OnError)):
-        if value not in get_args(known):
-            raise ValueError(f"`{name}` must be {' or '.join(map(repr, get_args(known)))}, got {value!r}")
+    one_of("split", split, get_args(Split))
+    one_of("on_error", on_error, get_args(OnError))
     if isinstance(root, kind):
         if root.split != split:
             raise ValueError(f"`root` must list {split} images, got {root!r}; open it with split={split!r}")

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
+from .._common.checks import one_of
 from .._common.devices import pick_device
 from .._common.provenance import environment, with_metadata
 from .._tasks import ClassificationEvaluation, EvaluationSettings, SegmentationEvaluation
@@ -133,8 +134,7 @@ def evaluate(
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"`model` must be a torch.nn.Module, got {type(model).__name__}")
-    if task not in _TASKS:
-        raise ValueError(f"`task` must be one of {', '.join(map(repr, _TASKS))}, got {task!r}")
+    one_of("task", task, _TASKS)
     place = pick_device(device)
     evaluation = _TASKS[task](
         model,

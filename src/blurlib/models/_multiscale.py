@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .._common.checks import check_integer
+from .._common.checks import check_integer, one_of
 from ..protocol import Average, Crops, crop_boxes, scaled_size
 from ._dense import dense
 from ._outputs import dense_log_probs
@@ -50,12 +50,9 @@ class Scales(nn.Module, ABC):
         self.sides = tuple(check_integer("sides", side, low=1, high=16384) for side in sides)
         if not self.sides or len(set(self.sides)) < len(self.sides):
             raise ValueError(f"`sides` must hold different sides in px, got {self.sides}")
-        for name, value, known in (("crops", crops, Crops), ("average", average, Average)):
-            if value not in get_args(known):
-                raise ValueError(f"`{name}` must be one of {', '.join(get_args(known))}, got {value!r}")
-        self.crops: Crops = crops
+        self.crops: Crops = one_of("crops", crops, get_args(Crops))
         self.crop = check_integer("crop", crop, low=1, high=16384)
-        self.average: Average = average
+        self.average: Average = one_of("average", average, get_args(Average))
 
     @abstractmethod
     def network(self, side: int) -> nn.Module:

@@ -18,7 +18,7 @@ from typing import Literal, get_args
 
 from PIL import Image
 
-from .._common.checks import check_integer
+from .._common.checks import check_integer, one_of
 from ..functional import Border, check_border
 
 Average = Literal["crops", "scales"]
@@ -81,8 +81,7 @@ class Protocol:
 
     def __post_init__(self) -> None:
         """Checks every field; lists become tuples, and what a measure has a number for is filled in."""
-        if self.measure not in get_args(Measure):
-            raise ValueError(f"`measure` must be one of {', '.join(get_args(Measure))}, got {self.measure!r}")
+        one_of("measure", self.measure, get_args(Measure))
         shorter = self.measure == "shorter"
         if self.network_size is not None and (shorter or self.network_side is not None):
             given = "the measure is the shorter side" if shorter else "`network_side` is given"
@@ -166,9 +165,7 @@ def _check_sides(name: str, sides: object) -> tuple[int, ...]:
 
 
 def _filter(resample: str) -> Image.Resampling:
-    if resample not in _FILTERS:
-        raise ValueError(f"`resample` must be one of {', '.join(_FILTERS)}, got {resample!r}")
-    return _FILTERS[resample]
+    return _FILTERS[one_of("resample", resample, _FILTERS)]
 
 
 def _scaled(size: int, numerator: int, denominator: int) -> int:

@@ -19,7 +19,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from .._common import rng
-from .._common.checks import check_integer
+from .._common.checks import check_integer, one_of
 from .._common.devices import pick_device, pick_workers
 from .._common.distributed import local_world_size, process_group, seeded_rng
 from .._common.model_config import ignored_config, unwrapped
@@ -109,8 +109,8 @@ def finetune(
     """Fine-tune a network on a mix of sharp and blurred images (sections 4 and 5 of the paper).
 
     The loss is cross-entropy, the optimiser SGD. Under torchrun the global batch is split over the processes,
-    and the numbers are those of one process wherever batch norm (each process has its own statistics, those of
-    the first are kept) and dropout do not enter. All processes must see the same output folder.
+    and the numbers are those of one process wherever batch norm (each process has its own statistics; those
+    of the first are kept) and dropout do not enter. All processes must see the same output folder.
 
     Where the paper is silent, the defaults add nothing: no weight decay, no flips.
 
@@ -186,9 +186,7 @@ def finetune(
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"`model` must be a torch.nn.Module, got {type(model).__name__}")
-    if task not in _TASKS:
-        raise ValueError(f"`task` must be one of {', '.join(_TASKS)}, got {task!r}")
-    kind = _TASKS[task]
+    kind = _TASKS[one_of("task", task, _TASKS)]
     batch_size = kind.batch_size if batch_size is None else batch_size
     picked = pick_device(device)
     check_integer("seed", seed, low=-(2**63), high=2**64 - 1)
