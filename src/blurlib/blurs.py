@@ -1,8 +1,8 @@
 """Blurs as values: each names one kernel and has a short name that reads back to the same value.
 
-========== ============================ =========================================================
+========== ============================ ==========================================================
 Short name Value                        Kernel
-========== ============================ =========================================================
+========== ============================ ==========================================================
 sharp      Sharp()                      none
 D4, D2.5a  Disk(4), Disk(2.5, True)     defocus disk of that radius, binary (paper), antialiased
 H8, V8     Box(8), Box(8, True)         box of that many pixels, horizontal, vertical
@@ -10,8 +10,8 @@ L12@30     Line(12, 30)                 line of that length at that angle in deg
 G4         Gaussian(4)                  Gaussian of that standard deviation
 S17        Shake(17)                    camera-shake kernel 17 of the test bank
 S17@train  Shake(17, "train")           camera-shake kernel 17 of the train bank
-shake      PerImageShake()                   each image's own camera-shake kernel
-========== ============================ =========================================================
+shake      PerImageShake()              a different camera-shake kernel for each image
+========== ============================ ==========================================================
 """
 
 from __future__ import annotations
@@ -231,9 +231,8 @@ class Shake(Blur):
     bank: Bank = "test"
 
     def __post_init__(self) -> None:
-        if self.bank not in kernels.BANK_SIZES:
-            raise ValueError(f"`bank` must be 'test' or 'train', got {self.bank!r}")
-        index = checks.check_integer("index", self.index, low=0, high=kernels.BANK_SIZES[self.bank] - 1)
+        size = kernels.BANK_SIZES[checks.one_of("bank", self.bank, kernels.BANK_SIZES)]
+        index = checks.check_integer("index", self.index, low=0, high=size - 1)
         object.__setattr__(self, "index", index)
 
     def kernel(self, scale: float = 1.0) -> torch.Tensor:
@@ -248,7 +247,7 @@ class Shake(Blur):
 
 @dataclass(frozen=True)
 class PerImageShake(Blur):
-    """Camera shake with another kernel for each image.
+    """Camera shake with a different kernel for each image.
 
     It comes from the test bank in evaluation and from the train bank in training, and is not there before an
     image is named: :func:`shake_of_image` and `BlurMixSampler.draw` resolve it.
@@ -279,8 +278,8 @@ def number_text(number: float) -> str:
 
 
 def cached_kernel(blur: Blur, scale: float = 1.0) -> torch.Tensor:
-    """`blur.kernel(scale)`, for the latest blurs the tensor of the last time: not to be written to."""
-    return _kept_kernel(blur, scale) if type(blur) in _OWN_KINDS else blur.kernel(scale)
+    """`blur.kernel(scale)`, cached for the latest blurs: the tensor must not be written to."""
+    return _cached(blur, scale) if type(blur) in _OWN_KINDS else blur.kernel(scale)
 
 
 # Those that are nothing but their kernel; who knows what blurs of others do.
@@ -288,7 +287,7 @@ _OWN_KINDS = (Sharp, Disk, Box, Line, Gaussian, Shake)
 
 
 @functools.lru_cache(maxsize=64)
-def _kept_kernel(blur: Blur, scale: float) -> torch.Tensor:
+def _cached(blur: Blur, scale: float) -> torch.Tensor:
     with torch.device("cpu"):
         return blur.kernel(scale)
 

@@ -81,7 +81,7 @@ def _options(
 
     Blurs have short names: D8 is a defocus disk of radius 8 px, H8 and V8 are a horizontal and a vertical box
     of 8 px, L12@30 is a line of length 12 at 30 degrees, G4 a Gaussian of sigma 4, S17 camera shake (kernel
-    17), shake another camera shake for each image, and sharp none.
+    17), shake a different camera shake for each image, and sharp none.
 
     For a start:
 

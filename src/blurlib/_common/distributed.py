@@ -49,7 +49,7 @@ class ProcessGroup:
     device: torch.device
 
     def wrap(self, network: nn.Module) -> nn.Module:
-        """Lets the processes average their gradients; all start from the first one's weights and buffers.
+        """Let the processes average their gradients; all start from the first one's weights and buffers.
 
         Args:
             network: the module, on this process's device.
@@ -79,7 +79,7 @@ class ProcessGroup:
         return numbers
 
     def merge(self, texts: dict[str, str]) -> dict[str, str]:
-        """Unites a small dict over the processes.
+        """Unite a small dict over the processes.
 
         Args:
             texts: this process's entries.
@@ -90,7 +90,7 @@ class ProcessGroup:
         return {name: text for part in self.gather(texts) for name, text in part.items()}
 
     def gather(self, part: _T) -> list[_T]:
-        """Collects what each process has.
+        """Collect what each process has.
 
         Args:
             part: this process's; it can be pickled.
@@ -121,47 +121,23 @@ class ProcessGroup:
 
 
 def is_torchrun() -> bool:
-    """Whether torchrun started this process together with others.
-
-    Returns:
-        False for a process alone.
-
-    Example:
-        >>> is_torchrun()
-        False
-    """
+    """Whether torchrun started this process together with others."""
     return dist.is_available() and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def local_world_size() -> int:
-    """How many processes torchrun started on this machine.
-
-    Returns:
-        1 without torchrun.
-
-    Example:
-        >>> local_world_size()
-        1
-    """
+    """How many processes torchrun started on this machine; 1 without torchrun."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def is_main_process() -> bool:
-    """Whether this is the process that speaks and writes for all.
-
-    Returns:
-        True without torchrun.
-
-    Example:
-        >>> is_main_process()
-        True
-    """
+    """Whether this is the process that prints and writes for all."""
     return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager
 def process_group(device: torch.device, *, together: bool = True) -> Iterator[ProcessGroup]:
-    """Joins the processes that torchrun started, unless that is done; they stay together until they end.
+    """Join the processes that torchrun started, unless that is done; they stay together until they end.
 
     Args:
         device: where this process computes.

@@ -70,33 +70,12 @@ def words(count: int, *, seed: int, key: tuple[int, ...] = ()) -> np.ndarray:
 
 
 def uniform(count: int, *, seed: int, key: tuple[int, ...] = ()) -> np.ndarray:
-    """Uniform numbers in [0, 1), 53 bits each, from :func:`words`.
-
-    Args:
-        count: how many numbers.
-        seed: see :func:`words`.
-        key: see :func:`words`.
-
-    Returns:
-        A float64 array of shape (count,).
-
-    Example:
-        >>> bool(0.0 <= uniform(1, seed=3)[0] < 1.0)
-        True
-    """
+    """Uniform float64 numbers in [0, 1), 53 bits each, from :func:`words`."""
     return np.asarray((words(count, seed=seed, key=key) >> np.uint64(11)) * 2.0**-53)
 
 
 def permutation(count: int, *, seed: int, key: tuple[int, ...] = ()) -> np.ndarray:
-    """A shuffle of 0 .. count - 1: the order of `count` random words.
-
-    Args:
-        count: length of the permutation.
-        seed: see :func:`words`.
-        key: see :func:`words`.
-
-    Returns:
-        An int64 array of shape (count,).
+    """A shuffle of 0 .. count - 1 as int64: the order of `count` random words.
 
     Example:
         >>> sorted(permutation(4, seed=0, key=(2,)).tolist())
@@ -106,18 +85,5 @@ def permutation(count: int, *, seed: int, key: tuple[int, ...] = ()) -> np.ndarr
 
 
 def generator(*, seed: int, key: tuple[int, ...] = ()) -> torch.Generator:
-    """A torch generator of its own for one seed and key, for draws that torch makes.
-
-    Args:
-        seed: see :func:`words`.
-        key: see :func:`words`.
-
-    Returns:
-        A CPU generator, seeded from the first word.
-
-    Example:
-        >>> a, b = generator(seed=0, key=(1, 5)), generator(seed=0, key=(1, 5))
-        >>> bool(torch.rand(1, generator=a) == torch.rand(1, generator=b))
-        True
-    """
+    """A CPU generator of torch for one seed and key, seeded from the first word."""
     return torch.Generator().manual_seed(int(words(1, seed=seed, key=key)[0] >> np.uint64(1)))

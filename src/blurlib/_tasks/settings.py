@@ -85,7 +85,7 @@ class TrainingSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Checks every field; single numbers and lists become tuples."""
+        """Check every field; single numbers and lists become tuples."""
         object.__setattr__(self, "epochs", _several("epochs", self.epochs))
         object.__setattr__(self, "lr", _several("lr", self.lr))
         for epochs in self.epochs:

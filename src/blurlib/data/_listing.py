@@ -108,7 +108,7 @@ class Listing(ABC, Generic[Target]):
 
     @abstractmethod
     def _read(self, position: int) -> tuple[Image.Image, Any]:
-        """Reads an image of a folder and its target."""
+        """Read an image of a folder and its target."""
 
     @abstractmethod
     def _checked(self, image: Image.Image, target: Any) -> tuple[Image.Image, Target]:

@@ -62,7 +62,7 @@ def evaluate(
 
     Each image is brought to the canonical side, blurred, rounded to 8 bits, resized by network side /
     canonical side, cropped and shown to the network (the paper, section 3). Camera shake gives every image
-    another kernel of the test bank, by its position in the full sorted listing: the same in every
+    a different kernel of the test bank, by its position in the full sorted listing: the same in every
     setting. The network runs in evaluation mode without gradients; afterwards it is as it was, its mode and
     device included.
 

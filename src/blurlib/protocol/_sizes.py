@@ -80,7 +80,7 @@ class Protocol:
     border: Border = "reflect"
 
     def __post_init__(self) -> None:
-        """Checks every field; lists become tuples, and what a measure has a number for is filled in."""
+        """Check every field; lists become tuples, and what a measure has a number for is filled in."""
         one_of("measure", self.measure, get_args(Measure))
         shorter = self.measure == "shorter"
         if self.network_size is not None and (shorter or self.network_side is not None):

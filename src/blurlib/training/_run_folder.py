@@ -49,7 +49,7 @@ class RunFolder:
         return self.path / "checkpoint.pt"
 
     def check(self, *, resume: bool) -> None:
-        """Refuses a folder that this run may not write to; changes nothing.
+        """Refuse a folder that this run may not write to; change nothing.
 
         Args:
             resume: whether the run goes on with an earlier one.
@@ -83,7 +83,7 @@ class RunFolder:
             )
 
     def load(self, device: torch.device) -> dict[str, Any] | None:
-        """Reads the checkpoint.
+        """Read the checkpoint.
 
         Args:
             device: where its tensors shall be.
@@ -97,7 +97,7 @@ class RunFolder:
         return state
 
     def start(self) -> None:
-        """Makes the folder and writes settings.json."""
+        """Make the folder and write settings.json."""
         self.path.mkdir(parents=True, exist_ok=True)
         versions = {"python": platform.python_version(), "torch": str(torch.__version__)}
         text = json.dumps({"settings": self.settings, "about": self.about, "versions": versions}, indent=2)
@@ -111,7 +111,7 @@ class RunFolder:
         history: Sequence[Mapping[str, float]],
         skipped: Mapping[str, str],
     ) -> None:
-        """Writes checkpoint.pt, then log.csv (a row an epoch) and, if there is any, skipped.csv.
+        """Write checkpoint.pt, log.csv (a row an epoch), and skipped.csv where an image was skipped.
 
         Args:
             model: the network's state.
@@ -134,7 +134,7 @@ class RunFolder:
             self._write("skipped.csv", _table([["image", "reason"], *map(list, sorted(skipped.items()))]))
 
     def finish(self, model: Mapping[str, Any]) -> None:
-        """Writes model.pt, the weights alone.
+        """Write model.pt, the weights alone.
 
         Args:
             model: the network's state.
