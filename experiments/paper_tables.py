@@ -32,7 +32,6 @@ from blurlib.reporting import (
     Report,
     compare,
     markdown_table,
-    nats,
     percent,
     points,
     sides_text,
@@ -165,7 +164,7 @@ def scales(content: str) -> str:
         for record in report.records
     }
     samples = metrics.means(np.stack(list(values.values()), axis=1).astype(float))
-    style = percent if content == "top1" else nats
+    style = percent if content == "top1" else "{:.2f}".format
     rows = []
     for blur in report.blurs:
         line = [blur]

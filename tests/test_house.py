@@ -31,7 +31,7 @@ ORDER = (
     "blurs",
     "notation",
     "functional",
-    "_compiled protocol reporting",
+    "protocol reporting",
     "transforms models data",
     "mixes deblurring",
     "_tasks",
@@ -47,9 +47,7 @@ WITHOUT_FACE = ("_common", "_cli")
 
 LONGEST = 400
 # Still longer; the list only shrinks.
-STILL_LONG = {
-    "functional.py",
-}
+STILL_LONG = {}
 
 # Nobody pays for these who only blurs images: they are imported where they are used.
 HEAVY = (

@@ -10,8 +10,7 @@ from torch import nn
 import blurlib
 from blurlib._cli.evaluate import evaluate as evaluate_command
 from blurlib._cli.finetune import finetune as finetune_command
-from blurlib._tasks import EvaluationSettings
-from blurlib.training._settings import TrainingSettings
+from blurlib._tasks import EvaluationSettings, TrainingSettings
 
 # What decides how a run goes and not what it measures.
 RUNNING = {"workers", "device", "output", "overwrite", "metadata", "distributed", "resume", "progress"}

@@ -1,8 +1,8 @@
 """Blurs as values: each names one kernel and has a short name that reads back to the same value.
 
-========== ============================ =========================================================
+========== ============================ ==========================================================
 Short name Value                        Kernel
-========== ============================ =========================================================
+========== ============================ ==========================================================
 sharp      Sharp()                      none
 D4, D2.5a  Disk(4), Disk(2.5, True)     defocus disk of that radius, binary (paper), antialiased
 H8, V8     Box(8), Box(8, True)         box of that many pixels, horizontal, vertical
@@ -10,8 +10,8 @@ L12@30     Line(12, 30)                 line of that length at that angle in deg
 G4         Gaussian(4)                  Gaussian of that standard deviation
 S17        Shake(17)                    camera-shake kernel 17 of the test bank
 S17@train  Shake(17, "train")           camera-shake kernel 17 of the train bank
-shake      PerImageShake()                   each image's own camera-shake kernel
-========== ============================ =========================================================
+shake      PerImageShake()              a different camera-shake kernel for each image
+========== ============================ ==========================================================
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class Disk(Blur):
         return kernels.disk(self.radius * scale, antialias=self.antialias)
 
     def __str__(self) -> str:
-        return f"D{_text(self.radius)}{'a' if self.antialias else ''}"
+        return f"D{number_text(self.radius)}{'a' if self.antialias else ''}"
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ class Line(Blur):
         return kernels.line(self.length * scale, self.angle)
 
     def __str__(self) -> str:
-        return f"L{_text(self.length)}@{_text(self.angle)}"
+        return f"L{number_text(self.length)}@{number_text(self.angle)}"
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,7 @@ class Gaussian(Blur):
         return kernels.gaussian(self.sigma * scale)
 
     def __str__(self) -> str:
-        return f"G{_text(self.sigma)}"
+        return f"G{number_text(self.sigma)}"
 
 
 @dataclass(frozen=True)
@@ -247,9 +247,8 @@ class Shake(Blur):
     bank: Bank = "test"
 
     def __post_init__(self) -> None:
-        if self.bank not in kernels.BANK_SIZES:
-            raise ValueError(f"`bank` must be 'test' or 'train', got {self.bank!r}")
-        index = checks.check_integer("index", self.index, low=0, high=kernels.BANK_SIZES[self.bank] - 1)
+        size = kernels.BANK_SIZES[checks.one_of("bank", self.bank, kernels.BANK_SIZES)]
+        index = checks.check_integer("index", self.index, low=0, high=size - 1)
         object.__setattr__(self, "index", index)
 
     def kernel(self, scale: float = 1.0) -> torch.Tensor:
@@ -264,7 +263,7 @@ class Shake(Blur):
 
 @dataclass(frozen=True)
 class PerImageShake(Blur):
-    """Camera shake, each image with a kernel of its own.
+    """Camera shake with a different kernel for each image.
 
     It comes from the test bank in evaluation and from the train bank in training, and is not there before an
     image is named: :meth:`of_image` and `BlurMixSampler.draw` resolve it.
@@ -293,14 +292,14 @@ class PerImageShake(Blur):
         return "shake"
 
 
-def _text(number: float) -> str:
+def number_text(number: float) -> str:
     """Shortest text that reads back to the same float; whole numbers without a point."""
     return repr(int(number)) if number == int(number) and abs(number) < 1e15 else repr(number)
 
 
 def cached_kernel(blur: Blur, scale: float = 1.0) -> torch.Tensor:
-    """`blur.kernel(scale)`, for the latest blurs the tensor of the last time: not to be written to."""
-    return _kept_kernel(blur, scale) if type(blur) in _OWN_KINDS else blur.kernel(scale)
+    """`blur.kernel(scale)`, cached for the latest blurs: the tensor must not be written to."""
+    return _cached(blur, scale) if type(blur) in _OWN_KINDS else blur.kernel(scale)
 
 
 # Those that are nothing but their kernel; who knows what blurs of others do.
@@ -308,7 +307,7 @@ _OWN_KINDS = (Sharp, Disk, Box, Line, Gaussian, Shake)
 
 
 @functools.lru_cache(maxsize=64)
-def _kept_kernel(blur: Blur, scale: float) -> torch.Tensor:
+def _cached(blur: Blur, scale: float) -> torch.Tensor:
     with torch.device("cpu"):
         return blur.kernel(scale)
 
@@ -356,13 +355,13 @@ def describe(blur: Blur) -> str:
         case Sharp():
             return "sharp"
         case Disk(radius, antialias):
-            return f"defocus disk, radius {_text(radius)} px{', antialiased' if antialias else ''}"
+            return f"defocus disk, radius {number_text(radius)} px{', antialiased' if antialias else ''}"
         case Box(length, vertical):
             return f"{'vertical' if vertical else 'horizontal'} motion, length {length} px"
         case Line(length, angle):
-            return f"straight motion, length {_text(length)} px at {_text(angle)}°"
+            return f"straight motion, length {number_text(length)} px at {number_text(angle)}°"
         case Gaussian(sigma):
-            return f"Gaussian, sigma {_text(sigma)} px"
+            return f"Gaussian, sigma {number_text(sigma)} px"
         case Shake(index, bank):
             return f"camera shake, kernel {index} of the {bank} bank"
         case PerImageShake():

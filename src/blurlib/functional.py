@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torchvision import tv_tensors
 
+from ._common.checks import one_of
 from ._engine import Border, blur_array, cpu_backend
 from ._engine import apply as apply_kernel
 from .blurs import Blur, Disk, Gaussian, Line, Shake, cached_kernel
@@ -39,21 +40,16 @@ Backend = Literal["torch"]
 
 _BORDERS = get_args(Border)
 _DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_ARRAYS = tuple(np.dtype(kind) for kind in ("uint8", "float16", "float32", "float64"))
+
+
+@overload
+def blur(image: Tensor, kernel: Tensor, *, border: Border = ..., backend: Backend | None = ...) -> Tensor: ...
 
 
 @overload
 def blur(
-    image: Tensor, kernel: Tensor, *, border: Border = "reflect", backend: Backend | None = None
-) -> Tensor: ...
-
-
-@overload
-def blur(
-    image: np.ndarray,
-    kernel: Tensor | np.ndarray,
-    *,
-    border: Border = "reflect",
-    backend: Backend | None = None,
+    image: np.ndarray, kernel: Tensor | np.ndarray, *, border: Border = ..., backend: Backend | None = ...
 ) -> np.ndarray: ...
 
 
@@ -113,19 +109,20 @@ def blur(
         >>> blurlib.blur(photo.permute(1, 2, 0).numpy(), blurlib.kernels.disk(4)).shape
         (48, 64, 3)
     """
+    if isinstance(image, np.ndarray) and isinstance(kernel, np.ndarray) and kernel.dtype.kind == "f":
+        kernel = torch.from_numpy(kernel.astype(np.float64))
+    _check_image(image)
+    check_border(border)
+    if backend not in (None, "torch"):
+        raise ValueError(f'`backend` must be None or "torch"; got {backend!r}')
+    checked = _checked_kernel(kernel, image)
     if isinstance(image, np.ndarray):
-        if isinstance(kernel, np.ndarray) and kernel.dtype.kind == "f":
-            kernel = torch.from_numpy(kernel.astype(np.float64))
-        _check_array(image, kernel, border)
-        _check_backend(backend)
-        return blur_array(image, cast("Tensor", kernel), border, backend)
-    _check(image, kernel, border)
-    _check_backend(backend)
-    return apply_kernel(image, cast("Tensor", kernel), border, backend)
+        return blur_array(image, checked, border, backend)
+    return apply_kernel(image, checked, border, backend)
 
 
 def backends() -> Mapping[str, str]:
-    """What blurs on each kind of device.
+    """The implementation that blurs on each kind of device.
 
     On the CPU it is the native core, with the widest instructions that the processor has (on x86-64 "v4" for
     AVX-512, "v3" for AVX2, else "base"); or torch, where the core could not be built: right, but slower.
@@ -140,57 +137,70 @@ def backends() -> Mapping[str, str]:
     return MappingProxyType({"cpu": cpu_backend(), "cuda": "torch"})
 
 
-def _check_array(image: np.ndarray, kernel: Any, border: str) -> None:
-    if image.dtype not in _ARRAYS:
-        wide = "float64" if image.dtype.itemsize > 2 else "float32"
-        remedy = f"convert it first, for example image.astype(np.{wide})"
-        if image.dtype.kind == "c":
-            remedy = "blur image.real and image.imag, each by itself"
-        raise TypeError(f"`image` must be uint8, float16, float32 or float64, got {image.dtype}; {remedy}")
-    if image.ndim not in (2, 3):
-        raise ValueError(
-            f"`image` must be an array (H, W) or (H, W, C), got shape {image.shape}; give one image at a "
-            "time, or a tensor (B, C, H, W)"
-        )
-    if image.ndim == 3 and image.shape[0] <= 4 < image.shape[2]:
-        raise ValueError(
-            f"`image` must be an array (H, W, C), got shape {image.shape}, which looks like (C, H, W); use "
-            "torch.from_numpy(image)"
-        )
-    check_border(border)
-    if not isinstance(kernel, Tensor) or not kernel.dtype.is_floating_point:
-        found = kernel.dtype if isinstance(kernel, Tensor | np.ndarray) else type(kernel).__name__
-        raise TypeError(f"`kernel` must be a floating tensor or array, got {found}; {_KERNELS}")
-    if kernel.ndim != 2:
-        raise ValueError(f"`kernel` must be (h, w) for an array, got shape {tuple(kernel.shape)}")
-    _check_kernel(kernel)
-    if not kernel.is_cpu:
-        raise ValueError(f"`kernel` must be on the CPU for an array, got {kernel.device}; use kernel.cpu()")
-
-
-_ARRAYS = tuple(np.dtype(kind) for kind in ("uint8", "float16", "float32", "float64"))
-
-
-_KERNELS = "make one, for example by blurlib.notation.parse('D4').kernel()"
-
-
 def check_border(border: object, *, name: str = "border") -> Border:
     """Return the border's rule, or raise an error that names the argument, the rules and the value."""
     if not isinstance(border, str):
         raise TypeError(
             f"`{name}` must be one of {', '.join(_BORDERS)}, got {type(border).__name__}: {border!r}"
         )
-    if border not in _BORDERS:
-        raise ValueError(f"`{name}` must be one of {', '.join(_BORDERS)}, got {border!r}")
-    return cast("Border", border)
+    return cast("Border", one_of(name, border, _BORDERS))
 
 
-def _check_backend(backend: str | None) -> None:
-    if backend not in (None, "torch"):
-        raise ValueError(f'`backend` must be None or "torch"; got {backend!r}')
+def _check_image(image: Any) -> None:
+    is_array = isinstance(image, np.ndarray)
+    if isinstance(image, PIL.Image.Image):
+        raise TypeError(
+            f"`image` must be a tensor or an array, got a Pillow image of mode {image.mode}; use "
+            "blurlib.functional.apply(image, 'D4'), with the blur that is meant"
+        )
+    if not is_array and not isinstance(image, Tensor):
+        raise TypeError(
+            f"`image` must be a tensor (..., C, H, W) or an array (H, W, C), got {type(image).__name__}; "
+            "torch.as_tensor or np.asarray makes one of numbers"
+        )
+    if image.dtype not in (_ARRAYS if is_array else _DTYPES):
+        known = "uint8, float16, float32 or float64" if is_array else "uint8 or floating"
+        # Of floating types the next that holds all of their values.
+        casts = ("astype(np.float32)", "astype(np.float64)") if is_array else ("float()", "double()")
+        remedy = f"convert it first, for example image.{casts[image.dtype.itemsize > 2]}"
+        if "complex" in str(image.dtype):
+            remedy = "blur image.real and image.imag, each by itself"
+        raise TypeError(f"`image` must be {known}, got {image.dtype}; {remedy}")
+    if is_array and image.ndim not in (2, 3):
+        raise ValueError(
+            f"`image` must be an array (H, W) or (H, W, C), got shape {image.shape}; give one image at a "
+            "time, or a tensor (B, C, H, W)"
+        )
+    if is_array and image.ndim == 3 and image.shape[0] <= 4 < image.shape[2]:
+        raise ValueError(
+            f"`image` must be an array (H, W, C), got shape {image.shape}, which looks like (C, H, W); use "
+            "torch.from_numpy(image)"
+        )
+    if not is_array and image.ndim < 3:
+        raise ValueError(
+            f"`image` must be (..., C, H, W), got shape {tuple(image.shape)}; use image[None] for one channel"
+        )
 
 
-def _check_kernel(kernel: Tensor) -> None:
+def _checked_kernel(kernel: Any, image: Tensor | np.ndarray) -> Tensor:
+    is_array = isinstance(image, np.ndarray)
+    if not isinstance(kernel, Tensor):
+        found, remedy = (
+            type(kernel).__name__,
+            "make one, for example by blurlib.notation.parse('D4').kernel()",
+        )
+        if isinstance(kernel, np.ndarray):
+            found, remedy = (
+                f"{found} of {kernel.dtype}",
+                remedy if is_array else "use torch.from_numpy(kernel)",
+            )
+        known = "floating tensor or array" if is_array else "tensor for a tensor"
+        raise TypeError(f"`kernel` must be a {known}, got {found}; {remedy}")
+    if not kernel.dtype.is_floating_point:
+        raise TypeError(f"`kernel` must be floating, got {kernel.dtype}; use kernel.double() / kernel.sum()")
+    if kernel.ndim not in ((2,) if is_array else (2, 3)):
+        known = "(h, w) for an array" if is_array else "(h, w) or (B, h, w)"
+        raise ValueError(f"`kernel` must be {known}, got shape {tuple(kernel.shape)}")
     if kernel.shape[-1] % 2 == 0 or kernel.shape[-2] % 2 == 0:
         raise ValueError(
             f"`kernel` must have odd height and width, got {tuple(kernel.shape)}; add a row or column of "
@@ -201,49 +211,17 @@ def _check_kernel(kernel: Tensor) -> None:
             "`kernel` requires a gradient, which blur does not compute; use kernel.detach(), or torch's "
             "conv2d to learn a kernel"
         )
-
-
-def _check(image: Any, kernel: Any, border: str) -> None:
-    if not isinstance(image, Tensor):
-        if isinstance(image, PIL.Image.Image):
-            raise TypeError(
-                f"`image` must be a tensor or an array, got a Pillow image of mode {image.mode}; use "
-                "blurlib.functional.apply(image, 'D4'), with the blur that is meant"
-            )
-        raise TypeError(
-            f"`image` must be a tensor (..., C, H, W) or an array (H, W, C), got {type(image).__name__}; "
-            "torch.as_tensor or np.asarray makes one of numbers"
-        )
-    if not isinstance(kernel, Tensor):
-        remedy = "use torch.from_numpy(kernel)" if isinstance(kernel, np.ndarray) else _KERNELS
-        raise TypeError(f"`kernel` must be a tensor for a tensor, got {type(kernel).__name__}; {remedy}")
-    if image.dtype not in _DTYPES:
-        # Of floating types the next that holds all of their values.
-        wide = "double" if image.dtype.itemsize > 2 else "float"
-        remedy = f"convert it first, for example image.{wide}()"
-        if image.dtype.is_complex:
-            remedy = "blur image.real and image.imag, each by itself"
-        raise TypeError(f"`image` must be uint8 or floating, got {image.dtype}; {remedy}")
-    if not kernel.dtype.is_floating_point:
-        raise TypeError(f"`kernel` must be floating, got {kernel.dtype}; use kernel.double() / kernel.sum()")
-    check_border(border)
-    if image.ndim < 3:
-        raise ValueError(
-            f"`image` must be (..., C, H, W), got shape {tuple(image.shape)}; use image[None] for one channel"
-        )
-    if kernel.ndim not in (2, 3):
-        raise ValueError(f"`kernel` must be (h, w) or (B, h, w), got shape {tuple(kernel.shape)}")
-    _check_kernel(kernel)
     if kernel.ndim == 3 and (image.ndim < 4 or kernel.shape[0] != image.shape[0]):
         raise ValueError(
             f"`kernel` of shape {tuple(kernel.shape)} means one kernel an image, but `image` has shape "
             f"{tuple(image.shape)}; give (B, ..., C, H, W) and (B, h, w) with one B, or one kernel (h, w)"
         )
-    if kernel.device != image.device:
+    device = torch.device("cpu") if isinstance(image, np.ndarray) else image.device
+    if kernel.device != device:
         raise ValueError(
-            f"`kernel` must be on the image's device {image.device}, got {kernel.device}; use "
-            "kernel.to(image.device)"
+            f"`kernel` must be on {device} as the image, got {kernel.device}; use kernel.to({str(device)!r})"
         )
+    return kernel
 
 
 Image = TypeVar("Image", Tensor, PIL.Image.Image)
@@ -279,8 +257,7 @@ def apply(image: Image, blur: Blur | str, *, border: Border = "reflect", scale: 
         >>> apply(PIL.Image.new("RGB", (64, 48)), "D4").size
         (64, 48)
     """
-    value = parse(blur)
-    return cast("Image", convolve(image, cached_kernel(value, scale), border))
+    return cast("Image", convolve(image, cached_kernel(parse(blur), scale), border))
 
 
 def convolve(image: Any, kernel: Tensor, border: Border) -> Any:
@@ -290,7 +267,7 @@ def convolve(image: Any, kernel: Tensor, border: Border) -> Any:
     if not isinstance(image, Tensor):
         raise TypeError(
             f"`image` must be a PIL image or a tensor (..., C, H, W), got {type(image).__name__}"
-            + (f"; {_ARRAY_REMEDY}" if isinstance(image, np.ndarray) else "")
+            + (f"; {ARRAY_REMEDY}" if isinstance(image, np.ndarray) else "")
         )
     # Compilers cannot trace a cast to the same class.
     plain = image if type(image) is Tensor else image.as_subclass(Tensor)
@@ -298,7 +275,7 @@ def convolve(image: Any, kernel: Tensor, border: Border) -> Any:
     return tv_tensors.wrap(result, like=image) if isinstance(image, tv_tensors.TVTensor) else result
 
 
-_ARRAY_REMEDY = (
+ARRAY_REMEDY = (
     "use blurlib.blur(image, kernel) for an array (H, W, C), or convert it first: "
     "v2.functional.to_image(image), or torch.from_numpy(images).permute(0, 3, 1, 2) for a batch"
 )

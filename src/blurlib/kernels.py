@@ -1,4 +1,4 @@
-"""Blur kernels: what a point of light becomes.
+"""Blur kernels (point spread functions).
 
 Every function returns a float64 tensor whose entries are non-negative and sum to 1, with an odd number of
 rows and of columns; the centre of the image point is the middle pixel. Lengths are in pixels, angles in
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from ._common import rng
-from ._common.checks import check_integer, check_number
+from ._common.checks import check_integer, check_number, one_of
 from ._engine import draw_trajectory, spline_basis
 
 __all__ = [
@@ -296,7 +296,7 @@ def shake_bank(bank: Bank) -> torch.Tensor:
         >>> shake_bank("test").shape
         torch.Size([100, 17, 17])
     """
-    _check_bank(bank)
+    one_of("bank", bank, BANK_SIZES)
     return torch.stack([bank_kernel(index, bank) for index in range(BANK_SIZES[bank])])
 
 
@@ -318,7 +318,7 @@ def bank_kernel(index: int, bank: Bank = "test") -> torch.Tensor:
         >>> bool((bank_kernel(3) == shake_bank("test")[3]).all())
         True
     """
-    _check_bank(bank)
+    one_of("bank", bank, BANK_SIZES)
     number = check_integer("index", index, low=0, high=BANK_SIZES[bank] - 1)
     return torch.from_numpy(_bank_array(number, bank).copy())
 
@@ -328,13 +328,8 @@ def _bank_array(index: int, bank: str) -> np.ndarray:
     return _shake_kernel(index, _BANK_SEEDS[bank], grid=15, size=17, control_points=6)
 
 
-def _check_bank(bank: str) -> None:
-    if bank not in BANK_SIZES:
-        raise ValueError(f"`bank` must be one of {', '.join(map(repr, BANK_SIZES))}, got {bank!r}")
-
-
 def resample(kernel: torch.Tensor, scale: float) -> torch.Tensor:
-    """The same kernel at another image scale: each tap is a square that is stretched and shared out.
+    """Resample a kernel for another image scale: each tap is a square that is stretched and shared out.
 
     Args:
         kernel: (h, w), both odd.

@@ -1,4 +1,4 @@
-"""A mix of blurs with shares, and a sampler that gives each image of a batch its own."""
+"""Mixes of blurs: a sampler that draws a blur for each image of a batch."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class _BatchBlur(BlurTransform):
 
 
 class BlurMixSampler:
-    """Blurs each image of a batch with a blur of its own, drawn from a mix with stated shares.
+    """Blur each image of a batch differently, by blurs drawn from a mix with stated shares.
 
     Used like torchvision's `CutMix`: after the DataLoader or in `collate_fn`, on ``mix(images, labels)`` or
     any nested structure; labels, masks and boxes pass through. With `indices` the draw is keyed: an image

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ._common import checks
-from .blurs import Blur, Box, Disk, Gaussian, Line, PerImageShake, Shake, Sharp, _text
+from .blurs import Blur, Box, Disk, Gaussian, Line, PerImageShake, Shake, Sharp, number_text
 
 __all__ = ["parse", "parse_list", "parse_mix"]
 
@@ -91,7 +91,7 @@ def _nearest(name: str) -> str:
     if letter in ("sharp", "shake"):
         return letter
     if letter in "DHVLGS" and letter and number.strip("."):
-        return letter + (str(int(float(number))) if letter in "HVS" else _text(float(number)))
+        return letter + (str(int(float(number))) if letter in "HVS" else number_text(float(number)))
     return next((example for example in _EXAMPLES if letter and example.startswith(letter)), "D4")
 
 

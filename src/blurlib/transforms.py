@@ -1,7 +1,7 @@
 """Blur transforms for torchvision v2 pipelines.
 
 A transform draws one blur a call (one for all frames of a video, one for a whole batch tensor) from torch's
-global generator, and leaves masks, boxes, keypoints and labels untouched.
+global generator, and leaves masks, boxes, keypoints and labels untouched. `draw()` returns such a blur.
 
 What is an image follows torchvision's rule: every Pillow image, `tv_tensors.Image` and `Video` of a call;
 where there is none, the first plain tensor. What that rule would leave sharp without a word is a `TypeError`:
@@ -11,6 +11,9 @@ in `tv_tensors.Image`, and what is none may stay plain), and a NumPy array where
 
 from __future__ import annotations
 
+import functools
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,14 +25,15 @@ from torchvision.transforms import v2
 
 from . import kernels
 from ._common import checks
-from ._compiled import Drawn, draw_kernel
 from .blurs import Blur, Disk, Gaussian, Line, Shake
-from .functional import _ARRAY_REMEDY, Border, check_border, convolve
+from .functional import ARRAY_REMEDY, Border, check_border, convolve
 from .kernels import Bank
 
 __all__ = ["CameraShakeBlur", "DiskBlur", "GaussianBlur", "MotionBlur"]
 
 Range = float | tuple[float, float]
+#: A fixed number, (low, high) for a uniform one, or a range of whole numbers.
+Drawn = Range | range
 
 
 def _range(name: str, value: Any, low: float, high: float, unit: str = "pixels") -> Range:
@@ -44,11 +48,14 @@ def _range(name: str, value: Any, low: float, high: float, unit: str = "pixels")
     return checks.check_number(name, value, low=low, high=high, unit=unit)
 
 
-def _draw(value: Range, generator: torch.Generator | None) -> float:
+def _draw(value: Drawn, generator: torch.Generator | None = None) -> Tensor:
+    """A drawn number, as a tensor: so compilers keep the draw in the graph."""
+    if isinstance(value, range):
+        return torch.randint(len(value), (), generator=generator).double()
     if not isinstance(value, tuple):
-        return value
+        return torch.tensor(value, dtype=torch.float64)
     low, high = value
-    return low + (high - low) * torch.rand((), generator=generator, dtype=torch.float64).item()
+    return low + (high - low) * torch.rand((), generator=generator, dtype=torch.float64)
 
 
 def _is_plain(inpt: Any) -> bool:
@@ -68,7 +75,7 @@ def _check_images(flat_inputs: list[Any]) -> None:
     if arrays and (not plain or plain[0].ndim < 3):  # else that tensor is the image
         raise TypeError(
             "`inputs` must hold a PIL image or a tensor, got none but a NumPy array of shape "
-            f"{arrays[0].shape}; {_ARRAY_REMEDY}"
+            f"{arrays[0].shape}; {ARRAY_REMEDY}"
         )
     for array in arrays:
         if array.ndim == 3 and array.shape[2] in (3, 4) and plain[0].shape[-3:] == (1, *array.shape[:2]):
@@ -87,6 +94,48 @@ def _check_images(flat_inputs: list[Any]) -> None:
             )
 
 
+# --- Kernels of drawn blurs
+# A compiler cannot follow how a kernel is made, and takes no tensor whose size depends on a random number.
+# So one operator, opaque to it, returns the kernel in a window of a fixed size; the zeros change nothing.
+
+_MAKERS: dict[str, Callable[..., Blur]] = {
+    "disk": Disk,
+    "soft disk": functools.partial(Disk, antialias=True),
+    "line": Line,
+    "gaussian": Gaussian,
+    "test shake": lambda index: Shake(int(index), "test"),
+    "train shake": lambda index: Shake(int(index), "train"),
+}
+
+
+def _side_of(kind: str, first: Drawn) -> int:
+    """Rows and columns that hold every kernel of a kind, whose first number tells its size."""
+    largest = first if isinstance(first, float) else first[-1]
+    if kind == "line":  # at any angle
+        return 2 * math.ceil(math.hypot(largest, 1) / 2) + 1
+    return max(_MAKERS[kind](largest).kernel().shape)
+
+
+torch.compiler.assume_constant_result(_side_of)  # type: ignore[no-untyped-call]  # torch's
+
+
+@torch.library.custom_op("blurlib::drawn_kernel", mutates_args=())
+def _drawn_kernel(numbers: Tensor, kind: str, side: int) -> Tensor:
+    """The kernel of a blur of some kind with these numbers, in the middle of a window (side, side)."""
+    kernel = _MAKERS[kind](*numbers.tolist()).kernel()
+    window = torch.zeros(side, side, dtype=torch.float64)
+    height, width = kernel.shape
+    top, left = (side - height) // 2, (side - width) // 2
+    window[top : top + height, left : left + width] = kernel
+    return window
+
+
+@_drawn_kernel.register_fake
+def _(numbers: Tensor, kind: str, side: int) -> Tensor:
+    del kind
+    return numbers.new_empty((side, side))
+
+
 class BlurTransform(v2.Transform):  # type: ignore[misc]  # torchvision has no types
     """What the four transforms share: one blur a call, applied to images and videos only."""
 
@@ -101,26 +150,40 @@ class BlurTransform(v2.Transform):  # type: ignore[misc]  # torchvision has no t
         """Refuse a call of which images would be left sharp (v2's hook)."""
         _check_images(flat_inputs)
 
-    def draw(self, generator: torch.Generator | None = None) -> Blur:
-        """Draw a blur, from torch's global generator if none is given."""
-        del generator
+    def _draws(self) -> tuple[str, tuple[Drawn, ...]]:
+        """The kind of blur, and what its numbers are drawn from."""
         raise TypeError(f"{type(self).__name__} draws nothing by itself; use one of its subclasses")
+
+    def draw(self, generator: torch.Generator | None = None) -> Blur:
+        """Draw a blur.
+
+        Args:
+            generator: torch's global one if None.
+
+        Returns:
+            The blur.
+        """
+        kind, numbers = self._draws()
+        return _MAKERS[kind](*(_draw(each, generator).item() for each in numbers))
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draw the blur of this call (v2's hook)."""
         del flat_inputs
-        if torch.compiler.is_compiling():
-            return {"kernel": draw_kernel(*self._draws())}
-        drawn = self.draw()
-        return {"kernel": drawn.kernel()}
-
-    def _draws(self) -> tuple[str, Drawn] | tuple[str, Drawn, Drawn]:
-        """What `draw` draws, for compilers: the kind of blur, and what its numbers are drawn from."""
-        raise TypeError(f"{type(self).__name__} cannot be compiled; draw its blur outside, and use apply()")
+        if not torch.compiler.is_compiling():
+            return {"kernel": self.draw().kernel()}
+        kind, numbers = self._draws()
+        drawn = torch.stack([_draw(each) for each in numbers])
+        return {"kernel": _drawn_kernel(drawn, kind, _side_of(kind, numbers[0]))}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Apply the drawn blur to one image or video (v2's hook)."""
         return convolve(inpt, params["kernel"], self.border)
+
+    def extra_repr(self) -> str:
+        """All settings, for printing."""
+        named = ((name, value) for name, value in vars(self).items() if not name.startswith("_"))
+        own = [f"{name}={value}" for name, value in named if name not in ("training", "border")]
+        return ", ".join([*own, f"border={self.border}"])
 
 
 class DiskBlur(BlurTransform):
@@ -150,23 +213,8 @@ class DiskBlur(BlurTransform):
         self.radius = _range("radius", radius, 0.0, kernels.MAX_RADIUS)
         self.antialias = antialias
 
-    def draw(self, generator: torch.Generator | None = None) -> Disk:
-        """Draw a blur.
-
-        Args:
-            generator: torch's global one if None.
-
-        Returns:
-            The blur.
-        """
-        return Disk(_draw(self.radius, generator), antialias=self.antialias)
-
-    def _draws(self) -> tuple[str, Drawn]:
-        return "soft disk" if self.antialias else "disk", self.radius
-
-    def extra_repr(self) -> str:
-        """All settings, for printing."""
-        return f"radius={self.radius}, antialias={self.antialias}, border={self.border}"
+    def _draws(self) -> tuple[str, tuple[Drawn, ...]]:
+        return "soft disk" if self.antialias else "disk", (self.radius,)
 
 
 class MotionBlur(BlurTransform):
@@ -194,23 +242,8 @@ class MotionBlur(BlurTransform):
         self.length = _range("length", length, 0.0, 2 * kernels.MAX_RADIUS)
         self.angle = _range("angle", angle, -1e6, 1e6, "degrees")
 
-    def draw(self, generator: torch.Generator | None = None) -> Line:
-        """Draw a blur.
-
-        Args:
-            generator: torch's global one if None.
-
-        Returns:
-            The blur.
-        """
-        return Line(_draw(self.length, generator), _draw(self.angle, generator))
-
-    def _draws(self) -> tuple[str, Drawn, Drawn]:
-        return "line", self.length, self.angle
-
-    def extra_repr(self) -> str:
-        """All settings, for printing."""
-        return f"length={self.length}, angle={self.angle}, border={self.border}"
+    def _draws(self) -> tuple[str, tuple[Drawn, ...]]:
+        return "line", (self.length, self.angle)
 
 
 class CameraShakeBlur(BlurTransform):
@@ -232,24 +265,8 @@ class CameraShakeBlur(BlurTransform):
         super().__init__(border)
         self.bank = Shake(0, bank).bank
 
-    def draw(self, generator: torch.Generator | None = None) -> Shake:
-        """Draw a blur.
-
-        Args:
-            generator: torch's global one if None.
-
-        Returns:
-            The blur.
-        """
-        size = kernels.BANK_SIZES[self.bank]
-        return Shake(int(torch.randint(size, (), generator=generator)), self.bank)
-
-    def _draws(self) -> tuple[str, Drawn]:
-        return f"{self.bank} shake", range(kernels.BANK_SIZES[self.bank])
-
-    def extra_repr(self) -> str:
-        """All settings, for printing."""
-        return f"bank={self.bank}, border={self.border}"
+    def _draws(self) -> tuple[str, tuple[Drawn, ...]]:
+        return f"{self.bank} shake", (range(kernels.BANK_SIZES[self.bank]),)
 
 
 class GaussianBlur(BlurTransform):
@@ -273,20 +290,5 @@ class GaussianBlur(BlurTransform):
         super().__init__(border)
         self.sigma = _range("sigma", sigma, 0.0, kernels.MAX_RADIUS / 4)
 
-    def draw(self, generator: torch.Generator | None = None) -> Gaussian:
-        """Draw a blur.
-
-        Args:
-            generator: torch's global one if None.
-
-        Returns:
-            The blur.
-        """
-        return Gaussian(_draw(self.sigma, generator))
-
-    def _draws(self) -> tuple[str, Drawn]:
-        return "gaussian", self.sigma
-
-    def extra_repr(self) -> str:
-        """All settings, for printing."""
-        return f"sigma={self.sigma}, border={self.border}"
+    def _draws(self) -> tuple[str, tuple[Drawn, ...]]:
+        return "gaussian", (self.sigma,)

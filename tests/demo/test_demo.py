@@ -51,7 +51,7 @@ def test_crops_are_even_and_keyed():
 
 
 def test_crops_refuse_what_they_do_not_know():
-    with pytest.raises(ValueError, match=r"`split` must be 'train' or 'val', got 'test'"):
+    with pytest.raises(ValueError, match=r"`split` must be one of train, val, got 'test'"):
         demo.crops("test", 4)
     with pytest.raises(ValueError, match=r"`count` must be a whole number, at least 1"):
         demo.crops("val", 0)

@@ -40,16 +40,11 @@ class CountingBrightPixels(EvaluationTask):
     default_blurs = "sharp, D4"
     default_batch_size = 1
     statistics = BrightPixels
+    opened = staticmethod(open_images)
 
     def __init__(self, model, root, settings):
-        super().__init__(settings)
-        self.model = self.networks = model
-        self.listing = open_images(root, split="val")
-        self.protocol = Protocol(canonical_side=48, network_side=32)
+        super().__init__(model, root, settings, Protocol(canonical_side=48, network_side=32))
         self.conditions = [(str(blur), (32,)) for blur in self.blurs]
-
-    def settings(self):
-        return {"blurs": [str(blur) for blur in self.blurs]}
 
     def views(self, position, blurs, image, target):
         views = evaluation_views(image, blurs, protocol=self.protocol, crops="dense")

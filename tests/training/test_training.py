@@ -20,11 +20,12 @@ from torch.utils.data import Dataset
 
 from blurlib._common import rng
 from blurlib._common.provenance import weights_digest
+from blurlib._tasks import TrainingSettings
 from blurlib.blurs import Disk
 from blurlib.data import open_images
 from blurlib.mixes import BlurMixSampler
 from blurlib.protocol import Protocol, normalised, training_view
-from blurlib.training import FinetuneResult, TrainingSettings, finetune
+from blurlib.training import FinetuneResult, finetune
 
 SMALL = {
     "canonical_side": 24,

@@ -40,8 +40,8 @@ def blur(
     library's tables, so 62.5 px in a photograph of 4000 x 3000 px. With --at image it has 8 px.
 
     The suffix of the output is its format (JPEG at quality 95). Images come out upright, as 8-bit RGB,
-    transparency on white. A folder comes out with its structure; shake gives each of its images a camera
-    shake of its own.
+    transparency on white. A folder comes out with its structure; shake gives each of its images a
+    different camera shake.
 
     For example:
 

@@ -16,7 +16,7 @@ def demo(
     quick: Annotated[bool, typer.Option("--quick", help="A tiny run, to see that all works.")] = False,
     progress: Annotated[bool, typer.Option(help="Show steps and progress bars.")] = True,
 ) -> None:
-    """See it work: train a small network, blur, evaluate, fine-tune; in minutes, without data of yours.
+    """Run an example: train a small network, blur, evaluate, fine-tune; in minutes, without a data set.
 
     The photographs ship inside scikit-image and scikit-learn (pip install "blurlib[demo]"). It prints the
     accuracy under blur before and after, and writes a page with pictures.

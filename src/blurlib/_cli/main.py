@@ -27,7 +27,7 @@ from .reproduce import reproduce
 class _Commands(TyperGroup):
     """The commands, with the library's errors as one line instead of a traceback."""
 
-    # The contexts are Any: newer typers bring a click of their own.
+    # The contexts are Any: newer typers bring their own click.
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         # `blurlib blur ... --debug` is where people add it, though the option belongs to `blurlib` itself.
         return super().parse_args(ctx, sorted(args, key=lambda word: word != "--debug"))
@@ -77,11 +77,11 @@ def _options(
         bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_show_version)
     ] = False,
 ) -> None:
-    """Blur images as lenses, moving subjects and shaking hands do; see what it costs a network; win it back.
+    """Blur images as lenses, motion and camera shake do; measure the accuracy lost, and recover it.
 
     Blurs have short names: D8 is a defocus disk of radius 8 px, H8 and V8 are a horizontal and a vertical box
     of 8 px, L12@30 is a line of length 12 at 30 degrees, G4 a Gaussian of sigma 4, S17 camera shake (kernel
-    17), shake a camera shake of its own for each image, and sharp none.
+    17), shake a different camera shake for each image, and sharp none.
 
     For a start:
 

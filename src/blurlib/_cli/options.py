@@ -1,12 +1,13 @@
-"""What the commands share: their options, how words become numbers, what is said on the way."""
+"""What the commands share: options, conversion of their values, messages."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -27,7 +28,7 @@ def echo(text: str) -> None:
 
 @contextmanager
 def graceful_interrupt(folder: Path | None, remedy: str = "") -> Iterator[None]:
-    """On Ctrl-C, say what is kept and how to go on."""
+    """On Ctrl-C, report what is kept and how to go on."""
     try:
         yield
     except KeyboardInterrupt:
@@ -40,6 +41,7 @@ def graceful_interrupt(folder: Path | None, remedy: str = "") -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
+Number = TypeVar("Number", int, float)
 SEEDS = ["0"]
 
 
@@ -51,32 +53,96 @@ view_option = partial(option, panel="How images are shown to the network")
 training = partial(option, panel="Training")
 running = partial(option, panel="Running")
 
+# Help of the options that follow a parameter of `evaluate` or `finetune`, by its name.
+OPTIONS: dict[str, Any] = {
+    "arch": option("NAME", "The network whose weights a .pt file holds, named as MODEL."),
+    "task": option("NAME", "classification or segmentation."),
+    "blurs": option("NAMES", "Blurs, with commas. Default: the paper's, twelve or five."),
+    "blur": option("MIX", "Equal shares, or stated ones: 0.2 sharp + 0.8 shake."),
+    "output": option("FOLDER", "Keep the report there.", "--output", "-o"),
+    "overwrite": option(None, "Write over the report of another evaluation in --output.", "--force", "-f"),
+    "resume": option(None, "Go on with the run in --output.", "--resume"),
+    "epochs": training("N,N", "Of each phase. Default: 2,1; for segmentation 6,2."),
+    "lr": training("X,X", "Learning rate of each phase. Default: 1e-3,1e-4; for segmentation 1e-4,1e-5."),
+    "momentum": training("X", "Of SGD."),
+    "weight_decay": training("X", "Of SGD."),
+    "hflip": training("X", "Probability of a mirror image."),
+    "trainable": training("PATTERNS", "Parameters to train by name, with * for any text."),
+    "batch_norm": training("train|eval", "eval keeps its statistics."),
+    "amp": training(None, "Half precision. Default: on GPUs.", "--amp/--no-amp"),
+    "scales": view_option("N,N+N", "Shorter sides in px; a + averages several. Default: 256."),
+    "crops": view_option("center|five|dense", "Dense: the whole image. Default: center."),
+    "average": view_option("crops|scales", "What is averaged first. Default: crops."),
+    "network_side": view_option("N,N", "Shorter side in px; of several, one for each image. Default: 256."),
+    "network_size": view_option(
+        "H,W", "For segmentation: size that every image is brought to, whatever its aspect."
+    ),
+    "band": view_option("N", "For segmentation: px around class boundaries. Default: 4."),
+    "canonical_side": view_option("N", "Shorter side in px at which blurs are defined."),
+    "resample": view_option("FILTER", "Of both resizings: bilinear, bicubic, box or lanczos."),
+    "jitter": view_option("N,N,N", "Shorter sides in px before the blur. Default: 356,384,410 at 384."),
+    "mean": view_option("R,G,B", "Of the colours, 0 to 1. Default: the model's, else ImageNet's."),
+    "std": view_option("R,G,B", "Likewise."),
+    "limit": running("N", "Take only N images, evenly from all classes."),
+    "on_error": running("raise|skip", "At a broken image: stop, or go on and count."),
+    "workers": running("N", "Processes that load images."),
+    "device": running("NAME", "cpu, cuda, ... Default: the best."),
+    "progress": running(None, "Show progress bars."),
+}
+
 Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
         help="A network of torchvision with its default weights, such as resnet18; or timm:NAME; or "
         "zoomout:NAME, the paper's segmentation network over a VGG; or a file of weights (.pt) together with "
-        "--arch; or module:function, a function of yours that returns it.",
+        "--arch; or module:function, your function that returns it.",
     ),
 ]
-Task = Annotated[str, option("NAME", "classification or segmentation.")]
-NetworkSize = Annotated[
-    list[str] | None,
-    view_option("H,W", "For segmentation: size that every image is brought to, whatever its aspect."),
-]
-Arch = Annotated[str | None, option("NAME", "The network whose weights a .pt file holds, named as MODEL.")]
-CanonicalSide = Annotated[int, view_option("N", "Shorter side in px at which blurs are defined.")]
-Resample = Annotated[str, view_option("FILTER", "Of both resizings: bilinear, bicubic, box or lanczos.")]
-Mean = Annotated[
-    list[str] | None, view_option("R,G,B", "Of the colours, 0 to 1. Default: the model's, else ImageNet's.")
-]
-Std = Annotated[list[str] | None, view_option("R,G,B", "Likewise.")]
-Limit = Annotated[int | None, running("N", "Take only N images, evenly from all classes.")]
-OnError = Annotated[str, running("raise|skip", "At a broken image: stop, or go on and count.")]
-Workers = Annotated[int | None, running("N", "Processes that load images.")]
-Device = Annotated[str | None, running("NAME", "cpu, cuda, ... Default: the best.")]
-Progress = Annotated[bool, running(None, "Show progress bars.")]
+Arch = Annotated[str | None, OPTIONS["arch"]]
+NetworkSize = Annotated[list[str] | None, OPTIONS["network_size"]]
+CanonicalSide = Annotated[int, OPTIONS["canonical_side"]]
+Mean = Annotated[list[str] | None, OPTIONS["mean"]]
+Std = Annotated[list[str] | None, OPTIONS["std"]]
+OnError = Annotated[str, OPTIONS["on_error"]]
+Workers = Annotated[int | None, OPTIONS["workers"]]
+Device = Annotated[str | None, OPTIONS["device"]]
+Progress = Annotated[bool, OPTIONS["progress"]]
+
+
+def options_of(function: Callable[..., Any], **own: Any) -> Callable[[Callable[..., None]], Any]:
+    """Give a command an option for each parameter of a function, with the text of `own` or OPTIONS.
+
+    Parameters that the command declares stay as declared. It sets `metadata` and `distributed` itself.
+    """
+
+    def decorate(command: Callable[..., None]) -> Any:
+        written = inspect.signature(command, eval_str=True).parameters
+        taken = {name: each for name, each in written.items() if each.kind is not each.VAR_KEYWORD}
+        read = {}
+        for name, parameter in inspect.signature(function).parameters.items():
+            if name in (*taken, "metadata", "distributed"):
+                continue
+            info = own.get(name) or OPTIONS[name]
+            kind = _KINDS.get(info.metavar, str)
+            if not isinstance(kind, type):
+                read[name], kind = kind, list[str]
+            taken[name] = parameter.replace(
+                kind=parameter.KEYWORD_ONLY,
+                annotation=Annotated[kind | None if parameter.default is None else kind, info],
+            )
+
+        @wraps(command)
+        def reading(**given: Any) -> None:
+            for name, reader in read.items():
+                given[name] = reader(f"--{name.replace('_', '-')}", given[name]) if given[name] else None
+            command(**given)
+
+        reading.__annotations__ = {name: each.annotation for name, each in taken.items()}
+        reading.__signature__ = inspect.Signature(list(taken.values()))  # type: ignore[attr-defined]
+        return reading
+
+    return decorate
 
 
 def split_commas(given: Sequence[str]) -> list[str]:
@@ -84,11 +150,15 @@ def split_commas(given: Sequence[str]) -> list[str]:
     return [word.strip() for text in given for word in text.split(",") if word.strip()]
 
 
-def integers(name: str, given: Sequence[str]) -> tuple[int, ...]:
+def _numbers(kind: type[Number], kinds: str, name: str, given: Sequence[str]) -> tuple[Number, ...]:
     try:
-        return tuple(int(word) for word in split_commas(given))
+        return tuple(kind(word) for word in split_commas(given))
     except ValueError:
-        raise ValueError(f"`{name}` must be whole numbers with commas, got {','.join(given)!r}") from None
+        raise ValueError(f"`{name}` must be {kinds} with commas, got {','.join(given)!r}") from None
+
+
+integers = partial(_numbers, int, "whole numbers")
+floats = partial(_numbers, float, "numbers")
 
 
 def pair(name: str, given: Sequence[str] | None) -> tuple[int, int] | None:
@@ -100,11 +170,21 @@ def pair(name: str, given: Sequence[str] | None) -> tuple[int, int] | None:
     return values[0], values[1]
 
 
-def floats(name: str, given: Sequence[str]) -> tuple[float, ...]:
-    try:
-        return tuple(float(word) for word in split_commas(given))
-    except ValueError:
-        raise ValueError(f"`{name}` must be numbers with commas, got {','.join(given)!r}") from None
+def words(name: str, given: Sequence[str]) -> list[str]:
+    del name
+    return split_commas(given)
+
+
+def scales(name: str, given: Sequence[str]) -> list[tuple[int, ...]]:
+    return [integers(name, [entry.replace("+", ",")]) for entry in split_commas(given)]
+
+
+# Type of an option by its metavar, or the function that reads a list with commas; str if not named here.
+_KINDS: dict[str | None, Any] = {
+    None: bool, "N": int, "X": float, "FOLDER": Path,
+    "N,N": integers, "N,N,N": integers, "N,N+N": scales, "X,X": floats, "R,G,B": floats, "H,W": pair,
+    "PATTERNS": words,
+}  # fmt: skip
 
 
 def network_metadata(model: str, arch: str | None) -> dict[str, str]:
@@ -124,7 +204,7 @@ _OPTIONS = {
 def _warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
-    """The library's warnings are for the user, and say all; those of others keep their place."""
+    """The library's warnings as one line; those of other packages with their place."""
     del line
     if Path(__file__).parents[1] in Path(filename).parents:
         return f"warning: {message}\n"

@@ -24,14 +24,14 @@ def pairs(source: Path, out: Path) -> list[tuple[Path, Path]]:
     if source.is_file():
         if out.is_dir():
             raise ValueError(
-                f"`-o` must be a file for a file, got the folder {str(out)!r}; say {out / source.name}"
+                f"`-o` must be a file for a file, got the folder {str(out)!r}; try {out / source.name}"
             )
         return [(source, _writable(out))]
     if out.is_file() or out.suffix.lower() in Image.registered_extensions():
         raise ValueError(f"`-o` must be a folder for a folder, got {str(out)!r}")
     if source.resolve() in (out.resolve(), *out.resolve().parents):
         raise ValueError(
-            f"`-o` must lie outside the folder {str(source)!r}, got {str(out)!r}; name another folder"
+            f"`-o` must be outside the folder {str(source)!r}, got {str(out)!r}; name another folder"
         )
     found = sorted(
         path.relative_to(source)

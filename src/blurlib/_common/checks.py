@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +33,13 @@ def check_integer(name: str, value: object, *, low: int, high: int) -> int:
         rule = _rule(int(value), low, high)
         raise ValueError(f"`{name}` must be a whole number{rule}, got {value}; choose one that is")
     return int(value)
+
+
+def one_of(name: str, value: Any, choices: Iterable[str]) -> Any:
+    """Return `value`, or raise an error that names the argument, the choices and the value."""
+    if value not in (known := tuple(choices)):
+        raise ValueError(f"`{name}` must be one of {', '.join(known)}, got {value!r}")
+    return value
 
 
 def _rule(value: float, low: float, high: float) -> str:

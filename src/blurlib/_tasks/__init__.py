@@ -1,20 +1,24 @@
 """Where tasks differ: what an item is, the loss, the statistics of an image.
 
-The loops of evaluation and training know a task by `EvaluationTask` and by the two classes of training.
+The loops of evaluation and training know a task by `EvaluationTask` and `TrainingTask`.
 """
 
 from ._batch_norm import running_statistics
-from .classification import ClassificationEvaluation, Classifying
-from .segmentation import SegmentationEvaluation, Segmenting, predicted
-from .task import EvaluationSettings, EvaluationTask
+from .classification import ClassificationEvaluation, ClassificationTraining
+from .segmentation import SegmentationEvaluation, SegmentationTraining, predicted
+from .settings import BatchNorm, EvaluationSettings, TrainingSettings
+from .task import EvaluationTask, TrainingTask
 
 __all__ = [
+    "BatchNorm",
     "ClassificationEvaluation",
-    "Classifying",
+    "ClassificationTraining",
     "EvaluationSettings",
     "EvaluationTask",
     "SegmentationEvaluation",
-    "Segmenting",
+    "SegmentationTraining",
+    "TrainingSettings",
+    "TrainingTask",
     "predicted",
     "running_statistics",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from .task import Colours, parameter_dtype
 
 
 def seen(model: nn.Module, given: dict[str, Any]) -> dict[str, Any]:
-    """How the network sees images: as asked; as a network of several scales has it; else the defaults."""
+    """Scales and crops: as given; else those of a network of several scales; else the defaults."""
     usual: dict[str, Any] = {"scales": (256,), "crops": "center", "crop": 224, "average": "crops"}
     if not isinstance(model, Scales):
         return {name: usual[name] if value is None else value for name, value in given.items()}
@@ -69,12 +69,6 @@ def scale_settings(scales: Any) -> tuple[tuple[int, ...], ...]:
     if not settings or len(set(settings)) < len(settings):
         raise ValueError(f"`scales` must name at least one setting and each once, got {scales!r}; {remedy}")
     return tuple(settings)
-
-
-def choice(name: str, value: Any, choices: Any) -> Any:
-    if value not in get_args(choices):
-        raise ValueError(f"`{name}` must be one of {', '.join(get_args(choices))}, got {value!r}")
-    return value
 
 
 def log_probabilities(

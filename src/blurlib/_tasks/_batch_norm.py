@@ -39,7 +39,7 @@ def needs_several(network: nn.Module, size: tuple[int, int], device: torch.devic
 
 @contextmanager
 def running_statistics(network: nn.Module, *, when: bool) -> Iterator[bool]:
-    """Batch norm by its running statistics, which stay as they are: for a batch that has none of its own.
+    """Batch norm by its running statistics, which are not updated: for a batch without statistics.
 
     Yields:
         Whether a layer was switched.

@@ -1,4 +1,4 @@
-"""Views of images, gathered into batches of one size; and what the network says, gathered by image."""
+"""Views of images, gathered into batches of one size; and the network's outputs, summed by image."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ImageViews(NamedTuple):
 
 
 class Owner(NamedTuple):
-    """What a view in a batch shows."""
+    """Image, blur and side of a view in a batch."""
 
     position: int
     blur: int
@@ -63,7 +63,7 @@ def batches(
 
 
 class ViewSums:
-    """What is known of one image so far: sums of log-probabilities (blurs, sides, C), and of how many."""
+    """Sums of the log-probabilities of one image (blurs, sides, C), and the number of terms."""
 
     def __init__(self, item: ImageViews, blurs: int) -> None:
         self.label = item.label

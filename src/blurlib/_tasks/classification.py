@@ -5,92 +5,75 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, get_args
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
-from .._common.distributed import ProcessGroup
-from .._common.model_config import ignored_config, unwrapped
+from .._common.checks import one_of
+from .._common.model_config import unwrapped
 from ..blurs import Blur
 from ..data import ImageListing, Skipped, open_images
 from ..deblurring import DeblurThenClassify
 from ..metrics import TOP_K, ImageValues, image_values
-from ..mixes import BlurMixSampler
 from ..models import Dense, Scales
 from ..protocol import (
     Average,
     Crops,
     Protocol,
     evaluation_views,
-    normalisation,
-    normalisation_source,
-    normalised,
-    training_view,
 )
 from ..reporting import sides_text
-from ._applied import choice, log_probabilities, networks, own_colours, scale_settings, seen
-from ._batch_norm import needs_several
+from ._applied import log_probabilities, networks, own_colours, scale_settings, seen
 from ._views import ImageViews, ViewSums, batches
-from .task import Colours, EvaluationSettings, EvaluationTask, Settings, zero_loss
+from .settings import EvaluationSettings
+from .task import EvaluationTask, TrainingTask
 
 # --- Evaluation
 
 
 class ClassificationEvaluation(EvaluationTask):
-    """What a classifier says of each image: log-probabilities, averaged over crops and scales."""
+    """Log-probabilities of each image, averaged over crops and scales."""
 
     name = "classification"
     default_blurs = "sharp, D2, D4, D6, D8, H4, H8, V4, V8, shake, G4, G8"  # table 1
     default_batch_size = 64
     foreign = MappingProxyType({"network_size": "where crops are square", "band": "which has no masks"})
     statistics = ImageValues
+    opened = staticmethod(open_images)
+    listing: ImageListing
     networks: nn.ModuleList
 
     def __init__(self, model: nn.Module, root: Any, settings: EvaluationSettings) -> None:
-        super().__init__(settings)
         inside = unwrapped(model)
         self._deblurrer = inside if isinstance(inside, DeblurThenClassify) else None
+        colours = None
         if self._deblurrer is not None:
+            own = own_colours(self._deblurrer, settings.mean, settings.std)
+            colours = own, self._deblurrer.colours_source
             model, inside = self._deblurrer.model, unwrapped(self._deblurrer.model)
-        if isinstance(
-            inside, (Dense, Scales)
-        ):  # which say themselves how they see an image, in a wrapper too
+        if isinstance(inside, (Dense, Scales)):  # these have settings for how they see an image
             model = inside
-        self.model = model
         names = ("scales", "crops", "crop", "average")
         shown = seen(model, {name: getattr(settings, name) for name in names})
         self.scales = scale_settings(shown["scales"])
-        self.crops: Crops = choice("crops", shown["crops"], Crops)
-        self.average: Average = choice("average", shown["average"], Average)
+        self.crops: Crops = one_of("crops", shown["crops"], get_args(Crops))
+        self.average: Average = one_of("average", shown["average"], get_args(Average))
+        self.crop: int = shown["crop"]
         # Every side once, however many settings use it.
         self.sides = tuple(dict.fromkeys(side for setting in self.scales for side in setting))
-        self.protocol = Protocol(
+        protocol = Protocol(
             canonical_side=settings.canonical_side,
             network_side=self.sides,
-            crop=shown["crop"],
+            crop=self.crop,
             resample=settings.resample,
         )
-        self.crop: int = shown["crop"]
+        crop = None if self.crops == "dense" else self.crop
+        super().__init__(model, root, settings, protocol, colours=colours, sides=self.sides, crop=crop)
         self.conditions = [(str(blur), setting) for setting in self.scales for blur in self.blurs]
-        if self._deblurrer is None:
-            self.colours: Colours = normalisation(model, settings.mean, settings.std)
-            self._source = normalisation_source(model, settings.mean, settings.std)
-        else:
-            self.colours = own_colours(self._deblurrer, settings.mean, settings.std)
-            self._source = self._deblurrer.colours_source
-        options: dict[str, Any] = {"limit": settings.limit, "on_error": settings.on_error}
-        self.listing: ImageListing = open_images(root, split="val", seed=settings.seed, **options)
-        self._config = ignored_config(
-            model,
-            resample=settings.resample,
-            sides=self.sides,
-            crop=None if self.crops == "dense" else self.crop,
-        )
         self.networks, self._numbers = networks(model, self.sides, dense_crops=self.crops == "dense")
         self._seconds = 0.0  # of restoring
 
@@ -102,23 +85,19 @@ class ClassificationEvaluation(EvaluationTask):
 
     def settings(self) -> dict[str, Any]:
         known = {
-            "blurs": [str(blur) for blur in self.blurs],
             "scales": [list(setting) for setting in self.scales],
             "crops": self.crops,
             "crop": self.crop,
             "average": self.average,
-            "canonical_side": self.protocol.canonical_side,
-            "resample": self.protocol.resample,
-            "seed": self.seed,
-            "border": self.protocol.border,
-            "mean": list(self.colours[0]),
-            "std": list(self.colours[1]),
-            "normalisation": self._source,
-            **self._config,
+            **super().settings(),
         }
-        behind = self._deblurrer
-        if behind is not None:
-            known["deblurring"] = {"method": behind.name, "blur": str(behind.blur), "border": behind.border}
+        deblurrer = self._deblurrer
+        if deblurrer is not None:
+            known["deblurring"] = {
+                "method": deblurrer.name,
+                "blur": str(deblurrer.blur),
+                "border": deblurrer.border,
+            }
         return known
 
     def views(self, position: int, blurs: Sequence[Blur], image: Image.Image, target: int) -> ImageViews:
@@ -160,7 +139,7 @@ class ClassificationEvaluation(EvaluationTask):
                 image.add(row, owner, log_p.shape[2])
                 if not image.left:
                     del unfinished[owner.position]
-                    yield owner.position, self._judged(owner.position, image)
+                    yield owner.position, self._statistics(owner.position, image)
 
     def _check_outputs(self, outputs: int) -> None:
         classes = len(self.listing.classes)
@@ -171,7 +150,7 @@ class ClassificationEvaluation(EvaluationTask):
             )
         self.outputs = outputs
 
-    def _judged(self, position: int, image: ViewSums) -> dict[str, np.ndarray]:
+    def _statistics(self, position: int, image: ViewSums) -> dict[str, np.ndarray]:
         name = self.listing.id(position)
         if not 0 <= image.label < self.outputs:
             raise ValueError(
@@ -203,7 +182,7 @@ class ClassificationEvaluation(EvaluationTask):
     def totals(self) -> dict[str, float]:
         return {"seconds": self._seconds}
 
-    def facts(self, totals: Mapping[str, float]) -> dict[str, Any]:
+    def metadata(self, totals: Mapping[str, float]) -> dict[str, Any]:
         known: dict[str, Any] = {"classes": self.outputs, "top_k": min(TOP_K, self.outputs)}
         if self._deblurrer is not None:  # a mean over images and blurs
             seconds = totals["seconds"] / (totals["images"] * len(self.blurs))
@@ -214,54 +193,26 @@ class ClassificationEvaluation(EvaluationTask):
 # --- Training
 
 
-class _Batch(NamedTuple):
-    images: list[Tensor]  # uint8 (n, 3, c, c), a tensor for each crop size
-    labels: Tensor  # int64, in the order of `images`
-    skipped: list[Skipped]
-
-    @property
-    def size(self) -> int:
-        return len(self.labels)
-
-    @property
-    def void(self) -> int:
-        """Every image counts."""
-        return 0
-
-    @property
-    def single(self) -> bool:
-        """Whether the network sees an image by itself."""
-        return any(len(group) == 1 for group in self.images)
-
-
-class Classifying(Dataset[Any]):
-    """Training views and labels by (epoch, position), and what a network makes of them."""
+class ClassificationTraining(TrainingTask):
+    """Training views and labels, and what a classifier makes of them."""
 
     score = "top1"
-
-    def __init__(self, listing: ImageListing, mix: BlurMixSampler, settings: Settings) -> None:
-        self.listing, self.mix, self.settings, self.protocol = listing, mix, settings, settings.protocol
-        self.outputs = 0
-        self.needs_several = False
+    epochs, lr, batch_size = (2, 1), (1e-3, 1e-4), 128  # section 4
+    measure = "shorter"
+    opened = staticmethod(open_images)
+    listing: ImageListing
 
     @property
-    def facts(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         return {"classes": len(self.listing.classes) or self.outputs}
 
-    def try_out(self, network: nn.Module, device: torch.device) -> None:
-        """Learns the number of outputs by an empty image of every size that training will show."""
-        network.eval()
-        for side in sorted({self.protocol.training_crop(side) for side in self.protocol.network_sides}):
-            try:
-                with torch.no_grad():
-                    result = network(torch.zeros(1, 3, side, side, device=device))
-            except (AssertionError, RuntimeError) as error:
-                raise ValueError(
-                    f"`model` must take images of (B, 3, {side}, {side}), got the error "
-                    f"{str(error).splitlines()[0]!r}; choose `network_side` and `crop` to fit it"
-                ) from error
-            self.outputs = _logits(result).shape[1]
-            self.needs_several |= needs_several(network, (side, side), device)
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        sides = {self.protocol.training_crop(side) for side in self.protocol.network_sides}
+        return [(side, side) for side in sorted(sides)]
+
+    def probe_outputs(self, network: nn.Module, device: torch.device) -> None:
+        super().probe_outputs(network, device)
         known = len(self.listing.classes) or int(self.listing.labels.max()) + 1
         if self.outputs != known if self.listing.classes else self.outputs < known:
             raise ValueError(
@@ -271,64 +222,24 @@ class Classifying(Dataset[Any]):
             )
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int] | Skipped:
-        epoch, position = key
-        index = int(self.listing.index[position])
-
-        def make(image: Image.Image, label: int) -> tuple[Tensor, int]:
-            return training_view(
-                image,
-                label,
-                self.mix.draw(index, epoch),
-                protocol=self.protocol,
-                seed=self.settings.seed,
-                epoch=epoch,
-                index=index,
-                hflip=self.settings.hflip,
-            )
-
-        item = self.listing.view(position, make)
+        item = super().__getitem__(key)
         if not isinstance(item, Skipped) and not 0 <= item[1] < self.outputs:
             raise ValueError(
                 f"`root` must have labels from 0 to {self.outputs - 1}, one for each output of `model`, got "
-                f"{item[1]} for {self.listing.id(position)}; number the classes from 0 and give the model an "
+                f"{item[1]} for {self.listing.id(key[1])}; number the classes from 0 and give the model an "
                 "output for each"
             )
         return item
 
-    def collate(self, items: list[tuple[Tensor, int] | Skipped]) -> _Batch:
-        groups: dict[int, list[tuple[Tensor, int]]] = {}
-        for item in items:
-            if not isinstance(item, Skipped):
-                groups.setdefault(item[0].shape[-1], []).append(item)
-        return _Batch(
-            [torch.stack([view for view, _ in group]) for group in groups.values()],
-            torch.tensor([label for group in groups.values() for _, label in group], dtype=torch.int64),
-            [item for item in items if isinstance(item, Skipped)],
-        )
+    def loss(self, results: list[Any], targets: list[Tensor]) -> tuple[Tensor, Tensor]:
+        logits, labels = torch.cat([self.logits(result) for result in results]).float(), torch.cat(targets)
+        return F.cross_entropy(logits, labels, reduction="sum"), (logits.argmax(1) == labels).sum()
 
-    def forward(self, parallel: nn.Module, batch: _Batch, team: ProcessGroup) -> tuple[Tensor, Tensor, int]:
-        """Summed loss of this process's share of a batch, how many it had right, and of how many."""
-        labels = batch.labels.to(team.device, non_blocking=True)
-        groups = [group.to(team.device, non_blocking=True) for group in batch.images]
-        if not groups:
-            side = self.protocol.training_crop(self.protocol.network_sides[0])
-            return *zero_loss(parallel, (side, side), team), 0
-        with torch.autocast(team.device.type, dtype=torch.bfloat16, enabled=self.settings.amp):
-            logits = torch.cat(
-                [
-                    _logits(parallel(normalised(group, self.settings.mean, self.settings.std)))
-                    for group in groups
-                ]
-            ).float()
-        loss = F.cross_entropy(logits, labels, reduction="sum")
-        return loss, (logits.argmax(1) == labels).sum(), len(labels)
-
-
-def _logits(result: object) -> Tensor:
-    if not isinstance(result, Tensor) or result.ndim != 2:
-        got = f"shape {tuple(result.shape)}" if isinstance(result, Tensor) else type(result).__name__
-        raise TypeError(
-            f"`model` must return a tensor of logits (B, classes), got {got}; wrap it in a module that "
-            "returns the logits alone, or switch auxiliary outputs off (aux_logits=False)"
-        )
-    return result
+    def logits(self, result: object) -> Tensor:
+        if not isinstance(result, Tensor) or result.ndim != 2:
+            got = f"shape {tuple(result.shape)}" if isinstance(result, Tensor) else type(result).__name__
+            raise TypeError(
+                f"`model` must return a tensor of logits (B, classes), got {got}; wrap it in a module that "
+                "returns the logits alone, or switch auxiliary outputs off (aux_logits=False)"
+            )
+        return result

@@ -11,27 +11,21 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from .._common.checks import check_integer
-from .._common.distributed import ProcessGroup
-from .._common.model_config import ignored_config, unwrapped
+from .._common.model_config import unwrapped
 from ..blurs import Blur
-from ..data import MaskListing, Skipped, check_masks, open_masks, warn_of_void
+from ..data import MaskListing, check_masks, open_masks, warn_of_void
 from ..deblurring import DeblurThenClassify
 from ..metrics import VOID, PixelCounts, boundary_band, boundary_counts, confusion_matrix
-from ..mixes import BlurMixSampler
 from ..models import pixel_logits
 from ..protocol import (
     Protocol,
     evaluation_views,
-    normalisation,
-    normalisation_source,
     normalised,
-    training_view,
 )
-from ._batch_norm import needs_several
-from .task import Colours, EvaluationSettings, EvaluationTask, Settings, parameter_dtype, zero_loss
+from .settings import EvaluationSettings
+from .task import EvaluationTask, TrainingTask, parameter_dtype
 
 BOUNDARY_RATIO = 0.02  # of the diagonal: Boundary IoU as its authors take it
 _AUXILIARY = 0.5  # weight of a second output's loss; torchvision's networks were trained with it
@@ -41,7 +35,7 @@ _AUXILIARY = 0.5  # weight of a second output's loss; torchvision's networks wer
 
 
 class SegmentationEvaluation(EvaluationTask):
-    """What a network says of each pixel: whole counts at the label image's own resolution."""
+    """Pixel counts of each image, at the resolution of its label image."""
 
     name = "segmentation"
     default_blurs = "sharp, D2, D4, D6, D8"  # table 6
@@ -50,12 +44,13 @@ class SegmentationEvaluation(EvaluationTask):
         dict.fromkeys(("crops", "crop", "average"), "where the network sees the whole image")
     )
     statistics = PixelCounts
+    opened = staticmethod(open_masks)
+    listing: MaskListing
 
     def __init__(self, model: nn.Module, root: Any, settings: EvaluationSettings) -> None:
-        super().__init__(settings)
         if isinstance(unwrapped(model), DeblurThenClassify):
             raise TypeError("`model` must label pixels for segmentation, got a DeblurThenClassify")
-        self.protocol = Protocol(
+        protocol = Protocol(
             measure="geometric",
             canonical_side=settings.canonical_side,
             network_side=_network_side(settings.scales),
@@ -63,34 +58,21 @@ class SegmentationEvaluation(EvaluationTask):
             resample=settings.resample,
         )
         self.band = check_integer("band", 4 if settings.band is None else settings.band, low=1, high=1000)
-        self.colours: Colours = normalisation(model, settings.mean, settings.std)
-        self._source = normalisation_source(model, settings.mean, settings.std)
-        self._config = ignored_config(model, resample=settings.resample)
-        options: dict[str, Any] = {"limit": settings.limit, "on_error": settings.on_error}
-        self.listing: MaskListing = open_masks(root, split="val", seed=settings.seed, **options)
-        size = self.protocol.network_size
-        sides = [size] if size is not None else [(side,) for side in self.protocol.network_sides]
+        super().__init__(model, root, settings, protocol)
+        size = protocol.network_size
+        sides = [size] if size is not None else [(side,) for side in protocol.network_sides]
         self.conditions = [(str(blur), side) for side in sides for blur in self.blurs]
-        self.model = self.networks = model
         self._pixels = self._void = 0
 
     def settings(self) -> dict[str, Any]:
         size = self.protocol.network_size
         return {
             "task": self.name,
-            "blurs": [str(blur) for blur in self.blurs],
-            "canonical_side": self.protocol.canonical_side,
             "network_sides": None if size else list(self.protocol.network_sides),
             "network_size": None if size is None else list(size),
-            "resample": self.protocol.resample,
-            "border": self.protocol.border,
             "band": self.band,
             "boundary_ratio": BOUNDARY_RATIO,
-            "seed": self.seed,
-            "mean": list(self.colours[0]),
-            "std": list(self.colours[1]),
-            "normalisation": self._source,
-            **self._config,
+            **super().settings(),
         }
 
     def prepare(self, *, workers: int) -> None:
@@ -139,7 +121,7 @@ class SegmentationEvaluation(EvaluationTask):
     def totals(self) -> dict[str, float]:
         return {"pixels": self._pixels, "void": self._void}
 
-    def facts(self, totals: Mapping[str, float]) -> dict[str, Any]:
+    def metadata(self, totals: Mapping[str, float]) -> dict[str, Any]:
         return {"classes": self.outputs, "void_share": totals["void"] / totals["pixels"]}
 
     def warn(self, totals: Mapping[str, float]) -> None:
@@ -207,122 +189,54 @@ def _network_side(scales: Any) -> int | tuple[int, ...] | None:
 # --- Training
 
 
-class _Batch(NamedTuple):
-    pairs: list[tuple[Tensor, Tensor]]  # uint8 (n, 3, h, w) and int64 (n, h, w), a pair for each size
-    skipped: list[Skipped]
-
-    @property
-    def size(self) -> int:
-        return sum(len(masks) for _, masks in self.pairs)
-
-    @property
-    def void(self) -> int:
-        """Pixels that do not count."""
-        return sum(int((masks == VOID).sum()) for _, masks in self.pairs)
-
-    @property
-    def single(self) -> bool:
-        """Whether the network sees an image by itself."""
-        return any(len(masks) == 1 for _, masks in self.pairs)
-
-
-class Segmenting(Dataset[Any]):
-    """Training images and masks by (epoch, position), and what a network makes of them."""
+class SegmentationTraining(TrainingTask):
+    """Training images and masks, and what a network makes of them."""
 
     score = "pixel_accuracy"
-
-    def __init__(self, listing: MaskListing, mix: BlurMixSampler, settings: Settings) -> None:
-        self.listing, self.mix, self.settings, self.protocol = listing, mix, settings, settings.protocol
-        self.outputs = 0
-        self.needs_several = False
+    epochs, lr, batch_size = (6, 2), (1e-4, 1e-5), 8  # section 5, which names no batch
+    measure = "geometric"
+    opened = staticmethod(open_masks)
+    listing: MaskListing
 
     @property
-    def facts(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         return {"task": "segmentation", "classes": self.outputs}
 
     @property
-    def _size(self) -> tuple[int, int]:
-        """Of an image such as training shows."""
+    def sizes(self) -> list[tuple[int, int]]:
         if self.protocol.network_size is not None:
-            return self.protocol.network_size
+            return [self.protocol.network_size]
         side = min(self.protocol.network_sides)
         side = min(side, self.protocol.training_crop(side))
-        return side, side
+        return [(side, side)]
 
-    def try_out(self, network: nn.Module, device: torch.device) -> None:
-        """Learns the number of outputs by an empty image."""
-        network.eval()
-        size = self._size
-        try:
-            with torch.no_grad():
-                result = network(torch.zeros(1, 3, *size, device=device))
-        except (AssertionError, RuntimeError) as error:
+    def view(self, position: int, epoch: int, image: Image.Image, target: np.ndarray) -> tuple[Tensor, Any]:
+        wrong = np.unique(target[(target >= self.outputs) & (target != VOID)])
+        if wrong.size:
             raise ValueError(
-                f"`model` must take images of (B, 3, {size[0]}, {size[1]}), got the error "
-                f"{str(error).splitlines()[0]!r}; choose `network_side` and `crop` to fit it"
-            ) from error
-        self.outputs = pixel_logits(result).shape[1]
-        self.needs_several = needs_several(network, size, device)
-
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, np.ndarray] | Skipped:
-        epoch, position = key
-        index = int(self.listing.index[position])
-
-        def make(image: Image.Image, mask: np.ndarray) -> tuple[Tensor, np.ndarray]:
-            wrong = np.unique(mask[(mask >= self.outputs) & (mask != VOID)])
-            if wrong.size:
-                raise ValueError(
-                    f"`root` must have labels from 0 to {self.outputs - 1}, one for each output of `model`, "
-                    f"or {VOID} for void, got {', '.join(map(str, wrong[:5].tolist()))} in "
-                    f"{self.listing.id(position)}"
-                )
-            return training_view(
-                image,
-                mask,
-                self.mix.draw(index, epoch),
-                protocol=self.protocol,
-                seed=self.settings.seed,
-                epoch=epoch,
-                index=index,
-                hflip=self.settings.hflip,
+                f"`root` must have labels from 0 to {self.outputs - 1}, one for each output of `model`, "
+                f"or {VOID} for void, got {', '.join(map(str, wrong[:5].tolist()))} in "
+                f"{self.listing.id(position)}"
             )
+        return super().view(position, epoch, image, target)
 
-        return self.listing.view(position, make)
+    def prepare(self, *, workers: int) -> None:
+        check_masks(self.listing, workers=workers)
 
-    def collate(self, items: list[tuple[Tensor, np.ndarray] | Skipped]) -> _Batch:
-        groups: dict[tuple[int, ...], list[tuple[Tensor, np.ndarray]]] = {}
-        for item in items:
-            if not isinstance(item, Skipped):
-                groups.setdefault(item[1].shape, []).append(item)
-        return _Batch(
-            [
-                (
-                    torch.stack([image for image, _ in group]),
-                    torch.from_numpy(np.stack([mask for _, mask in group]).astype(np.int64)),
-                )
-                for group in groups.values()
-            ],
-            [item for item in items if isinstance(item, Skipped)],
-        )
+    def void(self, target: Tensor) -> int:
+        return int((target == VOID).sum())
 
-    def forward(self, parallel: nn.Module, batch: _Batch, team: ProcessGroup) -> tuple[Tensor, Tensor, int]:
-        """Summed loss over the labelled pixels of this share of a batch, how many were right, of how many."""
-        if not batch.pairs:
-            return *zero_loss(parallel, self._size, team), 0
-        loss = torch.zeros((), device=team.device)
-        correct = torch.zeros((), dtype=torch.int64, device=team.device)
-        for images, masks in batch.pairs:
-            labels = masks.to(team.device, non_blocking=True)
-            views = normalised(
-                images.to(team.device, non_blocking=True), self.settings.mean, self.settings.std
-            )
-            with torch.autocast(team.device.type, dtype=torch.bfloat16, enabled=self.settings.amp):
-                result = parallel(views)
+    def logits(self, result: object) -> Tensor:
+        return pixel_logits(result)
+
+    def loss(self, results: list[Any], targets: list[Tensor]) -> tuple[Tensor, Tensor]:
+        loss = torch.zeros((), device=targets[0].device)
+        correct = torch.zeros((), dtype=torch.int64, device=targets[0].device)
+        for result, labels in zip(results, targets, strict=True):
             logits = pixel_logits(result, labels.shape[-2:])
             loss = loss + F.cross_entropy(logits, labels, ignore_index=VOID, reduction="sum")
             if isinstance(result, Mapping) and "aux" in result:
                 second = pixel_logits(result["aux"], labels.shape[-2:])
                 loss = loss + _AUXILIARY * F.cross_entropy(second, labels, ignore_index=VOID, reduction="sum")
             correct += (logits.argmax(1) == labels).sum()
-        counted = sum(masks.numel() for _, masks in batch.pairs) - batch.void
-        return loss, correct, counted
+        return loss, correct

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import functools
-import typing
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -17,11 +15,15 @@ from torch.utils.data import Dataset
 
 from .._common.checks import check_integer
 from .._common.distributed import ProcessGroup
+from .._common.model_config import ignored_config
 from ..blurs import Blur
-from ..data import Listing, OnError, Skipped
+from ..data import Listing, Skipped
 from ..metrics import Statistics
+from ..mixes import BlurMixSampler
 from ..notation import parse_list
-from ..protocol import Average, Crops, Protocol, Resample
+from ..protocol import Measure, Protocol, normalisation, normalisation_source, normalised, training_view
+from ._batch_norm import needs_several
+from .settings import EvaluationSettings, TrainingSettings
 
 Colours = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation of a network's input."""
@@ -31,30 +33,6 @@ Condition = tuple[str, tuple[int, ...]]
 
 
 # --- Evaluation
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationSettings:
-    """What decides the numbers of an evaluation, beside network and images; see :func:`blurlib.evaluate`.
-
-    None takes the task's default.
-    """
-
-    blurs: str | Blur | Iterable[str | Blur] | None = None
-    scales: int | Sequence[int | Sequence[int]] | None = None
-    network_size: tuple[int, int] | None = None
-    band: int | None = None
-    crops: Crops | None = None
-    crop: int | None = None
-    average: Average | None = None
-    canonical_side: int = 384
-    resample: Resample = "bilinear"
-    mean: Sequence[float] | None = None
-    std: Sequence[float] | None = None
-    limit: int | None = None
-    on_error: OnError = "raise"
-    batch_size: int | None = None
-    seed: int = 0
 
 
 class EvaluationTask(ABC, Dataset[Any]):
@@ -70,11 +48,20 @@ class EvaluationTask(ABC, Dataset[Any]):
         foreign: settings that other tasks have, and why this one does not.
         statistics: class of the statistics of many images under one condition; its fields are `ids` and the
             arrays that :meth:`measure` yields.
+        opened: makes a listing of a root.
         listing: of the images.
         conditions: what is measured.
         model: the network that the record names.
         networks: what runs, made of it.
         outputs: number of the network's classes, once it has run.
+
+    Args:
+        model: the network.
+        root: the images.
+        settings: as the caller gave them.
+        protocol: made of these.
+        colours: of the network's input, and their source; None looks them up.
+        **shown: sides and crops in px, to compare with the configuration of the network.
     """
 
     name: ClassVar[str]
@@ -82,14 +69,23 @@ class EvaluationTask(ABC, Dataset[Any]):
     default_batch_size: ClassVar[int]
     foreign: ClassVar[Mapping[str, str]] = {}
     statistics: ClassVar[type[Statistics]]
+    opened: ClassVar[Callable[..., Listing[Any]]]
 
     listing: Listing[Any]
     conditions: Sequence[Condition]
-    model: nn.Module
     networks: nn.Module
     outputs = 0
 
-    def __init__(self, settings: EvaluationSettings) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        root: Any,
+        settings: EvaluationSettings,
+        protocol: Protocol,
+        *,
+        colours: tuple[Colours, str] | None = None,
+        **shown: Any,
+    ) -> None:
         for name, reason in self.foreign.items():
             value = getattr(settings, name)
             if value is not None:
@@ -99,10 +95,30 @@ class EvaluationTask(ABC, Dataset[Any]):
         given = settings.batch_size
         self.batch_size = self.default_batch_size if given is None else given
         check_integer("batch_size", self.batch_size, low=1, high=2**31)
+        self.model = self.networks = model
+        self.protocol = protocol
+        if colours is None:
+            mean, std = settings.mean, settings.std
+            colours = normalisation(model, mean, std), normalisation_source(model, mean, std)
+        self.colours, self._source = colours
+        self._config = ignored_config(model, resample=settings.resample, **shown)
+        self.listing = self.opened(
+            root, split="val", limit=settings.limit, seed=settings.seed, on_error=settings.on_error
+        )
 
-    @abstractmethod
     def settings(self) -> dict[str, Any]:
         """Plain values for the record: the numbers of the protocol, mean and std."""
+        return {
+            "blurs": [str(blur) for blur in self.blurs],
+            "canonical_side": self.protocol.canonical_side,
+            "resample": self.protocol.resample,
+            "border": self.protocol.border,
+            "seed": self.seed,
+            "mean": list(self.colours[0]),
+            "std": list(self.colours[1]),
+            "normalisation": self._source,
+            **self._config,
+        }
 
     @property
     def large(self) -> bool:
@@ -110,11 +126,11 @@ class EvaluationTask(ABC, Dataset[Any]):
         return False
 
     def prepare(self, *, workers: int) -> None:
-        """Refuse what would be measured in vain; called once before the work."""
+        """Check the data before the first image is measured."""
 
     @abstractmethod
     def views(self, position: int, blurs: Sequence[Blur], image: Image.Image, target: Any) -> Any:
-        """What the network is shown of an image under every blur; called in a loader process.
+        """The views of an image under every blur; called in a loader process.
 
         An item has its `position`. A ValueError is the image's fault.
         """
@@ -126,19 +142,19 @@ class EvaluationTask(ABC, Dataset[Any]):
         """Run the network: the position of each image and its arrays, all conditions at once."""
 
     def counts(self, arrays: Mapping[str, np.ndarray]) -> bool:  # noqa: ARG002  for tasks with void
-        """Whether there is anything to report of an image."""
+        """Whether an image has anything to count."""
         return True
 
     def totals(self) -> dict[str, float]:
         """Numbers of all images that are not of one condition; they add up over processes."""
         return {}
 
-    def facts(self, totals: Mapping[str, float]) -> dict[str, Any]:  # noqa: ARG002  for those with totals
+    def metadata(self, totals: Mapping[str, float]) -> dict[str, Any]:  # noqa: ARG002  for those with totals
         """Plain values for the record that are known afterwards; `totals` with the number of "images"."""
         return {"classes": self.outputs}
 
     def warn(self, totals: Mapping[str, float]) -> None:
-        """Say what looks wrong, once, at the end."""
+        """Warn of what looks wrong, once, at the end."""
 
     def __len__(self) -> int:
         return len(self.listing)
@@ -161,32 +177,141 @@ def parameter_dtype(model: nn.Module) -> torch.dtype:
 # --- Training
 
 
-class Settings(typing.Protocol):
-    """The settings of a training run, as far as a task reads them."""
+class Batch(NamedTuple):
+    """Training views of a batch: uint8 (n, 3, h, w) with their targets, a pair for each size."""
+
+    groups: list[tuple[Tensor, Tensor]]
+    skipped: list[Skipped]
+    void: int  # how many labels do not count
 
     @property
-    def protocol(self) -> Protocol: ...
+    def size(self) -> int:
+        return sum(len(views) for views, _ in self.groups)
 
     @property
-    def mean(self) -> tuple[float, ...]: ...
+    def single(self) -> bool:
+        """Whether the network sees an image by itself."""
+        return any(len(views) == 1 for views, _ in self.groups)
+
+
+class TrainingTask(ABC, Dataset[Any]):
+    """Training views and targets by (epoch, position), and what a network makes of them.
+
+    Attributes:
+        score: name of the share of labels that the network has right.
+        epochs: the paper's, of each phase.
+        lr: likewise.
+        batch_size: default size of a batch.
+        measure: of the sides in px.
+        opened: makes a listing of a root.
+        outputs: number of the network's classes, once it has run.
+        needs_several: whether batch norm cannot take the statistics of a single image.
+    """
+
+    score: ClassVar[str]
+    epochs: ClassVar[tuple[int, ...]]
+    lr: ClassVar[tuple[float, ...]]
+    batch_size: ClassVar[int]
+    measure: ClassVar[Measure]
+    opened: ClassVar[Callable[..., Listing[Any]]]
+
+    listing: Listing[Any]
+
+    def __init__(self, root: Any, mix: BlurMixSampler, settings: TrainingSettings) -> None:
+        self.mix, self.settings, self.protocol = mix, settings, settings.protocol
+        self.listing = self.opened(
+            root, split="train", limit=settings.limit, seed=settings.seed, on_error=settings.on_error
+        )
+        self.outputs = 0
+        self.needs_several = False
 
     @property
-    def std(self) -> tuple[float, ...]: ...
+    @abstractmethod
+    def metadata(self) -> dict[str, Any]:
+        """Plain values for the record."""
 
     @property
-    def hflip(self) -> float: ...
+    @abstractmethod
+    def sizes(self) -> list[tuple[int, int]]:
+        """Sizes (height, width) of image to probe the network with."""
 
-    @property
-    def rates(self) -> tuple[float, ...]: ...
+    @abstractmethod
+    def logits(self, result: object) -> Tensor:
+        """The logits (B, classes, ...) in what the network returns."""
 
-    @property
-    def batch_norm(self) -> str: ...
+    @abstractmethod
+    def loss(self, results: list[Any], targets: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Summed loss of what the network returned for each group, and how many labels it had right."""
 
-    @property
-    def amp(self) -> bool: ...
+    def prepare(self, *, workers: int) -> None:
+        """Check the data before the first epoch."""
 
-    @property
-    def seed(self) -> int: ...
+    def void(self, target: Tensor) -> int:  # noqa: ARG002  for tasks with void
+        """How many of the labels do not count."""
+        return 0
+
+    def probe_outputs(self, network: nn.Module, device: torch.device) -> None:
+        """Learn the number of outputs by an empty image of each size."""
+        network.eval()
+        for height, width in self.sizes:
+            try:
+                with torch.no_grad():
+                    result = network(torch.zeros(1, 3, height, width, device=device))
+            except (AssertionError, RuntimeError) as error:
+                raise ValueError(
+                    f"`model` must take images of (B, 3, {height}, {width}), got the error "
+                    f"{str(error).splitlines()[0]!r}; choose `network_side` and `crop` to fit it"
+                ) from error
+            self.outputs = self.logits(result).shape[1]
+            self.needs_several |= needs_several(network, (height, width), device)
+
+    def view(self, position: int, epoch: int, image: Image.Image, target: Any) -> tuple[Tensor, Any]:
+        """View and target; a ValueError is the image's fault."""
+        index = int(self.listing.index[position])
+        return training_view(
+            image,
+            target,
+            self.mix.draw(index, epoch),
+            protocol=self.protocol,
+            seed=self.settings.seed,
+            epoch=epoch,
+            index=index,
+            hflip=self.settings.hflip,
+        )
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Any] | Skipped:
+        epoch, position = key
+        return self.listing.view(position, functools.partial(self.view, position, epoch))
+
+    def collate(self, items: Sequence[tuple[Tensor, Any] | Skipped]) -> Batch:
+        """Items of a batch by their size."""
+        groups: dict[torch.Size, list[tuple[Tensor, Any]]] = {}
+        for item in items:
+            if not isinstance(item, Skipped):
+                groups.setdefault(item[0].shape, []).append(item)
+        pairs = []
+        for group in groups.values():
+            views, targets = zip(*group, strict=True)
+            pairs.append((torch.stack(views), torch.from_numpy(np.stack(targets).astype(np.int64))))
+        return Batch(
+            pairs,
+            [item for item in items if isinstance(item, Skipped)],
+            sum(self.void(target) for _, target in pairs),
+        )
+
+    def forward(self, parallel: nn.Module, batch: Batch, team: ProcessGroup) -> tuple[Tensor, Tensor, int]:
+        """Summed loss of this process's share of a batch, how many labels it had right, and of how many."""
+        if not batch.groups:
+            return *zero_loss(parallel, self.sizes[0], team), 0
+        results, targets = [], []
+        for views, target in batch.groups:
+            images = normalised(
+                views.to(team.device, non_blocking=True), self.settings.mean, self.settings.std
+            )
+            with torch.autocast(team.device.type, dtype=torch.bfloat16, enabled=self.settings.amp):
+                results.append(parallel(images))
+            targets.append(target.to(team.device, non_blocking=True))
+        return *self.loss(results, targets), sum(map(torch.numel, targets)) - batch.void
 
 
 def zero_loss(parallel: nn.Module, size: tuple[int, int], team: ProcessGroup) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Folders, datasets and Pascal VOC as listings: each image has a position that never changes."""
+"""Listings of the images in folders, datasets and Pascal VOC; an image keeps its position in all subsets."""
 
 from ._folders import IMAGE_SUFFIXES, ImageListing, labelled, open_images
 from ._listing import Listing, OnError, Skipped, Split

@@ -108,7 +108,7 @@ def open_images(
     seed: int = 0,
     on_error: OnError = "raise",
 ) -> ImageListing:
-    """Lists the images of a folder or a dataset.
+    """List the images of a folder or a dataset.
 
     A folder holds `train/<class>/*` and `val/<class>/*`. Classes, then folders and files below them, are
     sorted as torchvision's `ImageFolder` sorts them; hidden files and folders are left out. Only the split
@@ -140,7 +140,7 @@ def open_images(
 
 
 def labelled(listing: ImageListing) -> ImageListing:
-    """A listing that knows its labels.
+    """Read the labels of a listing where they are not known yet.
 
     Args:
         listing: of a dataset, perhaps, whose labels only reading tells.

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 from torch.utils.data import Subset
 
-from .._common.checks import check_integer
+from .._common.checks import check_integer, one_of
 
 OnError = Literal["raise", "skip"]
 Split = Literal["train", "val"]
@@ -34,7 +34,7 @@ _REMEDY = 'repair or remove it, or pass on_error="skip" to go on without it'
 
 @dataclass(frozen=True)
 class Skipped:
-    """What a loader hands on in place of a broken image under `on_error="skip"`.
+    """Placeholder of a broken image under `on_error="skip"`.
 
     Attributes:
         name: the image's id: its path below the root, or its index in the dataset.
@@ -108,7 +108,7 @@ class Listing(ABC, Generic[Target]):
 
     @abstractmethod
     def _read(self, position: int) -> tuple[Image.Image, Any]:
-        """Reads an image of a folder and its target."""
+        """Read an image of a folder and its target."""
 
     @abstractmethod
     def _checked(self, image: Image.Image, target: Any) -> tuple[Image.Image, Target]:
@@ -122,14 +122,14 @@ class Listing(ABC, Generic[Target]):
 
     @property
     def name(self) -> str:
-        """The folder's own name (not where it lies), or the dataset's type."""
+        """The folder's name without its path, or the dataset's type."""
         if self._names is None:
             return type(self.root).__name__
         # For texts: bytes that are no text are escaped.
         return Path(self.root).resolve().name.encode(errors="backslashreplace").decode()
 
     def subset(self: AnyListing, positions: np.ndarray) -> AnyListing:
-        """The listing of some of its images, which keep their `index`.
+        """Subset of the images, which keep their `index`.
 
         Args:
             positions: int64, in the order wanted.
@@ -188,7 +188,7 @@ class Listing(ABC, Generic[Target]):
         return str(self._path(position))
 
     def load(self, position: int) -> tuple[Image.Image, Target]:
-        """Reads and decodes one image, and its mask where it has one.
+        """Read and decode one image, and its mask where it has one.
 
         Args:
             position: 0 to len - 1.
@@ -225,7 +225,7 @@ class Listing(ABC, Generic[Target]):
             raise TypeError(f"{error} (in {place})") from None
 
     def view(self, position: int, make: Callable[[Image.Image, Target], Made]) -> Made | Skipped:
-        """Loads one image and makes something of it; a broken one is named or skipped, as `on_error` says.
+        """Load one image and apply a function to it; a broken one raises or is skipped, see `on_error`.
 
         Args:
             position: 0 to len - 1.
@@ -255,9 +255,8 @@ def opened(
     kind: type[AnyListing], root: Any, *, split: Split, limit: int | None, seed: int, on_error: OnError
 ) -> AnyListing:
     """A listing of a folder, of a dataset or of another listing."""
-    for name, value, known in (("split", split, Split), ("on_error", on_error, OnError)):
-        if value not in get_args(known):
-            raise ValueError(f"`{name}` must be {' or '.join(map(repr, get_args(known)))}, got {value!r}")
+    one_of("split", split, get_args(Split))
+    one_of("on_error", on_error, get_args(OnError))
     if isinstance(root, kind):
         if root.split != split:
             raise ValueError(f"`root` must list {split} images, got {root!r}; open it with split={split!r}")

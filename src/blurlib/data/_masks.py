@@ -32,7 +32,7 @@ class _Values(Dataset[Any]):
 
 
 def check_masks(listing: MaskListing, *, workers: int) -> None:
-    """Refuses masks of 0 and 255, whose 255 is an object and would count as void.
+    """Refuse masks of 0 and 255, whose 255 is an object and would count as void.
 
     The first 16 masks are looked at and 48 spread over the listing; where these hold nothing but 0 and 255,
     the others too, until one has another label.

@@ -14,7 +14,7 @@ _LIMIT, _SHUFFLE = 21, 22  # purposes that keep keyed draws apart from those of 
 
 
 def class_balanced(labels: np.ndarray, limit: int, *, seed: int = 0) -> np.ndarray:
-    """Chooses an even, seeded subset: the counts of two classes differ by at most one where images suffice.
+    """Choose an even, seeded subset: the counts of two classes differ by at most one where images suffice.
 
     Within a class the images come in a keyed random order, so a larger limit only adds images to a smaller
     one.
@@ -46,7 +46,7 @@ def class_balanced(labels: np.ndarray, limit: int, *, seed: int = 0) -> np.ndarr
 
 
 class KeyedSampler(Sampler[list[tuple[int, int]]]):
-    """A batch sampler that yields (epoch, position), so that workers that live on know the epoch.
+    """A batch sampler that yields (epoch, position), so that persistent workers know the epoch.
 
     The order is a function of (seed, epoch). With several processes each takes every `world`-th image of the
     same global batch: nothing is padded or dropped, and shares of a batch differ by one image at most (the
@@ -87,7 +87,7 @@ class KeyedSampler(Sampler[list[tuple[int, int]]]):
         self.seed, self.shuffle, self.epoch = seed, shuffle, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the order of the next iteration.
+        """Choose the order of the next iteration.
 
         Args:
             epoch: from 0.

@@ -21,7 +21,7 @@ _LIMIT = 13  # purpose that keeps these draws apart from those of other modules
 
 
 def mask_array(mask: Any) -> np.ndarray:
-    """A mask as labels, checked.
+    """Convert a mask to an array of labels, and check it.
 
     Args:
         mask: a Pillow image of indices (mode P, L, 1, I), a NumPy array or a tensor (H, W) of whole numbers
@@ -118,7 +118,7 @@ def open_masks(
     seed: int = 0,
     on_error: OnError = "raise",
 ) -> MaskListing:
-    """Lists the images and masks of a Pascal VOC folder or of a dataset.
+    """List the images and masks of a Pascal VOC folder or of a dataset.
 
     Photographs are turned upright by their EXIF orientation. A mask whose sides are those of the stored
     photograph, swapped against the upright one, is turned with it. Where sizes do not tell (orientations 2 to

@@ -1,4 +1,4 @@
-"""Deblurring by a known blur, and a classifier behind it: the paper's other way to robustness."""
+"""Non-blind deblurring, and classification of deblurred images: the paper's alternative to fine-tuning."""
 
 from ._classifier import DeblurThenClassify
 from ._methods import METHODS, ROUNDING, Deblur, deepinv_restorer, epll, richardson_lucy, wiener

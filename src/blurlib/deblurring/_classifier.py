@@ -1,4 +1,4 @@
-"""A classifier behind a method that deblurs."""
+"""Classification of deblurred images."""
 
 from __future__ import annotations
 
@@ -13,28 +13,27 @@ from ..functional import Border, check_border
 from ..models import MultiScale, Scales
 from ..notation import parse
 from ..protocol import normalisation, normalisation_source, normalised
-from ._methods import METHODS, Deblur, _check_restored
+from ._methods import METHODS, Deblur, check_restored
 
 
 class DeblurThenClassify(nn.Module):
-    """A classifier behind a deblurring that is told the blur (the paper, section 4.4).
+    """Deblur images by a known kernel, then classify them (the paper, section 4.4).
 
-    In :func:`blurlib.evaluate` every image is blurred at the canonical side as ever, then deblurred there,
-    rounded to 8 bits, and shown to the classifier as ever: the records say what deblurring first is worth.
-    The blur that the method is told need not be the one that the image has: what a wrong one costs is
-    measured by evaluating this under another.
+    In :func:`blurlib.evaluate` every image is blurred at the canonical side, deblurred there, rounded to 8
+    bits, and then resized and cropped for the classifier as without deblurring. The assumed blur need not be
+    that of the image: to measure the cost of a wrong one, evaluate under another blur.
 
-    Called on images, it does the same with these, which are taken to have the blur in their own pixels. A
-    :class:`blurlib.models.MultiScale` or :class:`~blurlib.models.PerScale` says itself how it sees them, any
-    other classifier sees the centre crop of 224 px at 256.
+    Called on images, it deblurs these, at their own resolution. A :class:`blurlib.models.MultiScale` or
+    :class:`~blurlib.models.PerScale` has its own scales and crops; any other classifier sees the centre crop
+    of 224 px at 256.
 
     Args:
         model: a classifier.
         method: "wiener", "richardson_lucy", "epll", or any (image, kernel) to image, with float images
             (3, H, W) in [0, 1] and kernels (h, w).
-        blur: what the method is told: a blur or its short name. "shake" means each image's own, which only
+        blur: the assumed blur, or its short name. "shake" means that of each image, which only
             :func:`blurlib.evaluate` knows.
-        border: what the blur took to lie outside the image; methods given as a callable have their own.
+        border: border rule of the blur; methods given as a callable have their own.
         mean: of the colours, three values in [0, 1]; None takes the model's own (timm), else ImageNet's.
         std: of the colours, likewise.
 
@@ -44,8 +43,8 @@ class DeblurThenClassify(nn.Module):
 
     Example:
         >>> network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
-        >>> behind = DeblurThenClassify(network, "wiener", "D8")
-        >>> behind(torch.zeros(1, 3, 384, 512, dtype=torch.uint8)).shape
+        >>> deblurrer = DeblurThenClassify(network, "wiener", "D8")
+        >>> deblurrer(torch.zeros(1, 3, 384, 512, dtype=torch.uint8)).shape
         torch.Size([1, 2])
     """
 
@@ -78,7 +77,7 @@ class DeblurThenClassify(nn.Module):
 
     @property
     def name(self) -> str:
-        """Of the method."""
+        """Name of the method."""
         if isinstance(self.method, str):
             return self.method
         function = getattr(self.method, "func", self.method)  # of functools.partial
@@ -89,13 +88,13 @@ class DeblurThenClassify(nn.Module):
 
         Args:
             array: uint8, shape (H, W, 3); it is not modified.
-            blur: the one that the image has, which only counts where the method is told each image's own.
+            blur: the true blur of the image, only used where the assumed blur is "shake".
 
         Returns:
             A uint8 array of the same shape.
 
         Raises:
-            ValueError: if the method is told each image's own shake and `blur` is none, or what it returns is
+            ValueError: if the assumed blur is "shake" and `blur` is no camera shake, or the method returns
                 no such image.
         """
         image = torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1)
@@ -120,17 +119,17 @@ class DeblurThenClassify(nn.Module):
         return f"method={self.name!r}, blur={str(self.blur)!r}"
 
     def _deblurred(self, image: Tensor, blur: Blur | None) -> Tensor:
-        told = self.blur
-        if isinstance(told, PerImageShake) and isinstance(blur, Shake):
-            told = blur
-        if isinstance(told, PerImageShake):
+        assumed_blur = self.blur
+        if isinstance(assumed_blur, PerImageShake) and isinstance(blur, Shake):
+            assumed_blur = blur
+        if isinstance(assumed_blur, PerImageShake):
             raise ValueError(  # noqa: TRY004  a blur like others, but not here
                 "`blur` must name one kernel, got 'shake', each image's own, which only `evaluate` under "
                 "'shake' knows; name one such as 'S17'"
             )
-        if isinstance(told, Sharp):
+        if isinstance(assumed_blur, Sharp):
             return image
-        kernel = cached_kernel(told).to(image.device)
+        kernel = cached_kernel(assumed_blur).to(image.device)
         if isinstance(self.method, str):
             restored = METHODS[self.method](image, kernel, border=self.border)
         else:
@@ -141,7 +140,7 @@ class DeblurThenClassify(nn.Module):
         assert not isinstance(self.method, str)
         values = image.float() / 255 if image.dtype == torch.uint8 else image
         found = self.method(values, kernel)
-        _check_restored("method", found, values)
+        check_restored("method", found, values)
         if image.dtype == torch.uint8:
             return (found.clamp(0, 1) * 255).round().to(torch.uint8)
         return found

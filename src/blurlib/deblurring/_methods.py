@@ -1,16 +1,16 @@
-"""Undoing a known blur: what to measure a robust network against (the paper, section 4.4).
+"""Non-blind deblurring: a baseline for robust networks (the paper, section 4.4).
 
-Every method is told the kernel, and what :func:`blurlib.blur` took to lie outside the image: with both, the
-blurred image is a linear function of the sharp one up to its borders, and no ringing comes from them. Values
-are those of photographs: uint8, or floating in [0, 1]. A method is any callable ``(image, kernel) -> image``.
+Every method takes the kernel and the border rule of :func:`blurlib.blur`: with both, the blurred image is a
+linear function of the sharp one up to its borders, which then cause no ringing. Values are those of
+photographs: uint8, or floating in [0, 1]. A method is any callable ``(image, kernel) -> image``.
 
 ======================== ======================================================= ============================
-Method                   Says of the sharp image                                 Time
+Method                   Assumes of the sharp image                              Time
 ======================== ======================================================= ============================
 :func:`wiener`           its spectrum falls like that of photographs             0.2 s; 2 s where borders ask
 :func:`richardson_lucy`  it is nowhere negative                                  2 s
 :func:`epll`             its patches look like those of photographs              half a minute
-:func:`deepinv_restorer` what a network has learned, with weights of one's own   the network's
+:func:`deepinv_restorer` what a network has learned                              the network's
 ======================== ======================================================= ============================
 
 (For an image of 384 x 576 px on one core, as the page of results has it measured.)
@@ -59,9 +59,9 @@ def wiener(image: Tensor, kernel: Tensor, *, noise: float = ROUNDING, border: Bo
         kernel: (h, w) for all images or, with an image (B, ..., C, H, W), (B, h, w) for one each; as for
             :func:`blurlib.blur`. It may be larger than the image.
         noise: standard deviation of the noise in `image`, in units of its range, above 0. The default is that
-            of rounding to 8 bits. Where the kernel may not be quite the true one, tell it more, such as 0.01:
+            of rounding to 8 bits. Where the kernel may be inexact, take more, such as 0.01:
             under the default a disk one pixel off leaves a worse image than the blur did.
-        border: what the blur took to lie outside the image.
+        border: border rule of the blur.
 
     Returns:
         A tensor of the image's shape, dtype and device, values in the range.
@@ -80,8 +80,8 @@ def wiener(image: Tensor, kernel: Tensor, *, noise: float = ROUNDING, border: Bo
         >>> bool((restored - sharp).abs().mean() < 0.03)
         True
     """
-    work = _Observation(image, kernel, noise=noise, border=border)
-    return work.finished(_wiener(work.observed, work.system, noise))
+    problem = _Observation(image, kernel, noise=noise, border=border)
+    return problem.finished(_wiener(problem.observed, problem.system, noise))
 
 
 def richardson_lucy(image: Tensor, kernel: Tensor, *, steps: int = 200, border: Border = "reflect") -> Tensor:
@@ -95,7 +95,7 @@ def richardson_lucy(image: Tensor, kernel: Tensor, *, steps: int = 200, border: 
         image: (..., C, H, W), the blurred image: uint8, or floating with values in [0, 1].
         kernel: (h, w), or (B, h, w) for one each, as for :func:`blurlib.blur`.
         steps: how many, at least 1.
-        border: what the blur took to lie outside the image.
+        border: border rule of the blur.
 
     Returns:
         A tensor of the image's shape, dtype and device, values in the range.
@@ -112,15 +112,15 @@ def richardson_lucy(image: Tensor, kernel: Tensor, *, steps: int = 200, border: 
         torch.uint8
     """
     check_integer("steps", steps, low=1, high=100_000)
-    work = _Observation(image, kernel, noise=ROUNDING, border=border)
-    system, tiny = work.system, torch.finfo(torch.float32).tiny
-    observed = work.observed.clamp_min(0)
+    problem = _Observation(image, kernel, noise=ROUNDING, border=border)
+    system, tiny = problem.system, torch.finfo(torch.float32).tiny
+    observed = problem.observed.clamp_min(0)
     shares = system.adjoint(torch.ones_like(observed)).clamp_min(tiny)
     found = observed.clamp_min(ROUNDING / 10)  # a zero would stay one for ever
     for _ in range(steps):
         ratio = observed / system.forward(found).clamp_min(tiny)
         found = found * (system.adjoint(ratio) / shares)
-    return work.finished(found)
+    return problem.finished(found)
 
 
 def epll(
@@ -136,15 +136,15 @@ def epll(
     """Undo a known blur by the expected patch log likelihood, the method of the paper's table 5.
 
     The result fits the blurred image and is made of patches that a mixture of Gaussians finds likely (Zoran,
-    Weiss, ICCV 2011, the paper's reference [28]). From the Wiener filter's result, each of `betas` in turn
-    says how strongly image and patches are held together: patches are denoised by the prior, then the image
+    Weiss, ICCV 2011, the paper's reference [28]). It starts from the Wiener filter's result. Each of `betas`
+    in turn sets how strongly image and patches are coupled: patches are denoised by the prior, then the image
     is the best compromise between them and the observation.
 
     Args:
         image: (..., C, H, W), the blurred image: uint8, or floating with values in [0, 1].
         kernel: (h, w), or (B, h, w) for one each, as for :func:`blurlib.blur`.
         noise: standard deviation of the noise in `image`, in units of its range, above 0.
-        border: what the blur took to lie outside the image.
+        border: border rule of the blur.
         prior: None takes the one that comes with the library.
         channels: "luminance" restores the luminance of RGB images so and leaves the colours to the Wiener
             filter, in a third of the time; "each" every channel. Images of other than three channels: each.
@@ -171,17 +171,17 @@ def epll(
     if not isinstance(chosen, PatchPrior):
         raise TypeError(f"`prior` must be a PatchPrior, got {type(chosen).__name__}; see PatchPrior.load")
     strengths = [check_number("betas", beta, low=1e-6, high=1e12, unit="1 / variance") for beta in betas]
-    work = _Observation(image, kernel, noise=noise, border=border)
-    first = _wiener(work.observed, work.system, noise)
-    seen, found = work.observed, first
+    problem = _Observation(image, kernel, noise=noise, border=border)
+    first = _wiener(problem.observed, problem.system, noise)
+    seen, found = problem.observed, first
     luma = seen.new_tensor(_LUMA).view(3, 1, 1) if channels == "luminance" and seen.shape[1] == 3 else None
     if luma is not None:
         seen, found = ((planes * luma).sum(dim=1, keepdim=True) for planes in (seen, first))
     start = found
     for beta in strengths:
         patches = chosen.denoise(found, variance=1 / beta)
-        found = work.system.solve(seen, weight=beta * noise**2, towards=patches)
-    return work.finished(found if luma is None else first + (found - start))
+        found = problem.system.solve(seen, weight=beta * noise**2, towards=patches)
+    return problem.finished(found if luma is None else first + (found - start))
 
 
 METHODS: dict[str, Callable[..., Tensor]] = {
@@ -205,7 +205,7 @@ def deepinv_restorer(
             `deepinv.physics.LinearPhysics` whose noise model has the standard deviation `noise`. Its
             parameters decide the device.
         noise: standard deviation of the noise, in units of the range, above 0.
-        border: what the blur took to lie outside the image.
+        border: border rule of the blur.
 
     Returns:
         The method.
@@ -233,10 +233,10 @@ def deepinv_restorer(
         raise ImportError('deepinv_restorer needs deepinv; pip install "blurlib[deblur]"') from error
 
     def restore(image: Tensor, kernel: Tensor) -> Tensor:
-        work = _Observation(image, kernel, noise=noise, border=border)
+        problem = _Observation(image, kernel, noise=noise, border=border)
         parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
         place = image.device if parameter is None else parameter.device
-        system = work.system.to(place)
+        system = problem.system.to(place)
         physics = LinearPhysics(
             A=lambda x, **_: system.forward(x),
             A_adjoint=lambda y, **_: system.adjoint(y),
@@ -244,9 +244,9 @@ def deepinv_restorer(
             device=place,
         )
         with torch.inference_mode():
-            found = model(work.observed.to(place), physics)
-        _check_restored("model", found, work.observed)
-        return work.finished(found.to(image.device))
+            found = model(problem.observed.to(place), physics)
+        check_restored("model", found, problem.observed)
+        return problem.finished(found.to(image.device))
 
     return restore
 
@@ -260,8 +260,8 @@ def _check_noise(noise: float) -> None:
         )
 
 
-def _check_restored(name: str, found: object, image: Tensor) -> None:
-    """What a restoration of someone else returned, looked at."""
+def check_restored(name: str, found: object, image: Tensor) -> None:
+    """Check what a restoration function returned."""
     if not isinstance(found, Tensor):
         raise TypeError(f"`{name}` must return a tensor, got {type(found).__name__}")
     if found.shape != image.shape or not found.is_floating_point():

@@ -111,7 +111,7 @@ class PatchPrior:
             np.savez_compressed(file, weights=self.weights.float().cpu().numpy(), covariances=triangles)
 
     def denoise(self, image: Tensor, *, variance: float) -> Tensor:
-        """What each pixel is on average over the patches around it, each patch freed from noise by itself.
+        """Denoise each patch, and average the patches that cover a pixel.
 
         A patch goes to the component that is likeliest for it, noise included, and is then the mean of what
         it may have been: the Wiener filter of that component. Its own mean is kept.

@@ -1,4 +1,4 @@
-"""The embedded example: a small network on photographs that ship inside other packages."""
+"""An example without a data set: a small network on photographs that ship inside other packages."""
 
 from ._photographs import crops
 from ._run import run

@@ -10,7 +10,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from .._common import rng
-from .._common.checks import check_integer
+from .._common.checks import check_integer, one_of
 
 _CROPS = 51  # purpose that keeps these draws apart from those of other modules
 
@@ -97,8 +97,7 @@ def crops(split: str, count: int, *, sides: tuple[int, int] = (96, 160), seed: i
         >>> len(crops("train", 160))
         160
     """
-    if split not in ("train", "val"):
-        raise ValueError(f"`split` must be 'train' or 'val', got {split!r}")
+    one_of("split", split, ("train", "val"))
     check_integer("count", count, low=1, high=1_000_000)
     sources = photographs()
     boxes = []

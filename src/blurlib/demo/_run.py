@@ -10,7 +10,7 @@ from ._training import _QUICK, train
 
 
 def run(out: str | Path, *, seed: int = 0, quick: bool = False, progress: bool = True) -> Path:
-    """The whole example: trains, prints the table, writes one page and the records it was made from.
+    """Run the whole example: train, print the table, write the page and its records.
 
     Args:
         out: folder for index.html and the reports; it is made where it is missing.

@@ -110,7 +110,7 @@ _QUICK = DemoSettings(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trained:
-    """What one seed of the example gives; made by :func:`train`.
+    """Networks and reports of one seed of the example; returned by :func:`train`.
 
     Attributes:
         networks: "original", "mix" and "control".

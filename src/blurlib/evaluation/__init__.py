@@ -1,4 +1,4 @@
-"""What each blur costs a network: accuracies, predictions, features."""
+"""Accuracy, predictions and features of a network under blur."""
 
 from ._evaluate import PAPER_BLURS, evaluate
 from ._features import Disparity, Invariance, disparity, invariance

@@ -1,4 +1,4 @@
-"""evaluate(): how a network does on sharp and blurred images (the paper, sections 3 to 5)."""
+"""evaluate(): the accuracy of a network on sharp and blurred images (the paper, sections 3 to 5)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
+from .._common.checks import one_of
 from .._common.devices import pick_device
 from .._common.provenance import environment, with_metadata
 from .._tasks import ClassificationEvaluation, EvaluationSettings, SegmentationEvaluation
@@ -60,8 +61,8 @@ def evaluate(
     """Measure a network on the validation images under several blurs at several scales.
 
     Each image is brought to the canonical side, blurred, rounded to 8 bits, resized by network side /
-    canonical side, cropped and shown to the network (the paper, section 3). Camera shake gives every image a
-    kernel of its own from the test bank, by its position in the full sorted listing: the same in every
+    canonical side, cropped and shown to the network (the paper, section 3). Camera shake gives every image
+    a different kernel of the test bank, by its position in the full sorted listing: the same in every
     setting. The network runs in evaluation mode without gradients; afterwards it is as it was, its mode and
     device included.
 
@@ -81,8 +82,8 @@ def evaluate(
             segmentation geometric means, None the canonical one.
         network_size: for segmentation, (height, width) in px that every image is brought to, whatever its
             aspect.
-        band: for segmentation, how far from a class boundary the pixels lie that are judged once more by
-            themselves, in px of the label image; None takes the paper's four.
+        band: for segmentation, width in px of the region around class boundaries over which the trimap mean
+            IoU is computed, in the label image; None takes the paper's four.
         crops: "center" (None), "five" (corners and centre) or "dense": the whole image, the network made
             fully-convolutional by :func:`blurlib.models.dense`.
         crop: side of the crops in px, None for 224; where the network side is smaller, the crop is that side.
@@ -101,13 +102,13 @@ def evaluate(
             segmentation versions of an image, None for 8.
         workers: loader processes; None chooses. No result depends on it.
         device: where the network runs; None takes an accelerator if there is one.
-        seed: of `limit` and of the images' own shakes.
+        seed: of `limit` and of each image's camera shake.
         output: a folder for report.json, .npz, .csv and .md. An evaluation that stops early leaves what it
             has measured there as partial.json and partial.npz. A report of another evaluation is not written
             over: other weights, images, settings or versions are an error that names what differs.
         overwrite: write over whatever report is there.
         metadata: plain values for the report's settings, such as {"name": "resnet18", "file": "runs/mix.pt"};
-            "name" is what captions and pages call the network.
+            "name" is what captions and pages call the netevaluation.
         distributed: share the images out over the processes that torchrun started. All of them must call
             this, and all get the whole report; the first one writes and shows progress. Numbers change by the
             rounding of the network's batches only.
@@ -133,10 +134,9 @@ def evaluate(
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"`model` must be a torch.nn.Module, got {type(model).__name__}")
-    if task not in _TASKS:
-        raise ValueError(f"`task` must be one of {', '.join(map(repr, _TASKS))}, got {task!r}")
+    one_of("task", task, _TASKS)
     place = pick_device(device)
-    work = _TASKS[task](
+    evaluation = _TASKS[task](
         model,
         root,
         EvaluationSettings(
@@ -157,17 +157,17 @@ def evaluate(
             seed=seed,
         ),
     )
-    listing = work.listing
+    listing = evaluation.listing
     settings = {
-        **work.settings(),
+        **evaluation.settings(),
         "limit": limit,
         "on_error": on_error,
         "root": f"{listing.name}/val" if isinstance(root, (str, os.PathLike)) else listing.name,
         "listing": listing.digest(),
-        **environment(work.model, place),
+        **environment(evaluation.model, place),
     }
     return measure(
-        work,
+        evaluation,
         settings=with_metadata(settings, metadata),
         device=place,
         workers=workers,

@@ -29,7 +29,7 @@ from ..reporting import markdown_table, plain_table
 # --- Feature invariance
 @dataclass(frozen=True, kw_only=True)
 class Disparity:
-    """How much a layer's activations differ between two versions of the same images, at each location.
+    """Difference of a layer's activations between two versions of the same images, at each location.
 
     Attributes:
         hamming: (B, h, w) share of the channels that are positive in one version only, between 0 and 1.
@@ -51,7 +51,7 @@ def disparity(
     """Compare a network's activations on two versions of the same images (the paper, section 4.3).
 
     Activations are made binary, positive or not; their Hamming distance is divided by the number of channels.
-    They are looked at while the network runs and then let go.
+    They are compared while the network runs and not kept.
 
     Args:
         model: any network; it runs in evaluation mode and is left as it was.
@@ -100,7 +100,7 @@ def _watched(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tenso
                 raise TypeError(
                     f"`layers` must return tensors, {name!r} gave {type(output).__name__}; name one inside it"
                 )
-            # A ReLU behind it may write into the same memory.
+            # A ReLU after it may write into the same memory.
             kept[name] = output.detach().clone()
 
         return hook
@@ -154,7 +154,7 @@ def _compared(name: str, both: Tensor, count: int) -> Disparity:
 
 @dataclass(frozen=True, kw_only=True)
 class Invariance:
-    """How much the layers of a network change under a blur, over a set of images; made by :func:`invariance`.
+    """Mean change of each layer under a blur, over a set of images; returned by :func:`invariance`.
 
     Attributes:
         blur: short name.
@@ -192,7 +192,7 @@ class Invariance:
         """A line a layer, aligned for a terminal.
 
         Args:
-            before: of the original network on the same images; shown beside, and the change of the Hamming
+            before: of the original network on the same images; adds its values, and the change of the Hamming
                 distance with its paired 95 % interval.
 
         Returns:
@@ -204,7 +204,7 @@ class Invariance:
         return plain_table(*self.lines(before))
 
     def to_markdown(self, before: Invariance | None = None) -> str:
-        """The same in Markdown.
+        """The table in Markdown.
 
         Args:
             before: see :meth:`table`.

@@ -65,7 +65,7 @@ def measure(
             batch_size=None,
             sampler=positions,
             num_workers=processes,
-            # Images in flight lie in shared memory, which containers often limit to 64 MB.
+            # Images in flight are in shared memory, which containers often limit to 64 MB.
             prefetch_factor=None if not processes else 1 if task.large else 2,
             # Its own, so that the user's random numbers stay where they were.
             generator=torch.Generator(),
@@ -164,7 +164,7 @@ class _Tally:
             for number, (blur, sides) in enumerate(self.task.conditions)
         )
         known = {
-            **self.task.facts(self.totals),
+            **self.task.metadata(self.totals),
             "skipped": [skipped.name for skipped in self.skipped],
             "complete": complete,
         }

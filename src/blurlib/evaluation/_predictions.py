@@ -1,4 +1,4 @@
-"""What a network says of each image under each blur."""
+"""Predictions of a network for an image under several blurs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..protocol import Protocol, evaluation_views, normalisation, normalised
 
 @dataclass(frozen=True, kw_only=True)
 class Distribution:
-    """What a network predicts for one image under one blur (the paper, figure 1).
+    """The predicted distribution for one image under one blur (the paper, figure 1).
 
     Attributes:
         blur: short name.
@@ -51,7 +51,7 @@ def predictions(
     std: Sequence[float] | None = None,
     seed: int = 0,
 ) -> list[Distribution]:
-    """The classes that a network finds most probable, for an image under several blurs.
+    """Predict the most probable classes of an image under several blurs.
 
     Args:
         model: a classifier; it runs in evaluation mode where it is, and is left as it was.

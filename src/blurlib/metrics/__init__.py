@@ -1,4 +1,4 @@
-"""Statistics of an image that add up, and the metrics that are functions of their sum."""
+"""Metrics of classification and segmentation, from statistics of each image that add up."""
 
 from ._classification import ImageValues, calibration_error, image_values
 from ._pixel_counts import PixelCounts

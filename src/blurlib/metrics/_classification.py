@@ -21,7 +21,7 @@ TOP_K = 5
 
 @dataclass(frozen=True, kw_only=True)
 class ImageValues(Statistics):
-    """What a network did with each image under one condition; every array has shape (N,).
+    """Correctness, confidence and entropy of each image under one condition; every array has shape (N,).
 
     Attributes:
         ids: names of the images, unicode.
@@ -91,7 +91,7 @@ class ImageValues(Statistics):
 def image_values(
     scores: torch.Tensor, labels: Sequence[int] | torch.Tensor, *, ids: Sequence[str] | None = None
 ) -> ImageValues:
-    """Judge predicted distributions one by one.
+    """Compute the metrics of each image from its predicted distribution.
 
     Classes of equal score are ranked by their index, as argmax does; a network that gives every class the
     same score is therefore right only on class 0.

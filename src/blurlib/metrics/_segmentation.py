@@ -17,7 +17,7 @@ VOID = 255
 def confusion_matrix(
     truth: np.ndarray, predicted: np.ndarray, *, classes: int, where: np.ndarray | None = None
 ) -> np.ndarray:
-    """Counts pixels by true and predicted class; void pixels of the truth do not count.
+    """Count pixels by true and predicted class; void pixels of the truth do not count.
 
     Args:
         truth: (H, W) labels from 0 to classes - 1, or `VOID`.
@@ -118,7 +118,7 @@ def pixel_accuracy(matrix: np.ndarray) -> np.ndarray:
 
 
 def boundary_band(truth: np.ndarray, *, width: int = 4, void_edges: bool = True) -> np.ndarray:
-    """The pixels near a class boundary: another label lies within `width` px (the paper's table 6: four).
+    """Mark the pixels within `width` px of another label (the paper's table 6: four).
 
     Distances are Euclidean, between centres of pixels; the edge of the image is no boundary. Void counts as
     another label here although void pixels are never scored: in VOC a line of void, about five pixels wide,

@@ -13,7 +13,7 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True)
 class RiskCoverage:
-    """What a network gets wrong of the images that it is surest of; made by :func:`risk_coverage`.
+    """The risk-coverage curve of a classifier; made by :func:`risk_coverage`.
 
     Attributes:
         risk: (N,) share of errors among the n surest images, n = 1 to N.
@@ -29,7 +29,7 @@ class RiskCoverage:
     area: float
 
     def accuracy(self, coverage: float) -> float:
-        """The accuracy on the surest images, when the network declines the others.
+        """The accuracy on the most confident images, for a coverage.
 
         Args:
             coverage: their share, above 0 and at most 1; rounded up to whole images.
@@ -48,7 +48,7 @@ class RiskCoverage:
 
 
 def risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> RiskCoverage:
-    """The risk of a network that answers for the images only that it is surest of.
+    """Compute the error rate on the most confident images, for every coverage.
 
     Images of equal confidence count as if in random order: each with their mean number of errors.
 

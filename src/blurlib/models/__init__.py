@@ -1,4 +1,4 @@
-"""Networks as they are applied: dense, at several scales, by name; and what they return."""
+"""Networks as the paper applies them: fully convolutional, at several scales, zoom-out; and their outputs."""
 
 from ._dense import Dense, dense
 from ._multiscale import MultiScale, PerScale, Scales

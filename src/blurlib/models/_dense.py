@@ -49,7 +49,7 @@ class Dense(nn.Module):
         self.window = window
 
     def positions(self, images: torch.Tensor) -> torch.Tensor:
-        """Log-probabilities at every position of the network, one position a stride (32 px) apart.
+        """Log-probabilities at every position, at a stride of 32 px.
 
         Args:
             images: (B, 3, H, W), normalised.
@@ -84,7 +84,7 @@ def dense(model: nn.Module) -> Dense:
 
     Args:
         model: a torchvision VGG (any depth, with or without batch norm) or AlexNet; its last layers may have
-            been replaced, for other classes say. It is not modified.
+            been replaced, for example for other classes. It is not modified.
 
     Returns:
         A new network with copied weights, in the same mode (training or evaluation) as `model`.
@@ -107,7 +107,7 @@ def dense(model: nn.Module) -> Dense:
     model = unwrapped(model)
     if isinstance(model, Dense):
         return copy.deepcopy(model)
-    # A subclass with a forward of its own may do anything between these layers.
+    # A subclass with its own forward may do anything between these layers.
     if type(model).forward not in (VGG.forward, AlexNet.forward):
         raise _refusal(model, *_obstacle(model))
     features, pool, classifier = (_child(model, name) for name in ("features", "avgpool", "classifier"))
@@ -186,7 +186,7 @@ def _obstacle(model: nn.Module) -> tuple[str, nn.Module, str]:
             return name, layer, "pools all positions into one"
         if isinstance(layer, (nn.Linear, nn.Flatten)):
             return name, layer, "takes an input of fixed size, and how the network reaches it is not known"
-    return "", model, "has a `forward` of its own; VGG and AlexNet of torchvision are known"
+    return "", model, "has its own `forward`; VGG and AlexNet of torchvision are known"
 
 
 def _refusal(model: nn.Module, name: str, layer: nn.Module, reason: str) -> ValueError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import get_args
 
@@ -9,14 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .._common.checks import check_integer
+from .._common.checks import check_integer, one_of
 from ..protocol import Average, Crops, crop_boxes, scaled_size
 from ._dense import dense
 from ._outputs import dense_log_probs
 
 
-class Scales(nn.Module):
-    """Networks that see an image at several scales: what :class:`MultiScale` and :class:`PerScale` share.
+class Scales(nn.Module, ABC):
+    """Base class of :class:`MultiScale` and :class:`PerScale`, which see an image at several scales.
 
     Called on images of one size it resizes them itself; :func:`blurlib.evaluate` shows it the protocol's own
     views of each side (8-bit, resized by Pillow) instead, and averages them in the same way.
@@ -33,8 +34,8 @@ class Scales(nn.Module):
         ValueError: if `sides` is empty or a side is there twice, or a choice is unknown.
 
     Example:
-        >>> Scales((256, 512)).sides
-        (256, 512)
+        >>> isinstance(MultiScale(nn.Identity(), (256, 512), crops="center"), Scales)
+        True
     """
 
     def __init__(
@@ -49,13 +50,11 @@ class Scales(nn.Module):
         self.sides = tuple(check_integer("sides", side, low=1, high=16384) for side in sides)
         if not self.sides or len(set(self.sides)) < len(self.sides):
             raise ValueError(f"`sides` must hold different sides in px, got {self.sides}")
-        for name, value, known in (("crops", crops, Crops), ("average", average, Average)):
-            if value not in get_args(known):
-                raise ValueError(f"`{name}` must be one of {', '.join(get_args(known))}, got {value!r}")
-        self.crops: Crops = crops
+        self.crops: Crops = one_of("crops", crops, get_args(Crops))
         self.crop = check_integer("crop", crop, low=1, high=16384)
-        self.average: Average = average
+        self.average: Average = one_of("average", average, get_args(Average))
 
+    @abstractmethod
     def network(self, side: int) -> nn.Module:
         """The network for one of the sides.
 
@@ -64,11 +63,7 @@ class Scales(nn.Module):
 
         Returns:
             The network.
-
-        Raises:
-            NotImplementedError: here; the two classes below have networks.
         """
-        raise NotImplementedError
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Mean log-probabilities (B, C) of normalised images (B, 3, H, W).
@@ -143,14 +138,7 @@ class MultiScale(Scales):
         self.model = _applied(model, crops)
 
     def network(self, side: int) -> nn.Module:  # noqa: ARG002  the same for all
-        """The one network.
-
-        Args:
-            side: any of `sides`.
-
-        Returns:
-            It.
-        """
+        """The one network."""
         return self.model
 
 
@@ -186,14 +174,7 @@ class PerScale(Scales):
         self.models = nn.ModuleDict({str(side): _applied(model, crops) for side, model in networks.items()})
 
     def network(self, side: int) -> nn.Module:
-        """The network of a side.
-
-        Args:
-            side: one of `sides`.
-
-        Returns:
-            The network.
-        """
+        """The network of a side."""
         return self.models[str(side)]
 
 

@@ -32,7 +32,9 @@ def named_network(
     path = Path(name)
     if path.suffix in (".pt", ".pth"):
         if arch is None:
-            raise ValueError(f"`--arch` must say whose weights {name} holds, for example --arch resnet18")
+            raise ValueError(
+                f"`--arch` must name the network whose weights {name} holds, for example --arch resnet18"
+            )
         return _loaded(_built(arch, classes, pretrained=False, tell=tell), path, arch)
     if arch is not None:
         raise ValueError(f"`--arch` must come with a file of weights (.pt), got MODEL {name!r}; leave it out")
@@ -54,11 +56,11 @@ def _built(name: str, classes: int | None, *, pretrained: bool, tell: Callable[[
     if kind == "zoomout" and rest:
         trunk = _torchvision(rest, None, pretrained=pretrained, tell=tell)
         if pretrained:
-            tell(f"note: the layers behind the features of {rest} are new, not trained yet")
+            tell(f"note: the layers after the features of {rest} are new, not trained yet")
         return ZoomOut(trunk, classes or _VOC_CLASSES)
     if rest:
         if classes is not None:
-            raise ValueError(f"`--classes` must be left out with a function of yours, got MODEL {name!r}")
+            raise ValueError(f"`--classes` must be left out with your own function, got MODEL {name!r}")
         return _called(kind, rest)
     return _torchvision(name, classes, pretrained=pretrained, tell=tell)
 

@@ -1,4 +1,4 @@
-"""What networks return: scores of an image, logits of every pixel."""
+"""Outputs of networks: logits of an image, logits of every pixel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ._dense import Dense
 
 
 def dense_log_probs(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Log-probabilities of a classifier at all positions at which it sees the images.
+    """Log-probabilities of a classifier at all positions of its input.
 
     Args:
         model: any classifier, or what :func:`dense` made.
@@ -37,7 +37,7 @@ def dense_log_probs(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
 
 
 def logits(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """What a classifier returns, looked at.
+    """Run a classifier and check its output.
 
     Args:
         model: any classifier.
@@ -70,7 +70,7 @@ def logits(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def eval_mode(model: nn.Module, device: torch.device) -> Iterator[torch.device]:
-    """A network in evaluation mode on a device, and afterwards as it was, each of its modules.
+    """Context manager: a network in evaluation mode on a device; afterwards each module is as it was.
 
     Args:
         model: the network.

@@ -16,7 +16,7 @@ from .._common.model_config import inherit_config, unwrapped
 
 
 class ZoomOut(nn.Module):
-    """A classifier of every pixel over the features of all stages of a network, and of the image as a whole.
+    """The paper's segmentation network: pixels are classified by zoom-out features of all layers of a trunk.
 
     After the paper's reference [16] (Mostajabi and others, CVPR 2015), in the form that the paper describes:
     activations of many layers, brought to one size and concatenated, go through two hidden layers, which are
@@ -31,7 +31,7 @@ class ZoomOut(nn.Module):
 
     Args:
         trunk: a torchvision VGG (any depth, with or without batch norm, of any width), or any network with
-            `layers` named. It is copied, its weights included; what lies behind the last layer is left out.
+            `layers` named. It is copied with its weights, without the layers after the last one named.
         classes: how many classes a pixel can be of.
         hidden: channels of the hidden layers.
         stride: px between the locations that are classified; logits are interpolated to the image's size.
@@ -75,7 +75,7 @@ class ZoomOut(nn.Module):
                 f"`layers` must name layers of `trunk`, got {missing[0] if missing else 'none'!r}; see "
                 "trunk.named_modules()"
             )
-        # Copied when what lies behind the last layer is gone: of a VGG that is nine tenths.
+        # Copied without the layers after the last one named, which hold nine tenths of a VGG.
         self.trunk = copy.deepcopy(
             create_feature_extractor(trunk, return_nodes=names, suppress_diff_warning=True)
         )
@@ -134,7 +134,7 @@ def _scaled(features: Tensor) -> Tensor:
 
 
 def zoom_out_layers(trunk: nn.Module) -> list[str]:
-    """Names of the layers of a VGG that a zoom-out network looks at: every convolution, after its ReLU.
+    """Names of the layers of a VGG that a zoom-out network takes: every convolution, after its ReLU.
 
     Args:
         trunk: a torchvision VGG of any depth.

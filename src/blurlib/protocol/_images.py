@@ -29,7 +29,7 @@ _MAX_ASPECT = 200
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Turns any decoded image into upright 8-bit RGB.
+    """Convert any decoded image to upright 8-bit RGB.
 
     - The EXIF orientation is applied, once: the camera's blur and the object are upright as people see them.
       What comes back has no orientation any more, so that converting it again changes nothing.
@@ -93,7 +93,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def turn_upright(image: Image.Image) -> Image.Transpose | None:
-    """What turns a decoded image upright: its orientation by EXIF.
+    """The transposition that turns a decoded image upright, from its EXIF orientation.
 
     Args:
         image: a Pillow image; it is not modified.
@@ -132,7 +132,7 @@ def check_sizes(size: tuple[int, int], mask: np.ndarray) -> None:
 def to_canonical(
     image: Image.Image, side: int = 384, *, measure: Measure = "shorter", resample: Resample = "bilinear"
 ) -> np.ndarray:
-    """Upright RGB at the canonical side: where blurs are defined (section 3).
+    """Convert an image to upright RGB at the canonical side, where blurs are defined (section 3).
 
     Small images are enlarged, so that a blur means the same in every image. See :func:`to_rgb` for what
     happens to other colour modes.
@@ -166,7 +166,7 @@ def to_canonical(
 
 
 def blurred(array: np.ndarray, blur: Blur, *, border: Border = "reflect") -> np.ndarray:
-    """Blurs an 8-bit image and rounds to 8 bits (section 3).
+    """Blur an 8-bit image and round to 8 bits (section 3).
 
     Args:
         array: uint8, shape (H, W, 3); it is not modified.
@@ -192,7 +192,7 @@ def blurred(array: np.ndarray, blur: Blur, *, border: Border = "reflect") -> np.
 
 
 def to_network(array: np.ndarray, network_side: int, *, protocol: Protocol) -> np.ndarray:
-    """Resizes by network_side / canonical_side, whatever the array's own size (section 4).
+    """Resize by network_side / canonical_side, whatever the size of the array (section 4).
 
     Args:
         array: uint8, shape (H, W, 3); it is not modified.
@@ -213,7 +213,7 @@ def to_network(array: np.ndarray, network_side: int, *, protocol: Protocol) -> n
 def resized(
     image: np.ndarray | Image.Image, size: tuple[int, int], *, resample: Resample = "bilinear"
 ) -> np.ndarray:
-    """Resizes an image, antialiased where it shrinks.
+    """Resize an image, antialiased where it shrinks.
 
     Args:
         image: uint8, shape (H, W, 3), or a Pillow image of mode RGB; it is not modified.
@@ -240,7 +240,7 @@ def resized(
 def crop_boxes(
     height: int, width: int, crop: int, *, mode: Literal["center", "five"] = "center"
 ) -> tuple[tuple[int, int, int], ...]:
-    """Where the square crops of an evaluation lie; the same places as torchvision's CenterCrop and FiveCrop.
+    """Positions of an evaluation's square crops, those of torchvision's CenterCrop and FiveCrop.
 
     Args:
         height: height of the image in px.
@@ -270,7 +270,7 @@ def crop_boxes(
 
 
 def random_crop(height: int, width: int, size: tuple[int, int], draws: Sequence[float]) -> tuple[int, int]:
-    """Corner of a random crop, every place equally likely.
+    """Corner of a random crop, uniformly distributed.
 
     Args:
         height: height of the image in px.

@@ -19,7 +19,7 @@ _NORMALISING = (transforms.Normalize, v2.Normalize)
 def normalisation(
     model: torch.nn.Module, mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation that a network's input is normalised with, in training and in evaluation.
+    """Mean and standard deviation of a network's input, in training and in evaluation.
 
     Args:
         model: the network; a timm model carries both in `pretrained_cfg` (or `default_cfg`), and is found in
@@ -48,7 +48,7 @@ def normalisation(
 def normalisation_source(
     model: torch.nn.Module, mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> str:
-    """Where the values of :func:`normalisation` come from, for records.
+    """Source of the values of :func:`normalisation`, for records.
 
     Args:
         model: the network.
@@ -108,7 +108,7 @@ def _triple(name: str, values: Any, *, low: float) -> tuple[float, ...]:
 
 
 def normalised(batch: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
-    """Turns 8-bit images into a network's input, on the device where they are.
+    """Normalise 8-bit images to a network's input, on their device.
 
     Args:
         batch: uint8, shape (..., 3, H, W); it is not modified.

@@ -18,7 +18,7 @@ from typing import Literal, get_args
 
 from PIL import Image
 
-from .._common.checks import check_integer
+from .._common.checks import check_integer, one_of
 from ..functional import Border, check_border
 
 Average = Literal["crops", "scales"]
@@ -80,9 +80,8 @@ class Protocol:
     border: Border = "reflect"
 
     def __post_init__(self) -> None:
-        """Checks every field; lists become tuples, and what a measure has a number for is filled in."""
-        if self.measure not in get_args(Measure):
-            raise ValueError(f"`measure` must be one of {', '.join(get_args(Measure))}, got {self.measure!r}")
+        """Check every field; lists become tuples, and what a measure has a number for is filled in."""
+        one_of("measure", self.measure, get_args(Measure))
         shorter = self.measure == "shorter"
         if self.network_size is not None and (shorter or self.network_side is not None):
             given = "the measure is the shorter side" if shorter else "`network_side` is given"
@@ -120,7 +119,7 @@ class Protocol:
         return tuple(_scaled(side, self.canonical_side, 384) for side in (356, 384, 410))
 
     def network_shape(self, width: int, height: int, network_side: int) -> tuple[int, int]:
-        """Size at which the network sees an image that is at the canonical side, or at one of the jitter.
+        """Size at which the network sees an image of the canonical side, or of one of the jitter.
 
         Args:
             width: before, in px.
@@ -166,9 +165,7 @@ def _check_sides(name: str, sides: object) -> tuple[int, ...]:
 
 
 def _filter(resample: str) -> Image.Resampling:
-    if resample not in _FILTERS:
-        raise ValueError(f"`resample` must be one of {', '.join(_FILTERS)}, got {resample!r}")
-    return _FILTERS[resample]
+    return _FILTERS[one_of("resample", resample, _FILTERS)]
 
 
 def _scaled(size: int, numerator: int, denominator: int) -> int:

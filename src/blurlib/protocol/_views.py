@@ -97,7 +97,7 @@ def evaluation_views(
     crops: Crops = "center",
     restore: Callable[[np.ndarray, Blur], np.ndarray] | None = None,
 ) -> dict[tuple[int, int], torch.Tensor]:
-    """What the network sees of one image under every blur at every network side (section 3), decoded once.
+    """The network's views of one image under every blur at every network side (section 3).
 
     Args:
         image: a Pillow image of any mode; it is not modified.

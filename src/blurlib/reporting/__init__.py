@@ -1,4 +1,4 @@
-"""What was measured, compared and shown: records, reports, comparisons, tables and pages."""
+"""Reports of evaluations, comparisons of reports, and their tables and HTML pages."""
 
 from ._compare import compare
 from ._comparison import Change, Comparison, ComparisonRow
@@ -23,7 +23,7 @@ from ._html import (
     segmentation_figure,
     write_page,
 )
-from ._text import markdown_table, nats, percent, plain_table, points, sides_text, with_interval
+from ._text import markdown_table, percent, plain_table, points, sides_text, with_interval
 
 __all__ = [
     "Change",

@@ -30,10 +30,10 @@ def compare(
     level: float = 0.95,
     seed: int = 0,
 ) -> Comparison:
-    """Compare fine-tuned networks with the original ones, averaging over several of a kind (one a seed, say).
+    """Compare reports of fine-tuned networks with those of the original ones, with confidence intervals.
 
-    Intervals are paired bootstraps over images, resampled jointly for all networks and conditions: they tell
-    what other images would have changed, not other seeds.
+    Several reports of a kind, such as one a seed, are averaged. Intervals are paired bootstraps over images,
+    resampled jointly for all networks and conditions: they cover other images, not other seeds.
 
     Args:
         after: report of the fine-tuned network, or reports of several.

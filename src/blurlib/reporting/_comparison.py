@@ -150,7 +150,7 @@ class Comparison:
 
     @property
     def caption(self) -> str:
-        """How the numbers came about, in a line."""
+        """Number of images, reference and intervals, in one line."""
         mean = f"mean of {self.runs['after']} networks; " if max(self.runs.values()) > 1 else ""
         against = "the control" if self.runs.get("control") else "the network before"
         return (

@@ -15,7 +15,7 @@ from ._text import sides_text
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What one evaluation measured under one condition: a blur at a scale setting.
+    """The metrics of one evaluation under one condition: a blur at a scale setting.
 
     Each value is an attribute too: `record.top1`, `record.miou`.
 
@@ -108,7 +108,7 @@ _Row = TypeVar("_Row", bound=_Condition)
 
 
 def find(rows: Sequence[_Row], key: str | blurs.Blur | tuple[str | blurs.Blur, int | Sequence[int]]) -> _Row:
-    """The row of a condition.
+    """Find the row of a condition.
 
     Args:
         rows: with `blur` and `sides`.
@@ -145,18 +145,15 @@ def find(rows: Sequence[_Row], key: str | blurs.Blur | tuple[str | blurs.Blur, i
 
 
 def condition_cells(rows: Sequence[_Condition], kind: type[Statistics]) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells of the columns that name the condition: the scale only where there are several.
-
-    Args:
-        rows: with `blur` and `sides`.
-        kind: the task's statistics.
-
-    Returns:
-        The headings, and the cells of each row.
-    """
+    """Headings and cells of the columns that name the condition: the scale only where there are several."""
     if len({row.sides for row in rows}) == 1:
         return ["blur"], [[row.blur] for row in rows]
     return ["blur", "scale"], [[row.blur, sides_text(row.sides, kind.between_sides)] for row in rows]
+
+
+def condition_labels(rows: Sequence[_Condition], kind: type[Statistics]) -> list[str]:
+    """Names of the conditions, such as "D8", or "D8 at 256" where there are several scales."""
+    return [" at ".join(cells) for cells in condition_cells(rows, kind)[1]]
 
 
 def check_same_images(reports: Sequence[Sequence[Record]]) -> None:

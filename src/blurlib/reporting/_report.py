@@ -26,7 +26,7 @@ _FIELDS = ("task", "blur", "sides", "count", "skipped")
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What :func:`blurlib.evaluate` measured; `print` shows it as a table.
+    """The result of :func:`blurlib.evaluate`; `print` shows it as a table.
 
     Attributes:
         records: one a condition, all of the same images.
@@ -92,7 +92,7 @@ class Report:
 
     @property
     def caption(self) -> str:
-        """What was measured on what, in a line or two."""
+        """Number of images, crops and sizes, in one or two lines."""
         known, first = self.settings, self.records[0]
         parts = [network_name(known), f"{first.count} images"]
         parts[1] += f" of {known['root']}" if "root" in known else ""
@@ -245,7 +245,7 @@ class Report:
         )
 
     def save(self, path: str | Path) -> Path:
-        """Write the report as JSON and, beside it, the statistics of each image as .npz.
+        """Write the report as JSON, and the statistics of each image as .npz next to it.
 
         Each file is written aside and then renamed.
 

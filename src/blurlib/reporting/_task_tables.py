@@ -1,18 +1,18 @@
-"""Tables of one task: how accurate a classifier is where it may decline; the IoU of each class."""
+"""Tables of one task: selective accuracy of a classifier; the IoU of each class."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from ..metrics import ImageValues, risk_coverage, statistics_of
-from ._records import Record
+from ._records import Record, condition_labels
 from ._text import markdown_table, percent, plain_table, sides_text
 
 
 def confidence_table(
     records: Sequence[Record], *, coverages: Sequence[float] = (1.0, 0.8, 0.5), markdown: bool = False
 ) -> str:
-    """What a network knows about its own errors: accuracy when it may decline, and the area under the curve.
+    """Selective prediction: accuracy at several coverages and area under the risk-coverage curve, as a table.
 
     Args:
         records: of a report on classification, with the values of each image.
@@ -66,7 +66,7 @@ def confidence_cells(
 
 
 def class_table(records: Sequence[Record], names: Sequence[str] = (), *, markdown: bool = False) -> str:
-    """IoU of each class in percent under each condition.
+    """IoU of each class in percent under each condition, as a table.
 
     Args:
         records: of a report on segmentation.
@@ -98,9 +98,7 @@ def class_cells(records: Sequence[Record], names: Sequence[str] = ()) -> tuple[l
     classes = len(records[0].class_iou)
     if len(names) not in (0, classes):
         raise ValueError(f"`names` must name each of the {classes} classes, got {len(names)}")
-    sign = statistics_of(records[0].task).between_sides
-    several = len({record.sides for record in records}) > 1
-    header = [f"{each.blur} at {sides_text(each.sides, sign)}" if several else each.blur for each in records]
+    header = condition_labels(records, statistics_of(records[0].task))
     rows = []
     for number, name in enumerate(names or map(str, range(classes))):
         values = [record.class_iou[number] for record in records]

@@ -68,11 +68,6 @@ def points(value: float) -> str:
     return f"{100 * value:+.1f}"
 
 
-def nats(value: float) -> str:
-    """An entropy or cross-entropy, such as "0.13"."""
-    return f"{value:.2f}"
-
-
 def signed_nats(value: float) -> str:
     """A change of an entropy or cross-entropy, such as "+0.13"."""
     return f"{value:+.2f}"
@@ -83,9 +78,22 @@ def share(value: float) -> str:
     return f"{100 * value:.0f}"
 
 
-def value_text(metric: Metric, value: float | None) -> str:
-    """A value of a metric, such as "40.0" or "0.13"; "-" where it is not defined."""
-    return "-" if value is None else percent(value) if metric.unit == "percent" else nats(value)
+def value_text(metric: Metric, value: float | None, *, unit: bool = False) -> str:
+    """A value of a metric: percent, or nats with two decimals; "-" where it is not defined.
+
+    Example:
+        >>> mean_iou = Metric(name="miou", title="mIoU", label="mean IoU")
+        >>> value_text(mean_iou, 0.4, unit=True), value_text(mean_iou, None)
+        ('40.0 %', '-')
+    """
+    in_percent = metric.unit == "percent"
+    text = "-" if value is None else percent(value) if in_percent else f"{value:.2f}"
+    return text + (" %" if in_percent else " nats") * unit
+
+
+def label_text(metric: Metric) -> str:
+    """The label of a metric at the beginning of a sentence."""
+    return metric.label[0].upper() + metric.label[1:]
 
 
 def change_text(metric: Metric, change: Change) -> str:

@@ -1,9 +1,9 @@
-"""Fine-tuning on a mix of sharp and blurred images, in a folder that survives a stop."""
+"""Fine-tuning on a mix of sharp and blurred images, with checkpoints."""
 
 from ._finetune import FinetuneResult, finetune
 
 # isort: split
 # For other wings, not for users.
-from ._settings import BatchNorm, TrainingSettings
+from .._tasks import BatchNorm
 
 __all__ = ["FinetuneResult", "finetune"]

@@ -12,44 +12,39 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from .._common import rng
-from .._common.checks import check_integer
+from .._common.checks import check_integer, one_of
 from .._common.devices import pick_device, pick_workers
 from .._common.distributed import local_world_size, process_group, seeded_rng
 from .._common.model_config import ignored_config, unwrapped
 from .._common.provenance import model_facts, with_metadata
-from .._tasks import Classifying, Segmenting
-from ..blurs import Blur
-from ..data import (
-    ImageListing,
-    KeyedSampler,
-    MaskListing,
-    OnError,
-    Skipped,
-    check_masks,
-    open_images,
-    open_masks,
+from .._tasks import (
+    BatchNorm,
+    ClassificationTraining,
+    SegmentationTraining,
+    TrainingSettings,
+    TrainingTask,
 )
+from ..blurs import Blur
+from ..data import ImageListing, KeyedSampler, MaskListing, OnError, Skipped
 from ..mixes import BlurMixSampler
 from ..protocol import Protocol, Resample, normalisation, normalisation_source
 from ._loop import _epoch
 from ._run_folder import RunFolder
-from ._settings import BatchNorm, TrainingSettings
 
 Trainable = Callable[[str, nn.Parameter], bool] | Sequence[str] | None
 
 Task = Literal["classification", "segmentation"]
 
-# The paper's epochs and rates: sections 4 and 5.
-_RECIPES: dict[str, dict[str, Any]] = {
-    "classification": {"epochs": (2, 1), "lr": (1e-3, 1e-4), "batch_size": 128},
-    "segmentation": {"epochs": (6, 2), "lr": (1e-4, 1e-5), "batch_size": 8},  # no batch in the paper
+_TASKS: Mapping[str, type[TrainingTask]] = {
+    "classification": ClassificationTraining,
+    "segmentation": SegmentationTraining,
 }
 
 _LOADER = 31  # purpose that keeps this key apart from those of other modules
@@ -57,7 +52,7 @@ _LOADER = 31  # purpose that keeps this key apart from those of other modules
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FinetuneResult:
-    """A fine-tuned network and how it came about; made by :func:`finetune`.
+    """A fine-tuned network and its training history; returned by :func:`finetune`.
 
     Attributes:
         model: the fine-tuned copy, in evaluation mode, on the device of the model given.
@@ -111,11 +106,11 @@ def finetune(
     resume: bool = False,
     progress: bool = True,
 ) -> FinetuneResult:
-    """Fine-tunes a network on a mix of sharp and blurred images (sections 4 and 5 of the paper).
+    """Fine-tune a network on a mix of sharp and blurred images (sections 4 and 5 of the paper).
 
     The loss is cross-entropy, the optimiser SGD. Under torchrun the global batch is split over the processes,
-    and the numbers are those of one process wherever batch norm (each process has statistics of its own, the
-    first one's are kept) and dropout do not enter. All processes must see the same output folder.
+    and the numbers are those of one process wherever batch norm (each process has its own statistics; those
+    of the first are kept) and dropout do not enter. All processes must see the same output folder.
 
     Where the paper is silent, the defaults add nothing: no weight decay, no flips.
 
@@ -191,24 +186,22 @@ def finetune(
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"`model` must be a torch.nn.Module, got {type(model).__name__}")
-    if task not in get_args(Task):
-        raise ValueError(f"`task` must be one of {', '.join(get_args(Task))}, got {task!r}")
-    recipe = _RECIPES[task]
-    batch_size = recipe["batch_size"] if batch_size is None else batch_size
+    kind = _TASKS[one_of("task", task, _TASKS)]
+    batch_size = kind.batch_size if batch_size is None else batch_size
     picked = pick_device(device)
     check_integer("seed", seed, low=-(2**63), high=2**64 - 1)
     mix = blur if isinstance(blur, BlurMixSampler) else BlurMixSampler(blur, seed=seed)
     means, stds = normalisation(model, mean, std)
     settings = TrainingSettings(
         blur=repr(mix),
-        epochs=recipe["epochs"] if epochs is None else epochs,  # type: ignore[arg-type]  # made tuples there
-        lr=recipe["lr"] if lr is None else lr,  # type: ignore[arg-type]  # likewise
+        epochs=kind.epochs if epochs is None else epochs,  # type: ignore[arg-type]  # made tuples there
+        lr=kind.lr if lr is None else lr,  # type: ignore[arg-type]  # likewise
         momentum=momentum,
         weight_decay=weight_decay,
         batch_size=batch_size,
         hflip=hflip,
         protocol=Protocol(
-            measure="geometric" if task == "segmentation" else "shorter",
+            measure=kind.measure,
             canonical_side=canonical_side,
             resample=resample,
             network_side=network_side,
@@ -229,13 +222,8 @@ def finetune(
         raise ValueError(
             "`output` must name the run's folder when `resume` is True, got None; pass the folder"
         )
-    usual: dict[str, Any] = {"split": "train", "limit": limit, "seed": seed, "on_error": on_error}
-    work: Classifying | Segmenting
-    if task == "classification":
-        work = Classifying(open_images(root, **usual), mix, settings)  # type: ignore[arg-type]  # checked there
-    else:
-        work = Segmenting(open_masks(root, **usual), mix, settings)  # type: ignore[arg-type]  # likewise
-    listing = work.listing
+    training = kind(root, mix, settings)
+    listing = training.listing
 
     about: dict[str, Any] = with_metadata({}, metadata)
     if output is not None:  # weights have a digest only where it is kept
@@ -247,14 +235,13 @@ def finetune(
             crop=settings.protocol.crop if task == "classification" else None,
         )
     processes = pick_workers(workers, len(listing), world=local_world_size())
-    if isinstance(listing, MaskListing):
-        check_masks(listing, workers=processes)
+    training.prepare(workers=processes)
 
     with process_group(picked) as team:
         network = copy.deepcopy(model).to(picked)
         wanted = {name: parameter.requires_grad for name, parameter in network.named_parameters()}
         trained = _select(network, trainable)
-        work.try_out(network, picked)
+        training.probe_outputs(network, picked)
         optimizer = torch.optim.SGD(
             [parameter for parameter in network.parameters() if parameter.requires_grad],
             lr=settings.rates[0],
@@ -267,7 +254,7 @@ def finetune(
             "model": type(unwrapped(model)).__name__,
             "trained": trained,
             "root": listing.name,
-            **work.facts,
+            **training.metadata,
             "images": len(listing),
             "listing": listing.digest(),
         }
@@ -289,10 +276,10 @@ def finetune(
             len(listing), batch_size=batch_size, seed=seed, rank=team.rank, world=team.world
         )
         loader: DataLoader[Any] = DataLoader(
-            work,
+            training,
             batch_sampler=sampler,
             num_workers=processes,
-            collate_fn=work.collate,
+            collate_fn=training.collate,
             pin_memory=picked.type == "cuda",
             persistent_workers=processes > 0,
             generator=rng.generator(seed=seed, key=(0, 0, _LOADER)),
@@ -300,7 +287,7 @@ def finetune(
         for epoch in range(len(history), len(settings.rates)):
             sampler.set_epoch(epoch)
             with seeded_rng(seed=seed, epoch=epoch, team=team):
-                row, broken = _epoch(parallel, optimizer, loader, work, epoch, team, progress=progress)
+                row, broken = _epoch(parallel, optimizer, loader, training, epoch, team, progress=progress)
             history.append(row)
             skipped.update(broken)
             team.share_buffers(network)
@@ -329,13 +316,13 @@ def finetune(
 
 
 def _sizes(protocol: Protocol) -> dict[str, Any]:
-    """What a run's record keeps of the protocol: the task tells the measure."""
+    """The protocol in a run's record: the measure follows from the task."""
     unsaid = ("measure", "network_size") if protocol.measure == "shorter" else ("measure",)
     return {name: value for name, value in asdict(protocol).items() if name not in unsaid}
 
 
 def _select(network: nn.Module, trainable: Trainable) -> list[str]:
-    """Freezes what is not to be trained; returns the names of the rest."""
+    """Freeze what is not to be trained; return the names of the rest."""
     named = list(network.named_parameters())
     if trainable is None:
         chosen = [name for name, parameter in named if parameter.requires_grad]

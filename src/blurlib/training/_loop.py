@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from .._common.devices import batches
 from .._common.distributed import ProcessGroup
 from .._common.progress import progress_bar
-from .._tasks import Classifying, Segmenting, running_statistics
+from .._tasks import TrainingTask, running_statistics
 from ..data import warn_of_void
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -24,15 +24,15 @@ def _epoch(
     parallel: nn.Module,
     optimizer: torch.optim.Optimizer,
     loader: DataLoader[Any],
-    work: Classifying | Segmenting,
+    task: TrainingTask,
     epoch: int,
     team: ProcessGroup,
     *,
     progress: bool,
 ) -> tuple[dict[str, float], dict[str, str]]:
-    """Trains for one epoch; returns its row of the history and the broken images."""
+    """Train for one epoch; return its row of the history and the broken images."""
     started = time.perf_counter()
-    settings = work.settings
+    settings = task.settings
     rate, rates = settings.rates[epoch], len(settings.rates)
     # Pixels are counted too, beyond what float32 holds exactly; Apple's devices have nothing more.
     exact = torch.float32 if team.device.type == "mps" else torch.float64
@@ -52,8 +52,8 @@ def _epoch(
         for step, batch in enumerate(bar):
             broken.update((item.name, item.reason) for item in batch.skipped)
             # The backward pass too: a network that saves memory runs forward again in it.
-            with running_statistics(parallel, when=work.needs_several and batch.single) as switched:
-                loss, correct, counted = work.forward(parallel, batch, team)
+            with running_statistics(parallel, when=task.needs_several and batch.single) as switched:
+                loss, correct, counted = task.forward(parallel, batch, team)
                 known = [counted, batch.size, batch.void, switched]
                 numbers = torch.tensor([0.0, 0.0, *known], dtype=exact, device=team.device)
                 numbers[0], numbers[1] = loss.detach(), correct
@@ -75,7 +75,7 @@ def _epoch(
             total_loss += batch_loss
             total_correct += batch_correct
             score = f"{total_correct / total['counted']:.3f}"
-            bar.set_postfix({"loss": f"{total_loss / total['counted']:.3f}", work.score: score})
+            bar.set_postfix({"loss": f"{total_loss / total['counted']:.3f}", task.score: score})
     broken = team.merge(broken)
     if total["images"] == 0:
         raise ValueError(
@@ -99,7 +99,7 @@ def _epoch(
         "epoch": epoch + 1,
         "lr": rate,
         "loss": total_loss / total["counted"],
-        work.score: total_correct / total["counted"],
+        task.score: total_correct / total["counted"],
         "images": int(total["images"]),
         "skipped": len(broken),
         "single_image_batches": int(total["single"]),

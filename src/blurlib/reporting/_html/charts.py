@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from ...metrics import Metric
 from .._comparison import Change
-from .._text import value_text
+from .._text import label_text, value_text
 from .page import REMEDY, Figure, markup
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def curves_figure(rows: Sequence[Row], metrics: Sequence[Metric], *, level: floa
     if not len(rows):
         raise ValueError("`rows` must hold at least one condition, got none")
     main = metrics[0]
-    roles = [role for role in _MARKS if any(role in row.values for row in rows)]
+    roles = roles_in(row.values for row in rows)
     caption = " ".join(
         f"{'Higher' if metric.better > 0 else 'Lower'} {metric.label} is better."
         for metric in metrics
@@ -99,30 +99,20 @@ def curves_figure(rows: Sequence[Row], metrics: Sequence[Metric], *, level: floa
         base = "control" if "control" in roles else "value before"
         caption += f" Thin blue lines: {100 * level:g} % intervals of the change from the {base}."
     words = {role: f" {role}" if len(roles) > 1 else "" for role in roles}
-    unit = " %" if main.unit == "percent" else " nats"
     told = [
         f"{row.label}: {main.title} "
         + ", ".join(
-            f"{value_text(main, row.value(role, main.name))}{unit}{words[role]}"
+            f"{value_text(main, row.value(role, main.name), unit=True)}{words[role]}"
             for role in roles
             if role in row.values
         )
         for row in rows
     ]
-    titles = [metric.label[0].upper() + metric.label[1:] for metric in metrics]
-    panels = [
-        {
-            "title": f"{title}, {'%' if metric.unit == 'percent' else 'nats'}",
-            "svg": _panel(rows, metric),
-        }
-        for title, metric in zip(titles, metrics, strict=True)
-    ]
-    return Figure(
-        image=markup("plots", roles=roles, panels=panels),
-        alt=f"{', '.join(titles)}. {'; '.join(told)}.",
-        caption=caption,
-        wide=True,
-    )
+    panels = {
+        f"{label_text(metric)}, {'%' if metric.unit == 'percent' else 'nats'}": _panel(rows, metric)
+        for metric in metrics
+    }
+    return _plots(roles, panels, f"{', '.join(map(label_text, metrics))}. {'; '.join(told)}.", caption)
 
 
 def risk_figure(curves: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
@@ -146,7 +136,7 @@ def risk_figure(curves: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
     every = [curve for found in curves.values() for curve in found.values()]
     if not every or not all(len(curve) for curve in every):
         raise ValueError("`curves` must hold at least one condition, and no empty curve")
-    roles = [role for role in _MARKS if any(role in found for found in curves.values())]
+    roles = roles_in(curves.values())
     top = max(1.0, *(100 * float(curve[_shown_from(curve) :].max()) for curve in every))
     told = []
     for name, found in curves.items():
@@ -159,19 +149,24 @@ def risk_figure(curves: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
                 for role, (half, whole) in shares.items()
             )
         )
-    return Figure(
-        image=markup(
-            "plots",
-            roles=roles,
-            panels=[{"title": name, "svg": _risk_panel(found, top)} for name, found in curves.items()],
-        ),
-        alt=f"Share of errors among the surest images. {'; '.join(told)}.",
-        caption=(
-            "Errors in percent (upwards) among the images that the network is surest of, by their share in "
-            "percent (to the right): at 100 it answers for all. A network that knows its errors rises late."
-        ),
-        wide=True,
+    return _plots(
+        roles,
+        {name: _risk_panel(found, top) for name, found in curves.items()},
+        f"Share of errors among the surest images. {'; '.join(told)}.",
+        "Errors in percent (upwards) among the images that the network is surest of, by their share in "
+        "percent (to the right): at 100 it answers for all. A network that knows its errors rises late.",
     )
+
+
+def roles_in(found: Iterable[Container[str]]) -> list[str]:
+    """Which of the networks were measured under any condition, in the order of tables and legends."""
+    every = list(found)
+    return [role for role in _MARKS if any(role in each for each in every)]
+
+
+def _plots(roles: list[str], panels: Mapping[str, str], alt: str, caption: str) -> Figure:
+    shown = [{"title": title, "svg": svg} for title, svg in panels.items()]
+    return Figure(image=markup("plots", roles=roles, panels=shown), alt=alt, caption=caption, wide=True)
 
 
 def _shown_from(curve: np.ndarray) -> int:

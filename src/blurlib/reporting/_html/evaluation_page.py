@@ -11,9 +11,18 @@ from ...blurs import PerImageShake, describe
 from ...metrics import Metric
 from ...notation import parse
 from .._comparison import Change, Comparison
-from .._records import condition_cells
-from .._text import change_text, points, recovered_text, share, sides_text, signed_nats, value_text
-from .charts import Row, curves_figure
+from .._records import condition_cells, condition_labels
+from .._text import (
+    change_text,
+    label_text,
+    points,
+    recovered_text,
+    share,
+    sides_text,
+    signed_nats,
+    value_text,
+)
+from .charts import Row, curves_figure, roles_in
 from .page import Figure, Section, Table, write_page
 from .pictures import kernels_figure
 
@@ -39,24 +48,6 @@ def report_page(
         comparison: of the two, for changes with intervals and recovered fractions.
         title: of the page.
         sections: more of them, shown after the main result.
-
-    Returns:
-        The file.
-
-    Raises:
-        ValueError: if `path` is a folder.
-        ImportError: if the extra `report` is not installed.
-
-    Example:
-        >>> from tempfile import TemporaryDirectory
-        >>> import torch
-        >>> from blurlib.metrics import image_values
-        >>> from blurlib.reporting import Record, Report
-        >>> report = Report(records=[Record.of(image_values(torch.eye(2), [0, 0]), blur="D8", sides=(256,))])
-        >>> with TemporaryDirectory() as folder:
-        ...     page = report_page(f"{folder}/page.html", report)
-        ...     "D8 (defocus disk, radius 8 px)" in page.read_text(encoding="utf-8")
-        True
     """
     rows = _rows(report, before, comparison)
     metrics, settings = report.statistics.metrics, report.settings
@@ -105,9 +96,9 @@ def _rows(report: Report, before: Report | None, comparison: Comparison | None) 
     """One row a condition: values before, after and of the control, changes with intervals where compared."""
     originals = {} if before is None else {(each.blur, each.sides): each.values for each in before.records}
     compared = {} if comparison is None else {(row.blur, row.sides): row.changes for row in comparison.rows}
-    names, _ = condition_cells(report.records, report.statistics)
     rows = []
-    for record in report.records:
+    labels = condition_labels(report.records, report.statistics)
+    for label, record in zip(labels, report.records, strict=True):
         key = record.blur, record.sides
         changes: Mapping[str, Change] = compared.get(key, {})
         values: dict[str, Mapping[str, Any]] = {"after": record.values}
@@ -120,8 +111,6 @@ def _rows(report: Report, before: Report | None, comparison: Comparison | None) 
             values = {
                 role: {name: getattr(change, role) for name, change in changes.items()} for role in roles
             }
-        where = sides_text(record.sides, report.statistics.between_sides)
-        label = f"{record.blur} at {where}" if len(names) > 1 else record.blur
         rows.append(Row(label=label, blur=record.blur, sides=record.sides, values=values, changes=changes))
     return rows
 
@@ -130,7 +119,7 @@ def _main_table(
     report: Report, rows: Sequence[Row], metrics: Sequence[Metric], comparison: Comparison | None
 ) -> Table:
     main, *others = metrics
-    roles = [role for role in ("before", "control", "after") if any(role in row.values for row in rows)]
+    roles = roles_in(row.values for row in rows)
     header, lines = condition_cells(report.records, report.statistics)
     shades: list[list[float | None]] = [[None] * (len(header) - 1) for _ in rows]
     unit = ", points" if main.unit == "percent" else ""
@@ -222,11 +211,10 @@ def _finding(report: Report, rows: Sequence[Row]) -> str:
     """The main result: the blur with the largest loss, before and after."""
     metric = report.statistics.metrics[0]
     name = metric.name
-    label = metric.label[0].upper() + metric.label[1:]
-    unit = " %" if metric.unit == "percent" else " nats"
+    label = label_text(metric)
 
     def text(row: Row, role: str) -> str:
-        return value_text(metric, row.value(role, name)) + unit
+        return value_text(metric, row.value(role, name), unit=True)
 
     sharp = {row.sides: row for row in rows if row.blur == "sharp"}
     blurred = [row for row in rows if row.blur != "sharp"]

@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 
 from .page import Figure, markup
-from .pictures import _data_uri, _photo
+from .pictures import data_uri, photo_cell
 
 
 def segmentation_figure(rows: Sequence[Mapping[str, np.ndarray]], *, names: Sequence[str] = ()) -> Figure:
@@ -45,7 +45,7 @@ def segmentation_figure(rows: Sequence[Mapping[str, np.ndarray]], *, names: Sequ
             if array.ndim == 2:
                 found |= set(np.unique(array).tolist()) - {_VOID}
                 array = _PALETTE[array]
-            cells.append({**_photo("rows", array), "alt": f"image {number + 1}, {name}"})
+            cells.append(photo_cell("rows", array, f"image {number + 1}, {name}"))
         lines.append({"name": "", "cells": cells})
     classes = [
         {
@@ -141,4 +141,4 @@ _SHADES = ((20, 44, 36, 120, 250), (16, 76, 138, 196, 235), (60, 138, 138, 90, 9
 def _map_uri(values: np.ndarray) -> str:
     channels = [np.interp(values, np.linspace(0, 1, 5), shades) for shades in _SHADES]
     picture = np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
-    return _data_uri(PIL.Image.fromarray(picture), "PNG")
+    return data_uri(PIL.Image.fromarray(picture), "PNG")

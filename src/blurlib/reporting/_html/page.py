@@ -181,23 +181,7 @@ def write_page(
 
 
 def markup(macro: str, **values: Any) -> str:
-    """Markup by a macro of `figures.html.jinja`, what it is given escaped.
-
-    Args:
-        macro: its name.
-        **values: its arguments.
-
-    Returns:
-        HTML.
-
-    Raises:
-        ImportError: if the extra `report` is not installed.
-
-    Example:
-        >>> tile = {"name": "<D8>", "words": "", "uri": "data:image/png;base64,"}
-        >>> "<b>&lt;D8&gt;</b>" in markup("kernels", side=17, tiles=[tile])
-        True
-    """
+    """HTML of a macro of `figures.html.jinja`; its values are escaped."""
     module: Any = _environment().get_template("figures.html.jinja").module
     return str(getattr(module, macro)(**values)).strip()
 

@@ -20,17 +20,17 @@ _PHOTO_SIDE = 360  # longer side of a photograph in a table; sharp on a screen o
 _FAINT = 0.1  # a kernel's tails below this share of its peak may be cut in its picture
 
 
-def _data_uri(image: PIL.Image.Image, kind: str) -> str:
+def data_uri(image: PIL.Image.Image, kind: str) -> str:
     data = io.BytesIO()
     image.save(data, kind, **({"quality": 86, "optimize": True} if kind == "JPEG" else {"optimize": True}))
     return f"data:image/{kind.lower()};base64,{base64.b64encode(data.getvalue()).decode('ascii')}"
 
 
-def _photo(name: str, image: Any, side: int = _PHOTO_SIDE) -> dict[str, Any]:
+def photo_cell(name: str, image: Any, alt: str) -> dict[str, Any]:
     """A photograph for the page: no larger than it is shown."""
     shown = PIL.Image.fromarray(_checked(name, image))
-    shown.thumbnail((side, side), PIL.Image.Resampling.LANCZOS)
-    return {"uri": _data_uri(shown, "JPEG"), "width": shown.width, "height": shown.height}
+    shown.thumbnail((_PHOTO_SIDE, _PHOTO_SIDE), PIL.Image.Resampling.LANCZOS)
+    return {"uri": data_uri(shown, "JPEG"), "width": shown.width, "height": shown.height, "alt": alt}
 
 
 def _checked(name: str, image: Any) -> np.ndarray:
@@ -66,9 +66,9 @@ def kernels_figure(blurs: str | Blur | Iterable[str | Blur]) -> Figure:
     tiles = [
         {
             "name": str(blur),
-            "words": _words(blur)
+            "words": no_break(describe(blur))
             + (f"; here {shake_of_image(0)}, the first image's" if isinstance(blur, PerImageShake) else ""),
-            "uri": _data_uri(_kernel_picture(kernel, room), "PNG"),
+            "uri": data_uri(_kernel_picture(kernel, room), "PNG"),
         }
         for blur, kernel in zip(values, kernels, strict=True)
     ]
@@ -85,9 +85,9 @@ def kernels_figure(blurs: str | Blur | Iterable[str | Blur]) -> Figure:
     )
 
 
-def _words(blur: Blur) -> str:
-    """The blur in words, a number and its unit on one line."""
-    return describe(blur).replace(" px", "\u00a0px")
+def no_break(text: str) -> str:
+    """The text with each number of pixels and its unit on one line."""
+    return text.replace(" px", "\u00a0px")
 
 
 def _reach(kernel: np.ndarray) -> int:
@@ -143,14 +143,10 @@ def blurred_figure(
         cells = []
         for blur in values:
             own = blur.of_image(number)
-            cells.append(
-                {
-                    **_photo("images", apply(pixels, own).permute(1, 2, 0).numpy()),
-                    "alt": f"{name}, {describe(own)}",
-                }
-            )
+            blurred = apply(pixels, own).permute(1, 2, 0).numpy()
+            cells.append(photo_cell("images", blurred, f"{name}, {describe(own)}"))
         rows.append({"name": "" if names is None else name, "cells": cells})
-    columns = [{"name": str(blur), "words": _words(blur)} for blur in values]
+    columns = [{"name": str(blur), "words": no_break(describe(blur))} for blur in values]
     sizes = sorted({f"{image.shape[1]} by {image.shape[0]}" for image in images})
     return Figure(
         image=markup("photographs", columns=columns, rows=rows, named=names is not None),

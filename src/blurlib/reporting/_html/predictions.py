@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from .._text import percent
 from .page import Figure, markup
-from .pictures import _photo
+from .pictures import no_break, photo_cell
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,23 +57,10 @@ def predictions_figure(examples: Sequence[Prediction]) -> Figure:
         >>> predictions_figure([example]).alt
         'cat, D8: before dog (60.0 %), after cat (90.0 %).'
     """
-    if not len(examples):
-        raise ValueError("`examples` must hold at least one prediction, got none")
-    rows: list[dict[str, Any]] = [
-        {
-            "title": example.title.replace(" px", "\u00a0px"),
-            "truth": example.truth,
-            "photo": {**_photo("image", example.image), "alt": f"{example.truth}, {example.title}"},
-            "sides": _sides(example),
-        }
-        for example in examples
-    ]
-    return Figure(
-        image=markup("predictions", rows=rows),
-        alt="; ".join(_told(example) for example in examples) + ".",
-        caption="The classes that each network finds most probable; ✓ marks the true one.",
-        wide=True,
-    )
+    _check_some(examples)
+    caption = "The classes that each network finds most probable; ✓ marks the true one."
+    rows = [{**_example(example), "sides": _sides(example)} for example in examples]
+    return _figure("predictions", {"rows": rows}, examples, map(_first, examples), caption)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,18 +105,15 @@ def recognition_figure(examples: Sequence[Verdict]) -> Figure:
         >>> recognition_figure([example]).alt
         'cat, D8: original wrong, fine-tuned right.'
     """
-    if not len(examples):
-        raise ValueError("`examples` must hold at least one image, got none")
+    _check_some(examples)
     names = tuple(examples[0].right)
     if not 1 <= len(names) <= len(_ROLES) or any(tuple(example.right) != names for example in examples):
         raise ValueError(
             f"`examples` must be judged by the same networks, one to {len(_ROLES)}, got {names} and others"
         )
-    tiles: list[dict[str, Any]] = [
+    tiles = [
         {
-            "title": example.title,
-            "truth": example.truth,
-            "photo": {**_photo("image", example.image), "alt": f"{example.truth}, {example.title}"},
+            **_example(example),
             "marks": [
                 {"name": name, "role": role, "right": example.right[name]}
                 for name, role in zip(names, _ROLES, strict=False)
@@ -136,26 +121,43 @@ def recognition_figure(examples: Sequence[Verdict]) -> Figure:
         }
         for example in examples
     ]
-    told = (
-        f"{example.truth}, {example.title}: "
-        + ", ".join(f"{name} {'right' if right else 'wrong'}" for name, right in example.right.items())
+    found = (
+        ", ".join(f"{name} {'right' if right else 'wrong'}" for name, right in example.right.items())
         for example in examples
     )
-    return Figure(
-        image=markup("verdicts", tiles=tiles),
-        alt="; ".join(told) + ".",
-        caption="✓: the true class is among the five that the network finds most probable; ✗: it is not.",
-        wide=True,
-    )
+    caption = "✓: the true class is among the five that the network finds most probable; ✗: it is not."
+    return _figure("verdicts", {"tiles": tiles}, examples, found, caption)
+
+
+def _check_some(examples: Sequence[object]) -> None:
+    if not len(examples):
+        raise ValueError("`examples` must hold at least one image, got none")
+
+
+def _example(example: Prediction | Verdict) -> dict[str, Any]:
+    """The image with its title and class."""
+    photo = photo_cell("image", example.image, f"{example.truth}, {example.title}")
+    return {"title": no_break(example.title), "truth": example.truth, "photo": photo}
+
+
+def _figure(
+    macro: str,
+    values: Mapping[str, Any],
+    examples: Sequence[Prediction | Verdict],
+    found: Iterable[str],
+    caption: str,
+) -> Figure:
+    told = (f"{each.truth}, {each.title}: {text}" for each, text in zip(examples, found, strict=True))
+    return Figure(image=markup(macro, **values), alt="; ".join(told) + ".", caption=caption, wide=True)
 
 
 _ROLES = ("before", "after", "control")
 
 
-def _told(example: Prediction) -> str:
+def _first(example: Prediction) -> str:
+    """The most probable class before and after."""
     first = [("before ", example.before[0]), *(("after ", pair) for pair in example.after[:1])]
-    said = ", ".join(f"{role if len(first) > 1 else ''}{name} ({_percent(p)})" for role, (name, p) in first)
-    return f"{example.truth}, {example.title}: {said}"
+    return ", ".join(f"{role if len(first) > 1 else ''}{name} ({percent(p)} %)" for role, (name, p) in first)
 
 
 def _sides(example: Prediction) -> list[dict[str, Any]]:
@@ -174,7 +176,7 @@ def _side(role: str, title: str, classes: Sequence[tuple[str, float]], truth: st
             f"`{role}` must hold classes with probabilities from 0 to 1, got {wrong[0] if wrong else 'none'}"
         )
     bars = [
-        {"name": name, "share": f"{100 * p:.2f}", "text": _percent(p), "true": name == truth}
+        {"name": name, "share": f"{100 * p:.2f}", "text": f"{percent(p)} %", "true": name == truth}
         for name, p in classes
     ]
     return {
@@ -184,7 +186,3 @@ def _side(role: str, title: str, classes: Sequence[tuple[str, float]], truth: st
         "right": bars[0]["true"],
         "known": any(bar["true"] for bar in bars),
     }
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...metrics import ImageValues, risk_coverage
+from .._records import condition_labels
 from .._task_tables import class_cells, confidence_cells
-from .._text import sides_text
 from .charts import risk_figure
 from .page import Figure, Section, Table
 
@@ -43,10 +43,9 @@ def task_sections(
 
 def _risks(report: Report, before: Report | None, control: Report | None) -> Figure:
     """Risk-coverage curves of the first conditions, of all networks that were measured under them."""
-    several = len({record.sides for record in report.records}) > 1
     curves: dict[str, dict[str, np.ndarray]] = {}
-    for record in report.records[:_PANELS]:
-        title = f"{record.blur} at {sides_text(record.sides)}" if several else record.blur
+    titles = condition_labels(report.records, report.statistics)
+    for title, record in list(zip(titles, report.records, strict=True))[:_PANELS]:
         for role, each in (("before", before), ("control", control), ("after", report)):
             for other in () if each is None else each.records:
                 same = (other.blur, other.sides) == (record.blur, record.sides)

@@ -1,16 +1,41 @@
-"""The settings that decide a training run."""
+"""The settings that decide the numbers of an evaluation, and of a fine-tuning run."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from .._common.checks import check_integer
+from .._common.checks import check_integer, one_of
+from ..blurs import Blur
 from ..data import OnError
-from ..protocol import IMAGENET_MEAN, IMAGENET_STD, Protocol
+from ..protocol import IMAGENET_MEAN, IMAGENET_STD, Average, Crops, Protocol, Resample
 
 BatchNorm = Literal["train", "eval"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """What decides the numbers of an evaluation, apart from network and images; see :func:`blurlib.evaluate`.
+
+    None takes the task's default.
+    """
+
+    blurs: str | Blur | Iterable[str | Blur] | None = None
+    scales: int | Sequence[int | Sequence[int]] | None = None
+    network_size: tuple[int, int] | None = None
+    band: int | None = None
+    crops: Crops | None = None
+    crop: int | None = None
+    average: Average | None = None
+    canonical_side: int = 384
+    resample: Resample = "bilinear"
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    limit: int | None = None
+    on_error: OnError = "raise"
+    batch_size: int | None = None
+    seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +85,7 @@ class TrainingSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Checks every field; single numbers and lists become tuples."""
+        """Check every field; single numbers and lists become tuples."""
         object.__setattr__(self, "epochs", _several("epochs", self.epochs))
         object.__setattr__(self, "lr", _several("lr", self.lr))
         for epochs in self.epochs:
@@ -80,8 +105,7 @@ class TrainingSettings:
             raise TypeError(
                 f"`amp` must be True, False or None (where the device supports it), got {self.amp!r}"
             )
-        if self.batch_norm not in ("train", "eval"):
-            raise ValueError(f"`batch_norm` must be 'train' or 'eval', got {self.batch_norm!r}")
+        one_of("batch_norm", self.batch_norm, get_args(BatchNorm))
 
     @property
     def rates(self) -> tuple[float, ...]:
