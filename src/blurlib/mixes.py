@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves  # what torchvision v2 itself walks its inputs with
 from torchvision import tv_tensors
 
 from . import kernels
@@ -26,9 +25,9 @@ _DRAW = 0xB1  # purpose of a keyed draw
 class _BatchBlur(BlurTransform):
     """One kernel for each image of a batch, as a v2 transform: what is not an image passes through."""
 
-    def __init__(self, stack: Tensor, border: Border) -> None:
+    def __init__(self, kernels_of: Callable[[int], Tensor], border: Border) -> None:
         super().__init__(border)
-        self._stack = stack
+        self._kernels_of = kernels_of
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         for inpt in flat_inputs:
@@ -39,11 +38,11 @@ class _BatchBlur(BlurTransform):
                     f"`images` must be a batch (B, C, H, W), or videos (B, T, C, H, W), got {got}; call the "
                     "mix after the DataLoader or in `collate_fn`"
                 )
-            if len(inpt) != len(self._stack):
-                raise ValueError(
-                    f"`indices` must name each of the {len(inpt)} images, got {len(self._stack)}"
-                )
-        return {"kernel": self._stack}
+        stack = self._kernels_of(len(flat_inputs[0]))
+        for inpt in flat_inputs:
+            if len(inpt) != len(stack):
+                raise ValueError(f"`indices` must name each of the {len(inpt)} images, got {len(stack)}")
+        return {"kernel": stack}
 
 
 class BlurMixSampler:
@@ -141,13 +140,12 @@ class BlurMixSampler:
             ValueError: if the images are not a batch, or `indices` are not one each.
         """
         _whole("epoch", epoch)
-        if indices is None:
-            count = next((len(x) for x in tree_leaves(inputs) if isinstance(x, Tensor) and x.ndim >= 4), 0)
-            draws = torch.rand(count, 2, dtype=torch.float64)
-            stack = _stack([cached_kernel(self._resolve(float(w), float(i), lambda: None)) for w, i in draws])
-        else:
-            stack = self._keyed(indices, epoch)
-        return _BatchBlur(stack, self.border)(*inputs)
+        keyed = None if indices is None else self._keyed(indices, epoch)
+        return _BatchBlur(lambda count: self._drawn(count) if keyed is None else keyed, self.border)(*inputs)
+
+    def _drawn(self, count: int) -> Tensor:
+        draws = torch.rand(count, 2, dtype=torch.float64).tolist()
+        return _stack([cached_kernel(self._resolve(which, inner, lambda: None)) for which, inner in draws])
 
     def _keyed(self, indices: Iterable[int], epoch: int) -> Tensor:
         values = indices.tolist() if isinstance(indices, (Tensor, np.ndarray)) else indices

@@ -3,9 +3,8 @@
 import csv
 import io
 
-from blurlib._common.files import written
+from blurlib._common.files import csv_table, written
 from blurlib.reporting import markdown_table, plain_table
-from blurlib.reporting._text import csv_table
 
 HEADER, ROWS = ["blur", "top-1 %"], [["sharp", "76.1"], ["a much longer name", "7"]]
 
