@@ -570,7 +570,7 @@ def test_what_does_not_compare(scenes, tmp_path):
     with pytest.raises(ValueError, match="statistics of each image"):
         bare.compare(bare)
     (tmp_path / "x.json").write_text("{}")
-    with pytest.raises(ValueError, match="a report written by `save`"):
+    with pytest.raises(ValueError, match="must be a file written by `save`"):
         Report.load(tmp_path / "x.json")
     with pytest.raises(FileNotFoundError):
         Report.load(tmp_path / "none.json")

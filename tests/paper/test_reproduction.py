@@ -468,9 +468,9 @@ def test_a_table_reads_back_and_prints(root, tmp_path):
     assert "Cross-entropy, fine-tuned" in page
     assert "var(--before) 45%" in page  # the largest entropy of all, the paper's or ours
     (tmp_path / "other.json").write_text("{}")
-    with pytest.raises(ValueError, match="must be a file of `reproduce`"):
+    with pytest.raises(ValueError, match="must be a file written by `reproduce`"):
         ReproducedTable.load(tmp_path / "other.json")
-    with pytest.raises(FileNotFoundError, match="there is no"):
+    with pytest.raises(FileNotFoundError, match="which is not there"):
         ReproducedTable.load(tmp_path / "none.json")
 
 

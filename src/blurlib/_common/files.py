@@ -89,19 +89,20 @@ def write_arrays(target: Path, **arrays: np.ndarray) -> None:
         np.savez_compressed(aside, **arrays)  # type: ignore[arg-type]  # not its option `allow_pickle`
 
 
-def read_plain(source: Path, kind: str, make: Callable[[dict[str, Any]], _T]) -> tuple[dict[str, Any], _T]:
-    """A report's JSON, and what `make` makes of it; anything else is refused."""
+def read_plain(
+    source: Path, kind: str, make: Callable[[dict[str, Any]], _T], *, by: str = "save"
+) -> tuple[dict[str, Any], _T]:
+    """The JSON of a report or table, and what `make` makes of it; anything else is refused."""
+    rule = f"`path` must be a file written by `{by}`, got {str(source)!r}"
     if not source.is_file():
-        raise FileNotFoundError(f"`path` must be a report written by `save`, got {str(source)!r}")
+        raise FileNotFoundError(f"{rule}, which is not there")
     try:
         plain = json.loads(source.read_text(encoding="utf-8"))
         if plain["kind"] != kind:
             raise KeyError("kind")
         return plain, make(plain)
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"`path` must be a report written by `save`, got {str(source)!r} ({error!r})"
-        ) from error
+        raise ValueError(f"{rule} ({error!r})") from error
 
 
 def read_arrays(source: Path, names: Sequence[str], shape: tuple[int, int]) -> dict[str, np.ndarray] | None:

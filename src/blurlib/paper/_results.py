@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .._common.files import written
+from .._common.files import read_plain, written
 from ..reporting import Section, Table, markdown_table, plain_table, write_page
 
 _KIND = "blurlib.ReproducedTable"
@@ -298,30 +298,25 @@ class ReproducedTable:
             FileNotFoundError: if there is no such file.
             ValueError: if it is something else.
         """
-        source = Path(path)
-        if not source.is_file():
-            raise FileNotFoundError(f"`path` must be a file of `reproduce`, there is no {str(source)!r}")
-        try:
-            plain = json.loads(source.read_text(encoding="utf-8"))
-            if plain["kind"] != _KIND:
-                raise KeyError("kind")
-            cells = tuple(
-                ReproducedCell(
-                    **{
-                        **{name: value for name, value in cell.items() if name != "difference"},
-                        "sides": tuple(cell["sides"]),
-                        "interval": tuple(cell["interval"]),
-                        "change_interval": tuple(cell["change_interval"] or ()) or None,
-                        "each": tuple(cell["each"]),
-                    }
-                )
-                for cell in plain["cells"]
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"`path` must be a file of `reproduce`, got {str(source)!r} ({error!r})"
-            ) from error
-        return cls(item=plain["item"], title=plain["title"], cells=cells, settings=plain["settings"])
+        _, table = read_plain(
+            Path(path),
+            _KIND,
+            lambda plain: cls(
+                item=plain["item"],
+                title=plain["title"],
+                cells=tuple(map(_cell, plain["cells"])),
+                settings=plain["settings"],
+            ),
+            by="reproduce",
+        )
+        return table
+
+
+def _cell(plain: Mapping[str, Any]) -> ReproducedCell:
+    known = {name: value for name, value in plain.items() if name != "difference"}
+    for name in ("sides", "interval", "change_interval", "each"):
+        known[name] = None if plain[name] is None else tuple(plain[name])
+    return ReproducedCell(**known)
 
 
 _HEADINGS = {
