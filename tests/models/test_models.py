@@ -202,7 +202,7 @@ def on_meta(build):
         (lambda: on_meta(tv.resnet18), r"ResNet.*layer `avgpool` \(AdaptiveAvgPool2d\) pools all positions"),
         (lambda: on_meta(tv.vit_b_32), r"self_attention` \(MultiheadAttention\) mixes all positions"),
         (lambda: on_meta(tv.mobilenet_v2), r"layer `classifier\.1` \(Linear\) takes an input of fixed size"),
-        (lambda: nn.Conv2d(3, 4, 1), r"Conv2d.*has a `forward` of its own"),
+        (lambda: nn.Conv2d(3, 4, 1), r"Conv2d.*has its own `forward`"),
         (
             lambda: on_meta(lambda: OwnForward(nn.Conv2d(3, 512, 1), init_weights=False)),
             r"OwnForward.*`avgpool`",

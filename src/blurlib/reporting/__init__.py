@@ -23,7 +23,7 @@ from ._html import (
     segmentation_figure,
     write_page,
 )
-from ._text import markdown_table, percent, plain_table, points, sides_text, with_interval
+from ._text import markdown_table, nats, percent, plain_table, points, sides_text, with_interval
 
 __all__ = [
     "Change",

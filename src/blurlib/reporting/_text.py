@@ -68,6 +68,11 @@ def points(value: float) -> str:
     return f"{100 * value:+.1f}"
 
 
+def nats(value: float) -> str:
+    """An entropy or cross-entropy, such as "0.13"."""
+    return f"{value:.2f}"
+
+
 def signed_nats(value: float) -> str:
     """A change of an entropy or cross-entropy, such as "+0.13"."""
     return f"{value:+.2f}"
@@ -87,7 +92,7 @@ def value_text(metric: Metric, value: float | None, *, unit: bool = False) -> st
         ('40.0 %', '-')
     """
     in_percent = metric.unit == "percent"
-    text = "-" if value is None else percent(value) if in_percent else f"{value:.2f}"
+    text = "-" if value is None else percent(value) if in_percent else nats(value)
     return text + (" %" if in_percent else " nats") * unit
 
 
