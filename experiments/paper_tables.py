@@ -32,6 +32,7 @@ from blurlib.reporting import (
     Report,
     compare,
     markdown_table,
+    nats,
     percent,
     points,
     sides_text,
@@ -164,7 +165,7 @@ def scales(content: str) -> str:
         for record in report.records
     }
     samples = metrics.means(np.stack(list(values.values()), axis=1).astype(float))
-    style = percent if content == "top1" else "{:.2f}".format
+    style = percent if content == "top1" else nats
     rows = []
     for blur in report.blurs:
         line = [blur]

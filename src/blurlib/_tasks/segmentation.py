@@ -17,7 +17,7 @@ from .._common.model_config import unwrapped
 from ..blurs import Blur
 from ..data import MaskListing, check_masks, open_masks, warn_of_void
 from ..deblurring import DeblurThenClassify
-from ..metrics import VOID, PixelCounts, boundary_band, boundary_counts, confusion_matrix
+from ..metrics import BAND, VOID, PixelCounts, boundary_band, boundary_counts, confusion_matrix
 from ..models import pixel_logits
 from ..protocol import (
     Protocol,
@@ -57,7 +57,7 @@ class SegmentationEvaluation(EvaluationTask):
             network_size=settings.network_size,
             resample=settings.resample,
         )
-        self.band = check_integer("band", 4 if settings.band is None else settings.band, low=1, high=1000)
+        self.band = check_integer("band", BAND if settings.band is None else settings.band, low=1, high=1000)
         super().__init__(model, root, settings, protocol)
         size = protocol.network_size
         sides = [size] if size is not None else [(side,) for side in protocol.network_sides]

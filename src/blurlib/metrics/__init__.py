@@ -18,6 +18,7 @@ from ._statistics import Metric, Statistics
 # For other wings, not for users.
 from ._bootstrap import interval, means, shares
 from ._classification import TOP_K
+from ._segmentation import BAND
 from ._statistics import Averaged, averaged, statistics_of
 
 __all__ = [

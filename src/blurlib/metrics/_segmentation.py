@@ -13,6 +13,8 @@ from .._common.checks import check_integer
 VOID = 255
 """The label of pixels that do not count, as in Pascal VOC."""
 
+BAND = 4  # px from a class boundary within which a pixel counts for the trimap mIoU, as in the paper
+
 
 def confusion_matrix(
     truth: np.ndarray, predicted: np.ndarray, *, classes: int, where: np.ndarray | None = None
@@ -117,7 +119,7 @@ def pixel_accuracy(matrix: np.ndarray) -> np.ndarray:
     return found
 
 
-def boundary_band(truth: np.ndarray, *, width: int = 4, void_edges: bool = True) -> np.ndarray:
+def boundary_band(truth: np.ndarray, *, width: int = BAND, void_edges: bool = True) -> np.ndarray:
     """Mark the pixels within `width` px of another label (the paper's table 6: four).
 
     Distances are Euclidean, between centres of pixels; the edge of the image is no boundary. Void counts as

@@ -14,6 +14,7 @@ from torch import nn
 from .._common.checks import check_integer
 from ..data import ImageListing, MaskListing, OnError, Split, labelled, open_images, open_masks
 from ..deblurring import METHODS
+from ..metrics import BAND
 from ..models import dense
 from ..notation import parse
 from ..protocol import Crops
@@ -309,7 +310,7 @@ class SegmentationSettings(ReproductionSettings):
     network_side: int | None = None
     network_size: tuple[int, int] | None = None
     crop: int | None = None
-    band: int = 4
+    band: int = BAND
     epochs: tuple[int, ...] = _published.SEGMENTATION.epochs
     lr: tuple[float, ...] = _published.SEGMENTATION.lr
     batch_size: int = 8
