@@ -4,7 +4,7 @@ Blurs images as lenses, moving subjects and shaking hands do, fine-tunes network
 blurred images, and measures the accuracy lost to each blur and recovered by fine-tuning.
 """
 
-from ._common import starting as _starting  # first: Ctrl-C while the command imports the rest
+from ._common import interrupts as _interrupts  # first: Ctrl-C while the command imports the rest
 
 # isort: split
 from importlib.metadata import version as _version

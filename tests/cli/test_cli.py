@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 import blurlib
 from blurlib._cli import evaluate, finetune, main, options
-from blurlib._common import starting
+from blurlib._common import interrupts
 from blurlib.blurs import shake_of_image
 from blurlib.functional import apply
 from blurlib.reporting import Report
@@ -627,12 +627,12 @@ def test_ctrl_c_is_taken_over_in_the_command_alone(monkeypatch, shown, started, 
     monkeypatch.setattr(sys, "orig_argv", started.split())
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        starting.begin()
-        assert (signal.getsignal(signal.SIGINT) is starting._stop) == command
-        starting.end()
+        interrupts.begin()
+        assert (signal.getsignal(signal.SIGINT) is interrupts._stop) == command
+        interrupts.end()
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # as `nohup` and shells in the background want it
-        starting.begin()
+        interrupts.begin()
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from .._common import starting
+from .._common import interrupts
 from .blur import blur
 from .demo import demo
 from .evaluate import evaluate
@@ -34,7 +34,7 @@ class _Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            starting.end()
+            interrupts.end()
             return super().invoke(ctx)
         except KeyboardInterrupt:
             echo_err("\nstopped")

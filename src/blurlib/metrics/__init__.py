@@ -1,9 +1,9 @@
 """Metrics of classification and segmentation, from statistics of each image that add up."""
 
 from ._classification import ImageValues, calibration_error, image_values
-from ._pixel_counts import PixelCounts
 from ._segmentation import (
     VOID,
+    PixelCounts,
     boundary_band,
     boundary_counts,
     class_iou,

@@ -1,7 +1,6 @@
 """Reports of evaluations, comparisons of reports, and their tables and HTML pages."""
 
-from ._compare import compare
-from ._comparison import Change, Comparison, ComparisonRow
+from ._comparison import Change, Comparison, ComparisonRow, compare
 from ._records import Record, find
 from ._report import Report
 from ._task_tables import class_table, confidence_table

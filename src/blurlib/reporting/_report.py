@@ -319,7 +319,7 @@ class Report:
         Returns:
             The comparison under each condition that all of them have.
         """
-        from ._compare import compare
+        from ._comparison import compare
 
         return compare(self, before, control=control, resamples=resamples, seed=seed)
 
