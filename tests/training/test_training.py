@@ -637,7 +637,7 @@ def test_what_is_no_model_is_refused(root):
 
 
 def test_settings_print_fully_and_do_not_change():
-    settings = TrainingSettings(blur="sharp", epochs=[1, 2], lr=[0.1, 0.01])
+    settings = TrainingSettings(blur="sharp", epochs=[1, 2], lr=[0.1, 0.01], batch_size=8)
     assert "epochs=(1, 2)" in repr(settings) and "canonical_side=384" in repr(settings)
     with pytest.raises(AttributeError):
         settings.lr = (1.0,)

@@ -193,7 +193,7 @@ def network_metadata(model: str, arch: str | None) -> dict[str, str]:
 
 
 # Remedies that the library words for Python.
-_OPTIONS = {
+_REMEDIES = {
     "resume=True": "--resume",
     "overwrite=True": "--force",
     'on_error="skip"': "--on-error skip",
@@ -216,6 +216,6 @@ def _line(error: Exception) -> str:
     text = str(error).strip() or type(error).__name__
     if "Original Traceback" in text:
         text = text.rsplit(f"\n{type(error).__name__}: ", 1)[-1]
-    for argument, words_of_option in _OPTIONS.items():
+    for argument, words_of_option in _REMEDIES.items():
         text = text.replace(argument, words_of_option)
     return " ".join(text.split("\n"))

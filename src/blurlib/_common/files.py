@@ -16,8 +16,6 @@ import numpy as np
 __all__ = [
     "csv_table",
     "json_path",
-    "keep_report",
-    "output_folder",
     "read_arrays",
     "read_plain",
     "replacing",
@@ -63,24 +61,6 @@ def csv_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def json_path(path: str | Path) -> Path:
     """The file itself, or report.json in a folder."""
     return Path(path) if Path(path).suffix == ".json" else Path(path) / "report.json"
-
-
-def output_folder(output: str | os.PathLike[str]) -> Path:
-    """The folder for a report, made before hours of work and not after."""
-    folder = Path(output)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"`output` must be a folder, got the file {str(folder)!r}")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def keep_report(report: Any, folder: Path) -> None:
-    """A whole report with its tables; what an evaluation that stopped had left there goes."""
-    report.save(folder)
-    report.to_csv(folder / "report.csv")
-    report.to_markdown(folder / "report.md")
-    for name in ("partial.json", "partial.npz"):
-        (folder / name).unlink(missing_ok=True)
 
 
 def write_arrays(target: Path, **arrays: np.ndarray) -> None:

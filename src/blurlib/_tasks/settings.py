@@ -46,9 +46,9 @@ class TrainingSettings:
         blur: the mix, as text.
         epochs: epochs of each phase.
         lr: learning rate of each phase.
+        batch_size: images in a global batch.
         momentum: of SGD.
         weight_decay: of SGD.
-        batch_size: images in a global batch.
         hflip: probability of a mirror image.
         protocol: the sizes.
         mean: the input's mean.
@@ -64,16 +64,16 @@ class TrainingSettings:
         ValueError: if a value is out of its range.
 
     Example:
-        >>> TrainingSettings(blur="sharp + D4", epochs=(2, 1), lr=(1e-3, 1e-4)).rates
+        >>> TrainingSettings(blur="sharp + D4", epochs=(2, 1), lr=(1e-3, 1e-4), batch_size=128).rates
         (0.001, 0.001, 0.0001)
     """
 
     blur: str
-    epochs: tuple[int, ...] = (2, 1)
-    lr: tuple[float, ...] = (1e-3, 1e-4)
+    epochs: tuple[int, ...]
+    lr: tuple[float, ...]
+    batch_size: int
     momentum: float = 0.9
     weight_decay: float = 0.0
-    batch_size: int = 128
     hflip: float = 0.0
     protocol: Protocol = field(default_factory=Protocol)
     mean: tuple[float, ...] = IMAGENET_MEAN

@@ -108,7 +108,7 @@ def evaluate(
             over: other weights, images, settings or versions are an error that names what differs.
         overwrite: write over whatever report is there.
         metadata: plain values for the report's settings, such as {"name": "resnet18", "file": "runs/mix.pt"};
-            "name" is what captions and pages call the netevaluation.
+            "name" is what captions and pages call the network.
         distributed: share the images out over the processes that torchrun started. All of them must call
             this, and all get the whole report; the first one writes and shows progress. Numbers change by the
             rounding of the network's batches only.

@@ -13,7 +13,6 @@ from torch.utils.data import DataLoader
 
 from .._common.devices import pick_workers
 from .._common.distributed import ProcessGroup, local_world_size, process_group
-from .._common.files import keep_report, output_folder
 from .._common.progress import progress_bar
 from .._common.provenance import check_replaceable
 from .._tasks import EvaluationTask
@@ -54,7 +53,7 @@ def measure(
         check_replaceable(output, settings, overwrite=overwrite)
     with process_group(device, together=distributed) as team:
         team.wait()  # nobody writes before everybody has looked
-        folder = None if output is None else output_folder(output)
+        folder = None if output is None else _output_folder(output)
         keeping = folder if team.rank == 0 else None
         positions = range(team.rank, len(task), team.world)
         processes = pick_workers(workers, len(positions), world=local_world_size() if distributed else 1)
@@ -91,7 +90,7 @@ def measure(
         if team.rank == 0:
             task.warn(tally.totals)
         if keeping:
-            keep_report(report, keeping)
+            _keep(report, keeping)
         team.wait()  # nobody reads before it is written
     return report
 
@@ -169,3 +168,20 @@ class _Tally:
             "complete": complete,
         }
         return Report(records=records, settings={**self.settings, **known})
+
+
+def _output_folder(output: Path) -> Path:
+    """The folder for a report, made before hours of work and not after."""
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"`output` must be a folder, got the file {str(output)!r}")
+    output.mkdir(parents=True, exist_ok=True)
+    return output
+
+
+def _keep(report: Report, folder: Path) -> None:
+    """A whole report with its tables; what an evaluation that stopped had left there goes."""
+    report.save(folder)
+    report.to_csv(folder / "report.csv")
+    report.to_markdown(folder / "report.md")
+    for name in ("partial.json", "partial.npz"):
+        (folder / name).unlink(missing_ok=True)
