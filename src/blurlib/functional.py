@@ -219,7 +219,8 @@ def _checked_kernel(kernel: Any, image: Tensor | np.ndarray) -> Tensor:
     device = torch.device("cpu") if isinstance(image, np.ndarray) else image.device
     if kernel.device != device:
         raise ValueError(
-            f"`kernel` must be on {device} as the image, got {kernel.device}; use kernel.to({str(device)!r})"
+            f"`kernel` must be on the image's device, {device}, got {kernel.device}; "
+            f"use kernel.to({str(device)!r})"
         )
     return kernel
 
