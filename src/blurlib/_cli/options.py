@@ -42,7 +42,6 @@ def graceful_interrupt(folder: Path | None, remedy: str = "") -> Iterator[None]:
 
 
 Number = TypeVar("Number", int, float)
-SEEDS = ["0"]
 
 
 def option(metavar: str | None, text: str, *names: str, panel: str | None = None) -> Any:
@@ -100,14 +99,6 @@ Model = Annotated[
     ),
 ]
 Arch = Annotated[str | None, OPTIONS["arch"]]
-NetworkSize = Annotated[list[str] | None, OPTIONS["network_size"]]
-CanonicalSide = Annotated[int, OPTIONS["canonical_side"]]
-Mean = Annotated[list[str] | None, OPTIONS["mean"]]
-Std = Annotated[list[str] | None, OPTIONS["std"]]
-OnError = Annotated[str, OPTIONS["on_error"]]
-Workers = Annotated[int | None, OPTIONS["workers"]]
-Device = Annotated[str | None, OPTIONS["device"]]
-Progress = Annotated[bool, OPTIONS["progress"]]
 
 
 def options_of(function: Callable[..., Any], **own: Any) -> Callable[[Callable[..., None]], Any]:
@@ -183,7 +174,7 @@ def scales(name: str, given: Sequence[str]) -> list[tuple[int, ...]]:
 _KINDS: dict[str | None, Any] = {
     None: bool, "N": int, "X": float, "FOLDER": Path,
     "N,N": integers, "N,N,N": integers, "N,N+N": scales, "X,X": floats, "R,G,B": floats, "H,W": pair,
-    "PATTERNS": words,
+    "PATTERNS": words, "METHODS": words,
 }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,23 +28,15 @@ from ..paper import (
     reproduce_table,
 )
 from .options import (
-    SEEDS,
+    OPTIONS,
     Arch,
-    CanonicalSide,
-    Device,
-    Mean,
-    NetworkSize,
-    OnError,
-    Progress,
-    Std,
-    Workers,
     echo,
     echo_err,
     floats,
     graceful_interrupt,
     integers,
     option,
-    pair,
+    options_of,
     running,
     split_commas,
     training,
@@ -51,9 +44,32 @@ from .options import (
 )
 
 SEGMENTATION = (*SegmentationSettings.items, "figure5")
-DEBLUR = ["epll"]
 
 
+@options_of(
+    ClassificationSettings,
+    classes=running("N", "Take the images of only N classes, evenly."),
+    side=view_option("N", "Network side in place of the paper's 256; 128, 512 and the crop in proportion."),
+    crops=view_option("dense|five|center", "Default: dense for VGG and AlexNet, else five."),
+    deblur=option(
+        "METHODS",
+        "For table5: epll, wiener, richardson_lucy assume the true blur; wiener:D7 assumes D7.",
+    ),
+    deblur_limit=option("N", "For table5: look at N images only. Default: ten a class, as the paper."),
+)
+@options_of(
+    SegmentationSettings,
+    limit=running("N", "Take only N validation images, evenly from all classes."),
+    train_limit=running("N", "Take only N training images, likewise."),
+    seeds=training("N,N", "Of the fine-tunings; the tables show means."),
+    control=training(
+        None, "Add to tables 3, 5 and 6 a network fine-tuned on sharp images alone.", "--control"
+    ),
+    network_side=view_option("N", "For table6: geometric mean of the sides. Default: the canonical side."),
+    crop=view_option("N", "For table6: side of the random crop in px. Default: 320."),
+    band=view_option("N", "For table6: px around class boundaries."),
+    hflip=training("X", "For table6: probability of a mirror image."),
+)
 def reproduce(
     item: Annotated[
         str,
@@ -81,50 +97,12 @@ def reproduce(
     dry_run: Annotated[
         bool, option(None, "Print the work that is left and its estimated time, and do nothing.", "--dry-run")
     ] = False,
-    limit: Annotated[
-        int | None, running("N", "Take only N validation images, evenly from all classes.")
-    ] = None,
-    train_limit: Annotated[int | None, running("N", "Take only N training images, likewise.")] = None,
-    classes: Annotated[int | None, running("N", "Take the images of only N classes, evenly.")] = None,
-    side: Annotated[
-        int,
-        view_option("N", "Network side in place of the paper's 256; 128, 512 and the crop in proportion."),
-    ] = 256,
-    crops: Annotated[
-        str | None, view_option("dense|five|center", "Default: dense for VGG and AlexNet, else five.")
-    ] = None,
-    network_side: Annotated[
-        int | None, view_option("N", "For table6: geometric mean of the sides. Default: the canonical side.")
-    ] = None,
-    network_size: NetworkSize = None,
-    canonical_side: CanonicalSide = 384,
-    mean: Mean = None,
-    std: Std = None,
-    seeds: Annotated[list[str], training("N,N", "Of the fine-tunings; the tables show means.")] = SEEDS,
-    control: Annotated[
-        bool,
-        training(None, "Add to tables 3, 5 and 6 a network fine-tuned on sharp images alone.", "--control"),
-    ] = False,
     epochs: Annotated[list[str] | None, training("N,N", "Of each phase. Default: the paper's.")] = None,
     lr: Annotated[
         list[str] | None, training("X,X", "Learning rate of each phase. Default: the paper's.")
     ] = None,
-    momentum: Annotated[float, training("X", "Of SGD.")] = 0.9,
-    weight_decay: Annotated[float, training("X", "Of SGD.")] = 0.0,
     batch_size: Annotated[
         int | None, training("N", "Images in a batch. Default: 128; for segmentation 8.")
-    ] = None,
-    hflip: Annotated[float, training("X", "For table6: probability of a mirror image.")] = 0.0,
-    batch_norm: Annotated[str, training("train|eval", "eval keeps its statistics.")] = "train",
-    deblur: Annotated[
-        list[str],
-        option(
-            "METHODS",
-            "For table5: epll, wiener, richardson_lucy assume the true blur; wiener:D7 assumes D7.",
-        ),
-    ] = DEBLUR,
-    deblur_limit: Annotated[
-        int | None, option("N", "For table5: look at N images only. Default: ten a class, as the paper.")
     ] = None,
     image: Annotated[
         Path | None, option("FILE", "For figure1 and figure4: a photograph. Default: a validation image.")
@@ -132,10 +110,10 @@ def reproduce(
     layers: Annotated[
         list[str] | None, option("NAMES", "For figure4: layers. Default: the pooling layers.")
     ] = None,
-    on_error: OnError = "raise",
-    workers: Workers = None,
-    device: Device = None,
-    progress: Progress = True,
+    workers: Annotated[int | None, OPTIONS["workers"]] = None,
+    device: Annotated[str | None, OPTIONS["device"]] = None,
+    progress: Annotated[bool, OPTIONS["progress"]] = True,
+    **options: Any,
 ) -> None:
     r"""Reproduce a table or figure of the paper on your photographs, next to the published numbers.
 
@@ -155,44 +133,21 @@ def reproduce(
     items = [name for name in known if name not in SEGMENTATION] if item == "all" else [item]
     if not set(items) <= set(known):
         raise ValueError(f"`ITEM` must be one of {', '.join(known)} or all, got {item!r}")
-    shared: dict[str, Any] = {  # what is None takes the default of the task
-        "canonical_side": canonical_side,
-        "limit": limit,
-        "train_limit": train_limit,
-        "seeds": integers("--seeds", seeds),
-        "control": control,
+    own = {  # what is left out takes the default of the task
         "epochs": integers("--epochs", epochs) if epochs else None,
         "lr": floats("--lr", lr) if lr else None,
-        "momentum": momentum,
-        "weight_decay": weight_decay,
         "batch_size": batch_size,
-        "batch_norm": batch_norm,
-        "mean": floats("--mean", mean) if mean else None,
-        "std": floats("--std", std) if std else None,
-        "on_error": on_error,
     }
-    shared = {name: value for name, value in shared.items() if value is not None}
-    running: dict[str, Any] = {"workers": workers, "device": device, "progress": progress}
-    settings: ClassificationSettings | SegmentationSettings
-    if item in SEGMENTATION:
-        if root is None or model is None:
-            raise ValueError(
-                "`--root` and `--model` must name a folder in Pascal VOC's layout and a network that was "
-                f"trained on it sharp, for {item}, got {'no root' if root is None else 'no network'}; the "
-                "paper's was published for another framework. To train one: blurlib finetune zoomout:vgg16 "
-                "VOC --task segmentation --blur sharp --epochs 30,10 --lr 1e-3,1e-4 --output runs/sharp"
-            )
-        size = pair("--network-size", network_size)
-        settings = SegmentationSettings(network_side=network_side, network_size=size, hflip=hflip, **shared)
-    else:
-        settings = ClassificationSettings(
-            side=side,
-            crops=crops,  # type: ignore[arg-type]  # checked there
-            classes=classes,
-            deblur=tuple(split_commas(deblur)),
-            deblur_limit=deblur_limit,
-            **shared,
+    options |= {name: value for name, value in own.items() if value is not None}
+    kind = SegmentationSettings if item in SEGMENTATION else ClassificationSettings
+    if kind is SegmentationSettings and (root is None or model is None):
+        raise ValueError(
+            "`--root` and `--model` must name a folder in Pascal VOC's layout and a network that was "
+            f"trained on it sharp, for {item}, got {'no root' if root is None else 'no network'}; the "
+            "paper's was published for another framework. To train one: blurlib finetune zoomout:vgg16 "
+            "VOC --task segmentation --blur sharp --epochs 30,10 --lr 1e-3,1e-4 --output runs/sharp"
         )
+    settings = kind(**{name: options[name] for name in inspect.signature(kind).parameters if name in options})
     if "figure2" in items and not dry_run:
         echo(f"figure2: {figure2(output)}")
     items = [name for name in items if name != "figure2"]
@@ -205,11 +160,12 @@ def reproduce(
     for name in items:
         needed = NEEDS.get(name, (name,))
         groups.setdefault(model or TABLES[needed[0]].network, []).append(name)
+    processes: dict[str, Any] = {"workers": workers, "device": device, "progress": progress}
     runs = {}
     for network, names in groups.items():
         built = named_network(network, arch=arch, classes=outputs, seed=0, tell=echo_err)
         place = output if model else output / network
-        runs[network] = Run(built, root, settings=settings, output=place, **running)
+        runs[network] = Run(built, root, settings=settings, output=place, **processes)
         tables = dict.fromkeys(table for name in names for table in NEEDS.get(name, (name,)))
         echo_err(runs[network].dry_run(*tables))
     if dry_run:

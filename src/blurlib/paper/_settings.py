@@ -12,13 +12,13 @@ import numpy as np
 from torch import nn
 
 from .._common.checks import check_integer
+from .._tasks import BatchNorm
 from ..data import ImageListing, MaskListing, OnError, Split, labelled, open_images, open_masks
 from ..deblurring import METHODS
 from ..metrics import BAND
 from ..models import dense
 from ..notation import parse
 from ..protocol import Crops
-from ..training import BatchNorm
 from . import _published
 
 USUAL_SIDE = 256

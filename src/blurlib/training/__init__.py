@@ -2,8 +2,5 @@
 
 from ._finetune import FinetuneResult, finetune
 
-# isort: split
-# For other wings, not for users.
-from .._tasks import BatchNorm
 
 __all__ = ["FinetuneResult", "finetune"]
