@@ -88,10 +88,22 @@ class Crops(Dataset[tuple[Image.Image, int]]):
 
 
 def crops(split: str, count: int, *, sides: tuple[int, int] = (96, 160), seed: int = 0) -> Crops:
-    """`count` random crops of the photographs, as many of each where `count` is a whole number of rounds.
+    """Random crops of the photographs, as many of each.
 
     The training crops lie in the upper left and the lower right quarter of each photograph, the validation
-    crops in the other two, so that no pixel is in both. `sides` are the smallest and largest side in px.
+    crops in the other two, so that no pixel is in both.
+
+    Args:
+        split: "train" or "val".
+        count: how many; whole rounds of the photographs are even.
+        sides: smallest and largest side in px.
+        seed: another seed cuts other crops.
+
+    Returns:
+        A dataset of (PIL image, label) with `classes` and `targets`.
+
+    Raises:
+        ValueError: if `split` is unknown, or `count` is not above 0.
 
     Example:
         >>> len(crops("train", 160))
