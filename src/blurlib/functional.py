@@ -1,7 +1,7 @@
 """Blur images: one same-size true convolution with a border rule, with one kernel an image or one for all.
 
 On the CPU a native core makes a plan for the kernel and carries it out; on other devices torch convolves,
-directly or by FFT. Both stand behind one operator, whose gradient is its adjoint.
+directly or by FFT. Both are implementations of one operator, whose gradient is its adjoint.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def blur(
     A true convolution: an image of one bright pixel returns the kernel. Bytes are rounded half up, and a
     constant image stays constant. Differentiable in the image (any number of times, backward and forward),
     not in the kernel; one operator to compilers; takes part in vmap and the other transforms of torch.func.
-    On other devices than the CPU a call holds at most 256 MiB beside the image and the result.
+    On other devices than the CPU a call holds at most 256 MiB besides the image and the result.
 
     Args:
         image: tensor (..., C, H, W), uint8 or floating, of any size, in any memory layout; CHW and HWC

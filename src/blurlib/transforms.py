@@ -6,7 +6,7 @@ global generator, and leaves masks, boxes, keypoints and labels untouched. `draw
 What is an image follows torchvision's rule: every Pillow image, `tv_tensors.Image` and `Video` of a call;
 where there is none, the first plain tensor. What that rule would leave sharp without a word is a `TypeError`:
 further plain tensors, uint8 or floating, of the first one's shape but for height and width (wrap each image
-in `tv_tensors.Image`, and what is none may stay plain), and a NumPy array where no image is beside it.
+in `tv_tensors.Image`, and what is none may stay plain), and a NumPy array without an image.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ _MAKERS: dict[str, Callable[..., Blur]] = {
 
 
 def _side_of(kind: str, first: Drawn) -> int:
-    """Rows and columns that hold every kernel of a kind, whose first number tells its size."""
+    """Rows and columns that hold every kernel of a kind, whose first number determines its size."""
     largest = first if isinstance(first, float) else first[-1]
     if kind == "line":  # at any angle
         return 2 * math.ceil(math.hypot(largest, 1) / 2) + 1

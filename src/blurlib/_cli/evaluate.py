@@ -59,7 +59,7 @@ def evaluate(
         blurlib evaluate zoomout:vgg16 voc --task segmentation
         torchrun --nproc-per-node 4 -m blurlib evaluate vgg16 imagenet
     """
-    network = named_network(model, arch=arch, classes=classes, seed=options["seed"], tell=echo_err)
+    network = named_network(model, arch=arch, classes=classes, seed=options["seed"], notify=echo_err)
     if deblur is not None:
         method, _, assumed_blur = deblur.partition(":")
         if not assumed_blur:

@@ -59,7 +59,7 @@ def finetune(
         torchrun --nproc-per-node 4 -m blurlib finetune vgg16 imagenet \
             --output runs/mix
     """
-    network = named_network(model, arch=arch, classes=classes, seed=options["seed"], tell=echo_err)
+    network = named_network(model, arch=arch, classes=classes, seed=options["seed"], notify=echo_err)
     sides = options["network_side"]
     if sides and len(sides) == 1:
         options["network_side"] = sides[0]

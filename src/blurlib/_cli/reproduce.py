@@ -163,7 +163,7 @@ def reproduce(
     processes: dict[str, Any] = {"workers": workers, "device": device, "progress": progress}
     runs = {}
     for network, names in groups.items():
-        built = named_network(network, arch=arch, classes=outputs, seed=0, tell=echo_err)
+        built = named_network(network, arch=arch, classes=outputs, seed=0, notify=echo_err)
         place = output if model else output / network
         runs[network] = Run(built, root, settings=settings, output=place, **processes)
         tables = dict.fromkeys(table for name in names for table in NEEDS.get(name, (name,)))

@@ -60,7 +60,7 @@ def inherit_config(network: nn.Module, source: nn.Module) -> None:
 def ignored_config(
     model: nn.Module, *, resample: str, sides: Sequence[int] = (), crop: int | None = None
 ) -> dict[str, Any]:
-    """What a network's configuration says of resizing and cropping that differs from the protocol.
+    """Where a network's configuration of resizing and cropping differs from the protocol.
 
     It is recorded and never applied: the protocol is the same for every network. The result, for a record, is
     such as {"config_not_applied": {"interpolation": "bicubic", "crop_pct": 0.9}}, or empty.

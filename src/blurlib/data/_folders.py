@@ -27,8 +27,8 @@ class ImageListing(Listing[int]):
     Attributes:
         root: the folder as given, or the dataset.
         split: "train" or "val".
-        classes: class names in the order of the labels; empty where a dataset does not tell.
-        labels: int64 array, one label an image; -1 where a dataset does not tell before the image is read.
+        classes: class names in the order of the labels; empty where a dataset has none.
+        labels: int64 array, one label an image; -1 where they are known only after the image is read.
         index: int64 array, each image's position in the full sorted listing, before any `limit`.
         on_error: "raise" or "skip".
 
@@ -57,7 +57,7 @@ class ImageListing(Listing[int]):
         if not self.classes:
             raise ValueError(
                 f"`root` must hold {self.split}/<class>/*, got no class folders in {str(inside)!r}; "
-                "put the images of each class in a folder of its own"
+                "put the images of each class in their own folder"
             )
         _compare_classes(folder, self.split, self.classes)
         files: list[bytes] = []
@@ -143,7 +143,7 @@ def labelled(listing: ImageListing) -> ImageListing:
     """Read the labels of a listing where they are not known yet.
 
     Args:
-        listing: of a dataset, perhaps, whose labels only reading tells.
+        listing: perhaps of a dataset whose labels are known only after reading.
 
     Returns:
         The same, read through if it did not know them; under "skip" then without the broken images.
@@ -170,7 +170,7 @@ def _subfolders(folder: Path) -> tuple[str, ...]:
 def _images(root: str, folder: str) -> Iterator[str]:
     """Paths below `root` of the images in a folder: sorted folders, and in each its files sorted by name."""
     # Strings instead of Path objects: with a million files the objects alone take half a minute.
-    for place, _, names in sorted(os.walk(os.path.join(root, folder), followlinks=True)):  # noqa: PTH118  as told above
+    for place, _, names in sorted(os.walk(os.path.join(root, folder), followlinks=True)):  # noqa: PTH118  see above
         below = place[len(root) :].lstrip(os.sep)
         if f"{os.sep}." in below[len(folder) :]:
             continue
@@ -198,7 +198,7 @@ def _compare_classes(root: Path, split: Split, classes: tuple[str, ...]) -> None
 
 
 def _labels(root: Any, count: int) -> np.ndarray:
-    """Labels told without reading images, by torchvision's habit of a `targets` list; else -1."""
+    """Labels of a `targets` list, as torchvision's datasets have it; else -1."""
     if isinstance(root, Subset):
         whole: Any = root.dataset
         return _labels(whole, len(whole))[np.asarray(root.indices, dtype=np.int64)]

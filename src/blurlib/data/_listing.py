@@ -100,7 +100,7 @@ class Listing(ABC, Generic[Target]):
         """Encoded names of the images in a folder, in their order."""
 
     def _list_dataset(self) -> None:
-        """Learns of a dataset what it tells without reading images."""
+        """Learn of a dataset what it holds without reading images."""
 
     @abstractmethod
     def _path(self, position: int) -> Path:

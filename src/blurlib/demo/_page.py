@@ -58,7 +58,7 @@ def _page(path: Path, trained: Trained, seed: int) -> Path:
 
 
 _SHOWN = ("cat", "temple", "coins")
-_PREDICTIONS = "What the network said before and after fine-tuning, as in the paper's figure 1. "
+_PREDICTIONS = "Predictions before and after fine-tuning, as in the paper's figure 1. "
 _CHOSEN = (
     "These are the first validation crops, one a photograph, that the original network knew sharp and lost "
     "under D8, and that the fine-tuned one knew again: chosen to show the effect. The table above counts all "

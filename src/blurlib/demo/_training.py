@@ -115,7 +115,7 @@ class Trained:
     Attributes:
         networks: "original", "mix" and "control".
         reports: their evaluations.
-        comparison: the mix against the original, with the control beside it.
+        comparison: the mix against the original, and against the control.
         settings: of the example.
         seconds: of each step.
 

@@ -21,13 +21,13 @@ _VOC_CLASSES = 21
 
 
 def named_network(
-    name: str, *, arch: str | None, classes: int | None, seed: int, tell: Callable[[str], None]
+    name: str, *, arch: str | None, classes: int | None, seed: int, notify: Callable[[str], None]
 ) -> nn.Module:
     """The network that the command line's MODEL, --arch and --classes describe.
 
     `name` is of a torchvision network, "timm:NAME", "zoomout:NAME" (a zoom-out network over that VGG),
     "module:function", or a file of the weights of `arch`. `classes` is the number of outputs; None takes
-    those of the weights. `seed` is of the layers that start anew, about which `tell` is given a line.
+    those of the weights. `seed` is of the layers that start anew, about which `notify` is given a line.
     """
     path = Path(name)
     if path.suffix in (".pt", ".pth"):
@@ -35,15 +35,15 @@ def named_network(
             raise ValueError(
                 f"`--arch` must name the network whose weights {name} holds, for example --arch resnet18"
             )
-        return _loaded(_built(arch, classes, pretrained=False, tell=tell), path, arch)
+        return _loaded(_built(arch, classes, pretrained=False, notify=notify), path, arch)
     if arch is not None:
         raise ValueError(f"`--arch` must come with a file of weights (.pt), got MODEL {name!r}; leave it out")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(check_seed(seed))
-        return _built(name, classes, pretrained=True, tell=tell)
+        return _built(name, classes, pretrained=True, notify=notify)
 
 
-def _built(name: str, classes: int | None, *, pretrained: bool, tell: Callable[[str], None]) -> nn.Module:
+def _built(name: str, classes: int | None, *, pretrained: bool, notify: Callable[[str], None]) -> nn.Module:
     kind, _, rest = name.partition(":")
     if kind == "timm" and rest:
         try:
@@ -54,15 +54,15 @@ def _built(name: str, classes: int | None, *, pretrained: bool, tell: Callable[[
         network: nn.Module = timm.create_model(rest, pretrained=pretrained, **outputs)
         return network
     if kind == "zoomout" and rest:
-        trunk = _torchvision(rest, None, pretrained=pretrained, tell=tell)
+        trunk = _torchvision(rest, None, pretrained=pretrained, notify=notify)
         if pretrained:
-            tell(f"note: the layers after the features of {rest} are new, not trained yet")
+            notify(f"note: the layers after the features of {rest} are new, not trained yet")
         return ZoomOut(trunk, classes or _VOC_CLASSES)
     if rest:
         if classes is not None:
             raise ValueError(f"`--classes` must be left out with your own function, got MODEL {name!r}")
         return _called(kind, rest)
-    return _torchvision(name, classes, pretrained=pretrained, tell=tell)
+    return _torchvision(name, classes, pretrained=pretrained, notify=notify)
 
 
 def _called(module: str, function: str) -> nn.Module:
@@ -90,7 +90,7 @@ def _called(module: str, function: str) -> nn.Module:
 
 
 def _torchvision(
-    name: str, classes: int | None, *, pretrained: bool, tell: Callable[[str], None]
+    name: str, classes: int | None, *, pretrained: bool, notify: Callable[[str], None]
 ) -> nn.Module:
     known = [*models.list_models(module=models), *models.list_models(module=models.segmentation)]
     if name not in known:
@@ -117,7 +117,9 @@ def _torchvision(
     own = network.state_dict()
     fits = {key: state[key] for key in own if key in state and state[key].shape == own[key].shape}
     network.load_state_dict({**own, **fits})
-    tell(f"note: {name} gets {classes} outputs; new, not trained yet: {', '.join(sorted(own.keys() - fits))}")
+    notify(
+        f"note: {name} gets {classes} outputs; new, not trained yet: {', '.join(sorted(own.keys() - fits))}"
+    )
     return network
 
 

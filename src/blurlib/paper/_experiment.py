@@ -99,7 +99,7 @@ class Run:
         self.settings = settings = (settings or ClassificationSettings()).for_model(model)
         self.output = Path(output)
         self.running: dict[str, Any] = {"workers": workers, "device": device, "progress": progress}
-        # As they are given, or None: so that records tell where they are from.
+        # As they are given, or None: so that records name their source.
         self.given_colours: dict[str, Any] = {"mean": settings.mean, "std": settings.std}
         self.colours = normalisation(model, **self.given_colours)
         self.validation: Any = _limited(settings.listing(root, "val"), "limit", settings.limit)
@@ -311,7 +311,7 @@ class Run:
             The report, of these conditions and perhaps more.
 
         Raises:
-            ValueError: if what is kept was measured in another setting; the message says which.
+            ValueError: if what is kept was measured in another setting; the message names it.
         """
         report = self._kept(training, seed)
         missing = self._missing(report, conditions)

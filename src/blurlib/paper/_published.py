@@ -1,8 +1,8 @@
 """The paper as data: its conditions, its training mixes and recipes, and every number that it prints.
 
 Vasiljevic, Chakrabarti, Shakhnarovich, "Examining the Impact of Blur on Recognition by Convolutional
-Networks". A table is a list of cells. Each says what was measured (which network, at which scale, under which
-blur) and what the paper found, so that a program can measure the same and print both beside each other.
+Networks". A table is a list of cells. Each states what was measured (network, scale, blur, metric) and the
+published value, so that a program can measure the same and print both next to each other.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ ResNet-50, is meant."""
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How the paper fine-tunes.
+    """The paper's recipe of fine-tuning.
 
     Attributes:
         epochs: of each phase.

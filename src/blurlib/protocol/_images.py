@@ -70,7 +70,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
                 f"{levels.min()} to {levels.max()}; scale it to 8 or 16 bits first"
             )
         if key is not None:
-            levels[levels == key] = 65535  # here: in 8 bits other levels are no longer told from it
+            levels[levels == key] = 65535  # here: in 8 bits it cannot be separated from other levels
         image = Image.fromarray(((levels * 255 + 32767) // 65535).astype(np.uint8))
     elif isinstance(key, tuple) and max(key) > 255:  # of a file of 16 bits a channel
         image = image.copy()

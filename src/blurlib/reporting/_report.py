@@ -217,7 +217,7 @@ class Report:
         Args:
             path: the file.
             before: report of the original network; the page then compares the two, with intervals.
-            control: report of a network trained for as long on sharp images, beside `before`.
+            control: report of a network trained for as long on sharp images; needs `before`.
             title: of the page.
 
         Returns:

@@ -2,5 +2,4 @@
 
 from ._finetune import FinetuneResult, finetune
 
-
 __all__ = ["FinetuneResult", "finetune"]

@@ -99,7 +99,7 @@ def curves_figure(rows: Sequence[Row], metrics: Sequence[Metric], *, level: floa
         base = "control" if "control" in roles else "value before"
         caption += f" Thin blue lines: {100 * level:g} % intervals of the change from the {base}."
     words = {role: f" {role}" if len(roles) > 1 else "" for role in roles}
-    told = [
+    texts = [
         f"{row.label}: {main.title} "
         + ", ".join(
             f"{value_text(main, row.value(role, main.name), unit=True)}{words[role]}"
@@ -112,7 +112,7 @@ def curves_figure(rows: Sequence[Row], metrics: Sequence[Metric], *, level: floa
         f"{label_text(metric)}, {'%' if metric.unit == 'percent' else 'nats'}": _panel(rows, metric)
         for metric in metrics
     }
-    return _plots(roles, panels, f"{', '.join(map(label_text, metrics))}. {'; '.join(told)}.", caption)
+    return _plots(roles, panels, f"{', '.join(map(label_text, metrics))}. {'; '.join(texts)}.", caption)
 
 
 def risk_figure(curves: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
@@ -138,10 +138,10 @@ def risk_figure(curves: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
         raise ValueError("`curves` must hold at least one condition, and no empty curve")
     roles = roles_in(curves.values())
     top = max(1.0, *(100 * float(curve[_shown_from(curve) :].max()) for curve in every))
-    told = []
+    texts = []
     for name, found in curves.items():
         shares = {role: (curve[-(-len(curve) // 2) - 1], curve[-1]) for role, curve in found.items()}
-        told.append(
+        texts.append(
             f"{name}: "
             + ", ".join(
                 f"{100 * half:.1f} % of the surest half, {100 * whole:.1f} % of all"
@@ -152,7 +152,7 @@ def risk_figure(curves: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
     return _plots(
         roles,
         {name: _risk_panel(found, top) for name, found in curves.items()},
-        f"Share of errors among the surest images. {'; '.join(told)}.",
+        f"Share of errors among the surest images. {'; '.join(texts)}.",
         "Errors in percent (upwards) among the images that the network is surest of, by their share in "
         "percent (to the right): at 100 it answers for all. A network that knows its errors rises late.",
     )

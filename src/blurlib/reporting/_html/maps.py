@@ -13,7 +13,7 @@ from .pictures import data_uri, photo_cell
 
 
 def segmentation_figure(rows: Sequence[Mapping[str, np.ndarray]], *, names: Sequence[str] = ()) -> Figure:
-    """Images beside their labels and what networks made of them (the paper, figure 5).
+    """Images with their labels and the predictions of networks (the paper, figure 5).
 
     Args:
         rows: for each image, by what it is ("sharp", "truth", "before", ...), pictures (H, W, 3) uint8 and
@@ -91,7 +91,7 @@ def maps_figure(rows: Mapping[str, Mapping[str, np.ndarray]], *, what: str = "Ha
         what: is drawn.
 
     Returns:
-        The figure; below each map stands its mean.
+        The figure; the mean of each map is written below it.
 
     Raises:
         ValueError: if there is no map, the layers differ, or a value is not from 0 to 1.
@@ -121,14 +121,14 @@ def maps_figure(rows: Mapping[str, Mapping[str, np.ndarray]], *, what: str = "Ha
         }
         for name, maps in arrays.items()
     ]
-    told = (
+    texts = (
         f"{name}: " + ", ".join(f"{layer} {array.mean():.2f}" for layer, array in maps.items())
         for name, maps in arrays.items()
     )
     bar = _map_uri(np.linspace(0, 1, 128)[None])
     return Figure(
         image=markup("maps", columns=layers[0], rows=lines, bar=bar, top=f"{top:.2f}", ratio=f"{ratio:.3f}"),
-        alt=f"{what}. {'; '.join(told)}.",
+        alt=f"{what}. {'; '.join(texts)}.",
         caption=f"{what} at each location, dark where it is 0, all on one scale; its mean below each map.",
         wide=True,
     )

@@ -1,4 +1,4 @@
-"""Pictures for a page: what networks said of an image."""
+"""Pictures for a page: predictions of networks on an image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .pictures import no_break, photo_cell
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What two networks said of one image.
+    """The predictions of two networks on one image.
 
     Attributes:
         image: (H, W, 3) uint8, as the networks saw it.
@@ -147,8 +147,8 @@ def _figure(
     found: Iterable[str],
     caption: str,
 ) -> Figure:
-    told = (f"{each.truth}, {each.title}: {text}" for each, text in zip(examples, found, strict=True))
-    return Figure(image=markup(macro, **values), alt="; ".join(told) + ".", caption=caption, wide=True)
+    texts = (f"{each.truth}, {each.title}: {text}" for each, text in zip(examples, found, strict=True))
+    return Figure(image=markup(macro, **values), alt="; ".join(texts) + ".", caption=caption, wide=True)
 
 
 _ROLES = ("before", "after", "control")
