@@ -22,6 +22,8 @@ demo: $(VENV)/.demo  ## train, blur, evaluate, fine-tune on photographs that shi
 
 # One thread a process: two pytest workers on two cores, and no OpenMP pool in a process that forks.
 test test-all: export OMP_NUM_THREADS := 1
+# Else each process that a test starts compiles all of torch anew, in 8 seconds.
+test test-all: export PYTHONDONTWRITEBYTECODE :=
 test: $(VENV)/.dev  ## tests and doctests, with few examples a property
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 

@@ -4,9 +4,7 @@ import copy
 import functools
 import json
 import os
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,6 +26,7 @@ from blurlib.models import ZoomOut, pixel_logits, zoom_out_layers
 from blurlib.notation import parse
 from blurlib.protocol import Protocol, evaluation_views, normalised, training_view
 from blurlib.reporting import Report, class_table, compare
+from processes import in_processes
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SHOWN = {"canonical_side": 48, "device": "cpu", "workers": 0, "progress": False}
@@ -407,36 +406,19 @@ def test_nothing_depends_on_workers_batches_or_order(scenes, tmp_path):
         assert other["shake"].images.regions.tolist() == first["shake"].images.regions.tolist()
 
 
-SCRIPT = """
-import sys
-from test_segmentation import SHOWN, evaluate_segmentation, pixels, pooling, scene
-import blurlib
-
-scenes = [scene(seed) for seed in range(5)]
-shared = evaluate_segmentation(pixels(), scenes, blurs="D4", output=sys.argv[1], distributed=True, **SHOWN)
-alone = evaluate_segmentation(pixels(), scenes, blurs="D4", **SHOWN)
-assert shared.settings["void_share"] == alone.settings["void_share"]
-usual = {"task": "segmentation", "epochs": 1, "lr": 0.05, "batch_size": 3, "crop": 20, **SHOWN}
-history = blurlib.finetune(pooling(), scenes, **usual).history
-assert history[0]["single_image_batches"] == 3, history  # of 2 + 1 images, then of 1 + 1
-blurlib.finetune(pixels(), scenes, output=sys.argv[2], **usual)
-"""
+def measured_and_trained(out, run):
+    scenes = [scene(seed) for seed in range(5)]
+    shared = evaluate_segmentation(pixels(), scenes, blurs="D4", output=out, distributed=True, **SHOWN)
+    alone = evaluate_segmentation(pixels(), scenes, blurs="D4", **SHOWN)
+    assert shared.settings["void_share"] == alone.settings["void_share"]
+    usual = {"task": "segmentation", "epochs": 1, "lr": 0.05, "batch_size": 3, "crop": 20, **SHOWN}
+    history = blurlib.finetune(pooling(), scenes, **usual).history
+    assert history[0]["single_image_batches"] == 3, history  # of 2 + 1 images, then of 1 + 1
+    blurlib.finetune(pixels(), scenes, output=run, **usual)
 
 
 def test_two_processes_count_what_one_does(tmp_path):
-    script = tmp_path / "run.py"
-    script.write_text(SCRIPT)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*launch, str(script), str(tmp_path / "out"), str(tmp_path / "run")],
-        env=os.environ
-        | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[:2]))},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    in_processes(measured_and_trained, tmp_path / "out", tmp_path / "run", world=2)
     scenes = [scene(seed) for seed in range(5)]
     alone = evaluate_segmentation(pixels(), scenes, blurs="D4", **SHOWN)
     shared = Report.load(tmp_path / "out")
