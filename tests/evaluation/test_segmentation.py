@@ -52,10 +52,12 @@ def scenes():
     return [scene(seed, size) for seed, size in enumerate([(64, 48), (50, 50), (40, 72), (64, 48), (60, 44)])]
 
 
-@functools.cache  # its dense layers are large
 def small_vgg(batch_norm=False):
+    """torchvision's class; its head of 120 million weights, which nothing here looks at, is not drawn."""
     torch.manual_seed(0)
-    return VGG(make_layers([4, "M", 6, 6, "M", 8, "M"], batch_norm=batch_norm), num_classes=2)
+    features = make_layers([4, "M", 6, 6, "M", 8, "M"], batch_norm=batch_norm)
+    with torch.device("meta"):
+        return VGG(features, num_classes=2, init_weights=False)
 
 
 def pixels(seed=0):
@@ -119,7 +121,11 @@ def test_zoom_out_is_a_classifier_of_concatenated_features():
 
 @pytest.mark.parametrize("name", ["vgg11", "vgg13_bn", "vgg16", "vgg19_bn"])
 def test_zoom_out_takes_every_vgg(name):
-    trunk = getattr(torchvision.models, name)(weights=None)
+    with torch.device("meta"):  # without a head, whose 120 million weights take a second
+        trunk = getattr(torchvision.models, name)(weights=None, init_weights=False)
+    trunk.features.to_empty(device="cpu").apply(
+        lambda layer: layer.reset_parameters() if hasattr(layer, "reset_parameters") else None
+    )
     convolutions = sum(isinstance(layer, nn.Conv2d) for layer in trunk.features)
     assert len(zoom_out_layers(trunk)) == convolutions
     network = ZoomOut(trunk, 21, hidden=4).eval()
