@@ -445,6 +445,15 @@ def test_names_that_are_no_text_survive(place, monkeypatch):
     assert "caf\\udce9" in Path(out, "page.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("world", ["1", "2"])
+def test_torchrun_shares_an_evaluation(place, monkeypatch, world):
+    given = {}
+    monkeypatch.setattr(evaluate, "evaluate_network", lambda *_, **options: given.update(options) or "table")
+    monkeypatch.setenv("WORLD_SIZE", world)
+    run("evaluate", "networks:tiny", "data")
+    assert given["distributed"] == (world == "2")
+
+
 def test_warnings_of_the_library_are_for_users():
     own = options._warning("64 % are void", UserWarning, f"{Path(main.__file__).parent}/masks.py", 3)
     assert own == "warning: 64 % are void\n"
