@@ -22,6 +22,10 @@ demo: $(VENV)/.demo  ## train, blur, evaluate, fine-tune on photographs that shi
 
 # One thread a process: two pytest workers on two cores, and no OpenMP pool in a process that forks.
 test test-all: export OMP_NUM_THREADS := 1
+# Else each process that a test starts compiles all of torch anew, in 8 seconds.
+test test-all: export PYTHONDONTWRITEBYTECODE :=
+# What torch.compile writes has no vector instructions: to try out which there are takes as long.
+test: export TORCHINDUCTOR_VEC_ISA_OK := 0
 test: $(VENV)/.dev  ## tests and doctests, with few examples a property
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 

@@ -1,11 +1,17 @@
 """The examples run as a reader would run them, and write into the folder that they are given only."""
 
+import contextlib
+import io
 import os
+import runpy
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
+
+from processes import in_processes
 
 pytest.importorskip("skimage")
 pytest.importorskip("sklearn")
@@ -24,27 +30,30 @@ WRITTEN = {
     },
 }
 
-# All are errors but the one that tells of a missing core.
-WARNINGS = ("-W", "error", "-W", "ignore:blurlib's native core is not installed")
-
 
 def run(name, *arguments, folder):
+    """What an example prints, in a process of its own that has imported blurlib and no more."""
     # TMPDIR stays as it is: under pytest's long folder names the loaders' sockets would have too long a path,
     # and a loader whose socket cannot be made waits for ever.
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1"}
-    result = subprocess.run(
-        [sys.executable, *WARNINGS, str(EXAMPLES / name), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        check=False,
-        cwd=folder,
-        env=environment,
-        timeout=300,
-    )
-    assert result.returncode == 0, result.stderr
-    assert "Traceback" not in result.stderr
-    return result.stdout
+    (shown,) = in_processes(run_here, name, arguments, folder)
+    return shown
+
+
+def run_here(name, arguments, folder):
+    os.chdir(folder)
+    script = str(EXAMPLES / name)
+    sys.argv = [script, *map(str, arguments)]
+    sys.path.insert(0, str(EXAMPLES))
+    # All are errors but the one that tells of a missing core.
+    warnings.simplefilter("error")
+    warnings.filterwarnings("ignore", "blurlib's native core is not installed")
+    with (
+        contextlib.redirect_stdout(io.StringIO()) as out,
+        contextlib.redirect_stderr(io.StringIO()) as errors,
+    ):
+        runpy.run_path(script, run_name="__main__")
+    assert "Traceback" not in errors.getvalue(), errors.getvalue()
+    return out.getvalue()
 
 
 @pytest.mark.parametrize("name", WRITTEN)
@@ -58,7 +67,16 @@ def test_example_runs_and_writes_where_it_is_told(name, tmp_path):
 
 
 def test_real_photographs_are_asked_for(tmp_path):
-    assert "name a folder" in run("05_real_photographs.py", folder=tmp_path)
+    """As a reader starts it."""
+    result = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", str(EXAMPLES / "05_real_photographs.py")],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "name a folder" in result.stdout
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 

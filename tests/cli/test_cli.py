@@ -1,12 +1,15 @@
 """The command line: every option of the functions, what is written, and one clean line for every mistake."""
 
 import inspect
+import io
 import os
 import re
+import runpy
 import shlex
 import signal
 import subprocess
 import sys
+import warnings
 from importlib.metadata import version
 from pathlib import Path
 from urllib.error import URLError
@@ -25,6 +28,7 @@ from blurlib._common import interrupts
 from blurlib.blurs import shake_of_image
 from blurlib.functional import apply
 from blurlib.reporting import Report
+from images import exhaustive
 
 SMALL = ["--crop", "24", "--canonical-side", "32", "--workers", "0", "--no-progress"]
 SEEN = ["--scales", "24", "--blurs", "sharp,D2", *SMALL]
@@ -128,13 +132,16 @@ def test_every_parameter_of_the_function_is_an_option(name):
             assert given == parameter.default, parameter.name
 
 
-def test_version_by_every_door():
+def test_version_by_every_door(monkeypatch, capsys):
     expected = f"blurlib {version('blurlib')}\n"
     assert run("--version").output == expected
-    result = subprocess.run(
-        [sys.executable, "-m", "blurlib", "--version"], capture_output=True, text=True, check=True
-    )
-    assert result.stdout == expected
+    monkeypatch.setattr(sys, "argv", ["-m", "--version"])
+    monkeypatch.delitem(sys.modules, "blurlib.__main__", raising=False)
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # main() sets its own
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("blurlib", run_name="__main__")
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == expected
 
 
 def test_a_mistyped_command_or_option_is_explained():
@@ -411,27 +418,40 @@ def test_evaluate_keeps_the_report_of_another_evaluation(place):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file systems elsewhere refuse names that are no text")
-def test_names_that_are_no_text_survive(place):
-    """Commands of their own: this process's streams take everything."""
+def test_names_that_are_no_text_survive(place, monkeypatch):
+    """On streams that take text only, as those of a terminal do."""
     name = os.fsdecode(b"caf\xe9")
     (place / "data").rename(place / name)
     (place / name / "val" / "cat" / f"{name}.png").write_bytes(b"no picture")
     out = f"out-{name}"
     usual = ["--on-error", "skip", *SEEN, "--output", out]
-    environment = os.environ | {"PYTHONIOENCODING": "utf-8:strict", "OMP_NUM_THREADS": "1"}
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # main() sets its own
     for words in (
         ["evaluate", "networks:tiny", name, *usual],
         ["report", out, "--html", f"{out}/page.html", "--markdown", f"{out}/page.md"],
         ["finetune", "networks:tiny", name, *TRAINED, "--output", f"run-{name}"],
         ["blur", name, "--blur", "D2", "--out", f"soft-{name}"],
     ):
-        done = subprocess.run(
-            [sys.executable, "-m", "blurlib", *words], env=environment, capture_output=True, check=False
-        )
-        assert b"Traceback" not in done.stderr and done.returncode == (words[0] == "blur"), done.stderr
-        assert b"caf\\udce9" in done.stdout
+        monkeypatch.setattr(sys, "argv", ["blurlib", *words])
+        shown, errors = (io.TextIOWrapper(io.BytesIO(), "utf-8", on) for on in ("strict", "backslashreplace"))
+        monkeypatch.setattr(sys, "stdout", shown)
+        monkeypatch.setattr(sys, "stderr", errors)
+        with pytest.raises(SystemExit) as ended:
+            main.main()
+        shown.flush()
+        assert ended.value.code == (words[0] == "blur")
+        assert b"caf\\udce9" in shown.buffer.getvalue()
     assert Report.load(out).settings["skipped"] == [f"val/cat/{name}.png"]
     assert "caf\\udce9" in Path(out, "page.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("world", ["1", "2"])
+def test_torchrun_shares_an_evaluation(place, monkeypatch, world):
+    given = {}
+    monkeypatch.setattr(evaluate, "evaluate_network", lambda *_, **options: given.update(options) or "table")
+    monkeypatch.setenv("WORLD_SIZE", world)
+    run("evaluate", "networks:tiny", "data")
+    assert given["distributed"] == (world == "2")
 
 
 def test_warnings_of_the_library_are_for_users():
@@ -583,7 +603,8 @@ def test_stopping_says_what_is_kept(place, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("door", "imported"), [("-m", "numpy"), ("-m", "torch"), ("script", "torch._C"), ("script", "typer")]
+    ("door", "imported"),
+    [("-m", "numpy"), exhaustive("-m", "torch"), ("script", "torch._C"), ("script", "typer")],
 )
 def test_ctrl_c_while_the_command_is_imported(tmp_path, door, imported):
     """The interpreter tells of each import; the signal comes right after one of them."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import math
-import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ import oracles
 from blurlib import blur, kernels
 from blurlib._engine import cpu
 from images import exhaustive, needs_core
+from processes import in_processes
 
 
 def noise(shape: tuple[int, ...], dtype: torch.dtype, seed: int = 0) -> torch.Tensor:
@@ -271,27 +273,29 @@ def test_views_are_taken_as_they_lie(name, dtype, monkeypatch):
         assert torch.equal(blur(view, kernel), blur(view.contiguous(), kernel))
 
 
-MEMORY = """
-import gc, sys, torch, blurlib
-def peak():
-    for line in open("/proc/self/status"):
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) / 1024
-torch.set_num_threads(2)
-small = torch.zeros((3, 80, 80), dtype=torch.uint8)
-kernels = [blurlib.kernels.disk(8), blurlib.kernels.bank_kernel(0), blurlib.kernels.gaussian(4)]
-for kernel in kernels:
-    blurlib.blur(small, kernel)
-image = torch.zeros(({height}, {width}, 3), dtype=torch.uint8).permute(2, 0, 1)
-for image in (image, image.contiguous()):
-    for kernel in kernels:
-        gc.collect()
-        open("/proc/self/clear_refs", "w").write("5")
-        before = peak()
-        result = blurlib.blur(image, kernel)
-        print(peak() - before, result.numel() / 2**20)
-        del result
-"""
+def peak() -> float:
+    """The largest memory of this process so far, in MiB."""
+    return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) / 1024
+
+
+def memory_of_large_blurs(height: int, width: int) -> list[tuple[float, float]]:
+    """Megabytes that each takes, and those of its output."""
+    torch.set_num_threads(2)
+    small = torch.zeros((3, 80, 80), dtype=torch.uint8)
+    each = [kernels.disk(8), kernels.bank_kernel(0), kernels.gaussian(4)]
+    for kernel in each:
+        blur(small, kernel)
+    found = []
+    image = torch.zeros((height, width, 3), dtype=torch.uint8).permute(2, 0, 1)
+    for layout in (image, image.contiguous()):
+        for kernel in each:
+            gc.collect()
+            Path("/proc/self/clear_refs").write_text("5")
+            before = peak()
+            result = blur(layout, kernel)
+            found.append((peak() - before, result.numel() / 2**20))
+            del result
+    return found
 
 
 @needs_core
@@ -299,15 +303,14 @@ for image in (image, image.contiguous()):
 @pytest.mark.parametrize(("height", "width"), [(2000, 3000), exhaustive(4000, 6000)])
 def test_a_large_photograph_needs_the_output_and_little_more(height, width):
     """Beside the output a buffer for a tile and each thread, whatever the image measures."""
-    code = MEMORY.format(height=height, width=width)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    if "Permission" in done.stderr:
-        pytest.skip("the kernel does not let a process reset its peak memory")
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
-    assert len(lines) == 6
-    for line in lines:
-        extra, output = (float(word) for word in line.split())
+    try:
+        (found,) = in_processes(memory_of_large_blurs, height, width)
+    except torch.multiprocessing.ProcessRaisedException as error:
+        if "PermissionError" in str(error):
+            pytest.skip("the kernel does not let a process reset its peak memory")
+        raise
+    assert len(found) == 6
+    for extra, output in found:
         assert output == pytest.approx(3 * height * width / 2**20)
         assert extra < output + 8
 

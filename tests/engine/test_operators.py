@@ -181,8 +181,10 @@ def check_compiled(compiled: Callable, function: Callable, image: torch.Tensor) 
 
 
 @pytest.mark.usefixtures("fresh_compiler")
-@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
-def test_compile_without_a_break(backend):
+@pytest.mark.parametrize(
+    ("backend", "all_layouts"), [("aot_eager", True), ("inductor", False), exhaustive("inductor", True)]
+)
+def test_compile_without_a_break(backend, all_layouts):
     if backend == "inductor":
         torch._inductor = pytest.importorskip("torch._inductor")
         try:
@@ -191,11 +193,12 @@ def test_compile_without_a_break(backend):
             pytest.skip("no C++ compiler")
     function = Blurred()
     compiled = torch.compile(function, fullgraph=True, backend=backend)
-    check_compiled(compiled, function, pixels((2, 3, 12, 13), torch.float32))
-    check_compiled(
-        compiled, function, pixels((2, 3, 12, 13), torch.float32).to(memory_format=torch.channels_last)
-    )
-    check_compiled(compiled, function, pixels((3, 3, 20, 15), torch.float32))  # dynamic from here on
+    image, other = pixels((2, 3, 12, 13), torch.float32), pixels((3, 3, 20, 15), torch.float32)
+    check_compiled(compiled, function, image)
+    if all_layouts:
+        check_compiled(compiled, function, image.to(memory_format=torch.channels_last))
+        check_compiled(compiled, function, other)  # dynamic from here on
+    check_compiled(compiled, function, other.to(memory_format=torch.channels_last))
 
 
 @pytest.mark.usefixtures("fresh_compiler")

@@ -1,9 +1,8 @@
-"""Evaluations and reproductions that two processes share, as torchrun starts them."""
+"""Evaluations and reproductions that two processes share; the command as torchrun starts it."""
 
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from torch import nn
 from blurlib.evaluation import evaluate
 from blurlib.paper import ClassificationSettings, ReproducedTable, Run, reproduce_table
 from blurlib.reporting import Report
+from processes import in_processes
 
 SMALL = {"canonical_side": 48, "scales": (32, (24, 32)), "crop": 28, "device": "cpu", "workers": 0}
 TINY = {"side": 32, "canonical_side": 48, "epochs": (1,), "lr": (0.01,), "batch_size": 6, "crops": "center"}
@@ -62,37 +62,16 @@ def reproduced(root, out):
     return reproduce_table(run, "table2")
 
 
-def together(script, *words):
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    return subprocess.run(
-        [*launch, *script, *map(str, words)],
-        env=os.environ
-        | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[:2]))},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-
-
-SCRIPT = """
-import os, sys
-from test_torchrun import evaluated, reproduced
-
-root, out = sys.argv[1:]
-rank = os.environ["RANK"]
-evaluated(root, f"{out}/shared", distributed=True).save(f"{out}/mine{rank}")
-if rank == "1":
-    evaluated(root, f"{out}/alone")  # one process by itself does not wait for the others
-reproduced(root, f"{out}/reproduction").to_json(f"{out}/table{rank}.json")
-"""
+def measured(root, out):
+    rank = os.environ["RANK"]
+    evaluated(root, out / "shared", distributed=True).save(out / f"mine{rank}")
+    if rank == "1":
+        evaluated(root, out / "alone")  # one process by itself does not wait for the others
+    reproduced(root, out / "reproduction").to_json(out / f"table{rank}.json")
 
 
 def test_two_processes_measure_what_one_does(root, tmp_path):
-    script = tmp_path / "run.py"
-    script.write_text(SCRIPT)
-    done = together([str(script)], root, tmp_path)
-    assert done.returncode == 0, done.stderr
+    in_processes(measured, root, tmp_path, world=2)
     whole = evaluated(root, None)
     assert whole.settings["skipped"] == ["val/class2/broken.png"]
     for name in ("shared", "mine0", "mine1", "alone"):
@@ -112,10 +91,19 @@ def test_two_processes_measure_what_one_does(root, tmp_path):
         assert cell.value == pytest.approx(expected.value, rel=1e-3)
 
 
+NETWORK = """
+from torch import nn
+
+def network():
+    return nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 3))
+"""
+
+
 def test_the_command_speaks_once(root, tmp_path):
+    (tmp_path / "networks.py").write_text(NETWORK, encoding="utf-8")
     words = [
         "evaluate",
-        "test_torchrun:network",
+        "networks:network",
         root,
         "--blurs",
         "sharp, D4",
@@ -125,7 +113,17 @@ def test_the_command_speaks_once(root, tmp_path):
         "28",
     ]
     words += ["--on-error", "skip", "--workers", "0", "--no-progress", "--output", tmp_path / "out"]
-    done = together(["-m", "blurlib"], *words)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
+            *("-m", "blurlib", *map(str, words)),
+        ],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("cross-entropy") == 1
     assert Report.load(tmp_path / "out").records[0].count == 7

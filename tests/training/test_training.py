@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -26,6 +25,7 @@ from blurlib.data import open_images
 from blurlib.mixes import BlurMixSampler
 from blurlib.protocol import Protocol, normalised, training_view
 from blurlib.training import FinetuneResult, finetune
+from processes import in_processes
 
 SMALL = {
     "canonical_side": 24,
@@ -669,32 +669,9 @@ def runs(root, broken, out):
     }
 
 
-SCRIPT = """
-import os, sys
-import torch
-from test_training import runs
-
-root, broken, out = sys.argv[1:]
-torch.save(runs(root, broken, out), f"{out}.{os.environ['RANK']}")
-"""
-
-
 def test_two_processes_compute_what_one_does(root, broken_root, tmp_path):
-    script = tmp_path / "run.py"
-    script.write_text(SCRIPT)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*launch, str(script), str(root), str(broken_root), str(tmp_path / "two")],
-        env=os.environ
-        | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[:2]))},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
     one = runs(root, broken_root, tmp_path / "one")
-    two, other = (torch.load(tmp_path / name, weights_only=True) for name in ("two.0", "two.1"))
+    two, other = in_processes(runs, root, broken_root, tmp_path / "two", world=2)
     assert len(one["skip"][2]) == 2
     for name, (model, history, skipped) in one.items():
         assert same(two[name][0], other[name][0]) and two[name][2] == other[name][2] == skipped
