@@ -80,14 +80,14 @@ def test_without_the_values_of_each_image_a_report_prints_but_does_not_compare(t
 
 
 def test_files_that_are_no_reports(tmp_path):
-    with pytest.raises(FileNotFoundError, match="`path` must be a report"):
+    with pytest.raises(FileNotFoundError, match="`path` must be a file written by `save`"):
         Report.load(tmp_path)
     for number, text in enumerate(
         ["{", "[]", '{"kind": "x"}', '{"kind": "blurlib.Report", "task": "classification", "records": [{}]}']
     ):
         path = tmp_path / f"{number}.json"
         path.write_text(text)
-        with pytest.raises(ValueError, match="`path` must be a report"):
+        with pytest.raises(ValueError, match="`path` must be a file written by `save`"):
             Report.load(path)
     made(count=12).save(tmp_path / "a.json")
     made(count=11).save(tmp_path / "b.json")
