@@ -4,7 +4,6 @@ import contextlib
 import io
 import os
 import runpy
-import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -67,16 +66,7 @@ def test_example_runs_and_writes_where_it_is_told(name, tmp_path):
 
 
 def test_real_photographs_are_asked_for(tmp_path):
-    """As a reader starts it."""
-    result = subprocess.run(
-        [sys.executable, "-W", "error::UserWarning", str(EXAMPLES / "05_real_photographs.py")],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-    )
-    assert result.returncode == 0, result.stderr
-    assert "name a folder" in result.stdout
+    assert "name a folder" in run("05_real_photographs.py", folder=tmp_path)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
