@@ -9,8 +9,17 @@ from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
-__all__ = ["config_values", "has_config", "ignored_config", "inherit_config", "unwrapped"]
+__all__ = [
+    "config_values",
+    "has_config",
+    "ignored_config",
+    "inherit_config",
+    "load_plain_state",
+    "plain_state",
+    "unwrapped",
+]
 
+_COMPILED = "_orig_mod."  # where torch.compile keeps the network
 _HOLDERS = ("pretrained_cfg", "default_cfg")  # timm's names, new and old
 _WRAPPERS = (DataParallel, DistributedDataParallel, AveragedModel)
 
@@ -22,6 +31,27 @@ def unwrapped(model: nn.Module) -> nn.Module:
         if not isinstance(inner, nn.Module):
             return model
         model = inner
+
+
+def plain_state(model: nn.Module) -> Mapping[str, Any]:
+    """The weights of a network, by the names that they have without torch's wrappers."""
+    state = unwrapped(model).state_dict()
+    if not any(_COMPILED in name for name in state):
+        return state
+    return {name.replace(_COMPILED, ""): value for name, value in state.items()}
+
+
+def load_plain_state(model: nn.Module, state: Mapping[str, Any]) -> None:
+    """Give a network weights by these names; or by a wrapper's, as runs of earlier versions kept them."""
+    inside = unwrapped(model)
+    own = {name.replace(_COMPILED, ""): name for name in inside.state_dict()}
+    plain = {name: name.replace(_COMPILED, "") for name in state}
+    inside.load_state_dict(
+        {
+            own.get(plain[name], own.get(plain[name].removeprefix("module."), name)): state[name]
+            for name in state
+        }
+    )
 
 
 def config_values(model: nn.Module, name: str) -> list[Any]:

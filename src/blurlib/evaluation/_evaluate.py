@@ -14,7 +14,12 @@ from torch.utils.data import Dataset
 from .._common.checks import one_of
 from .._common.devices import pick_device
 from .._common.provenance import environment, with_metadata
-from .._tasks import ClassificationEvaluation, EvaluationSettings, SegmentationEvaluation
+from .._tasks import (
+    ClassificationEvaluation,
+    EvaluationSettings,
+    SegmentationEvaluation,
+    check_network,
+)
 from ..blurs import Blur
 from ..data import ImageListing, MaskListing, OnError
 from ..protocol import Average, Crops, Resample
@@ -132,8 +137,7 @@ def evaluate(
         >>> report["D4"].count, report.blurs
         (2, ('sharp', 'D4'))
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"`model` must be a torch.nn.Module, got {type(model).__name__}")
+    check_network(model)
     one_of("task", task, _TASKS)
     place = pick_device(device)
     evaluation = _TASKS[task](

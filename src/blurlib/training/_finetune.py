@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import copy
 import fnmatch
+import io
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
@@ -22,7 +24,7 @@ from .._common import rng
 from .._common.checks import check_integer, one_of
 from .._common.devices import pick_device, pick_workers
 from .._common.distributed import local_world_size, process_group, seeded_rng
-from .._common.model_config import ignored_config, unwrapped
+from .._common.model_config import ignored_config, load_plain_state, plain_state, unwrapped
 from .._common.provenance import model_facts, with_metadata
 from .._tasks import (
     BatchNorm,
@@ -30,6 +32,8 @@ from .._tasks import (
     SegmentationTraining,
     TrainingSettings,
     TrainingTask,
+    check_network,
+    said,
 )
 from ..blurs import Blur
 from ..data import ImageListing, KeyedSampler, MaskListing, OnError, Skipped
@@ -184,8 +188,7 @@ def finetune(
         >>> result.history[0]["images"]
         2
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"`model` must be a torch.nn.Module, got {type(model).__name__}")
+    check_network(model)
     kind = _TASKS[one_of("task", task, _TASKS)]
     batch_size = kind.batch_size if batch_size is None else batch_size
     picked = pick_device(device)
@@ -238,10 +241,16 @@ def finetune(
     training.prepare(workers=processes)
 
     with process_group(picked) as team:
-        network = copy.deepcopy(model).to(picked)
+        network = _copied(model).to(picked)
         wanted = {name: parameter.requires_grad for name, parameter in network.named_parameters()}
         trained = _select(network, trainable)
         training.probe_outputs(network, picked)
+        if training.feed.dtype in (torch.float16, torch.bfloat16) and team.rank == 0:
+            warnings.warn(
+                f"`model` is of {training.feed.dtype}, in which small steps of training are lost; "
+                "model.float() keeps them, and amp=True is as fast",
+                stacklevel=2,
+            )
         optimizer = torch.optim.SGD(
             [parameter for parameter in network.parameters() if parameter.requires_grad],
             lr=settings.rates[0],
@@ -266,7 +275,7 @@ def finetune(
             team.wait()  # nobody writes before everybody has looked
             state = folder.load(picked) if resume else None
             if state is not None:
-                network.load_state_dict(state["model"])
+                load_plain_state(network, state["model"])
                 optimizer.load_state_dict(state["optimizer"])
                 history, skipped = state["history"], state["skipped"]
             if team.rank == 0:
@@ -294,13 +303,13 @@ def finetune(
             _check_weights(network, epoch, settings, folder)
             if folder is not None and team.rank == 0:
                 folder.save(
-                    model=network.state_dict(),
+                    model=plain_state(network),
                     optimizer=optimizer.state_dict(),
                     history=history,
                     skipped=skipped,
                 )
         if folder is not None and team.rank == 0:
-            folder.finish(network.state_dict())
+            folder.finish(plain_state(network))
         team.wait()
 
     for name, parameter in network.named_parameters():
@@ -313,6 +322,27 @@ def finetune(
         checkpoint=None if folder is None else folder.checkpoint,
         skipped=tuple(Skipped(name, reason) for name, reason in sorted(skipped.items())),
     )
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    """A network like another, with weights of its own."""
+    if any(isinstance(part, torch.fx.GraphModule) and "train" in vars(part) for part in model.modules()):
+        raise ValueError(
+            "`model` must have a training mode, got a program of torch.export, whose mode is fixed; pass the "
+            "network that was exported"
+        )
+    try:
+        if isinstance(model, torch.jit.ScriptModule):  # copied otherwise, its parameters cannot be trained
+            stored = io.BytesIO()
+            torch.jit.save(model, stored)
+            stored.seek(0)
+            return cast("nn.Module", torch.jit.load(stored))  # type: ignore[no-untyped-call]
+        return copy.deepcopy(model)
+    except Exception as error:
+        raise ValueError(
+            f"`model` must be one that copy.deepcopy copies, for a copy is trained, got the error "
+            f"{said(error)!r}; look for tensors that it keeps from forward passes"
+        ) from error
 
 
 def _sizes(protocol: Protocol) -> dict[str, Any]:
@@ -344,6 +374,11 @@ def _select(network: nn.Module, trainable: Trainable) -> list[str]:
         chosen = [
             name for name, _ in named if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
         ]
+    if not named:
+        raise ValueError(
+            f"`model` must have parameters to train, got a {type(network).__name__} without any; pass the "
+            "network from before it was frozen"
+        )
     if not chosen:
         raise ValueError("`trainable` must leave parameters to train, got none; choose some by name")
     for name, parameter in named:
