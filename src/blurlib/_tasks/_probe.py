@@ -77,21 +77,27 @@ def probe(
 
     `settings` names the arguments that decide the sizes; `context` is what the run's passes are in.
     """
-    feeds = [Feed(parameter_dtype(network), channels) for channels in (3, 1)]
+    colour = Feed(parameter_dtype(network))
+    feeds = [colour, colour._replace(channels=1)]
     found: list[Probe] = []
     # Uncompiled: what is compiled for two empty images is of no use to the run.
     with torch.no_grad(), torch.compiler.set_stance("force_eager"):
         for size in sizes:
-            if not found and not _takes(network, feeds[0].empty(count, size, device), context):
-                grey = _takes(network, feeds[1].empty(count, size, device), context)
-                feeds.reverse() if grey or _stem_channels(network) == 1 else None
-            images = feeds[0].empty(count, size, device)
-            try:
-                with context():
-                    found.append(Probe(images, network(images)))
-            except torch.OutOfMemoryError:  # not the network's
-                raise
-            except Exception as error:
+            failures: list[tuple[Tensor, Exception]] = []
+            for feed in feeds:
+                images = feed.empty(count, size, device)
+                try:
+                    with context():
+                        found.append(Probe(images, network(images)))
+                except torch.OutOfMemoryError:  # not the network's
+                    raise
+                except Exception as error:
+                    failures.append((images, error))
+                else:
+                    feeds = [feed]
+                    break
+            else:
+                images, error = failures[-1 if _stem_channels(network) == 1 else 0]
                 remedy = next(_remedies(network, images, settings, context), None)
                 otherwise = f"choose {settings} to fit it, or wrap it in a module that takes such images"
                 raise _refusal(images, error, remedy or otherwise) from error

@@ -73,14 +73,14 @@ def _built(name: str, classes: int | None, *, pretrained: bool, notify: Callable
 
 def _timm(timm: Any, name: str, classes: int | None, *, pretrained: bool) -> nn.Module:
     outputs = {} if classes is None else {"num_classes": classes}
-    if not re.search("[:/]", name) and not timm.is_model(
-        name
-    ):  # the others are looked up on Hugging Face's hub
-        close = difflib.get_close_matches(name.lower(), timm.list_models(), n=3, cutoff=0.5)
+    tagged = timm.list_pretrained() if "." in name else timm.list_models()
+    if not re.search("[:/]", name) and not (name in tagged or ("." not in name and timm.is_model(name))):
+        # Names with : or / are of Hugging Face's hub.
+        close = difflib.get_close_matches(name.lower(), tagged, n=3, cutoff=0.5)
         raise ValueError(
-            f"`MODEL` must be a network of timm, got {'timm:' + name!r}"
-            + (f"; did you mean {' or '.join(repr('timm:' + each) for each in close)}?" if close else "")
-            + "; timm.list_models() has all"
+            f"`MODEL` must be a network of timm, got {'timm:' + name!r}; "
+            + (f"did you mean {' or '.join(repr('timm:' + each) for each in close)}? " if close else "")
+            + f"timm.list_{'pretrained' if '.' in name else 'models'}() has all"
         )
     try:
         return cast("nn.Module", timm.create_model(name, pretrained=pretrained, **outputs))
@@ -97,7 +97,9 @@ def _nearest(arch: str, count: int) -> Iterator[tuple[str, nn.Module]]:
     """Networks that weights of so many numbers may be of, without storage: those of timm by their names."""
     if arch.startswith("timm:"):
         timm = importlib.import_module("timm")
-        close = difflib.get_close_matches(arch[5:].partition(".")[0], timm.list_models(), n=8, cutoff=0.5)
+        name, known = arch[5:].partition(".")[0], timm.list_models()
+        family = [each for each in known if re.sub(r"\d+", "", each) == re.sub(r"\d+", "", name)]
+        close = [*family[:8], *difflib.get_close_matches(name, known, n=4, cutoff=0.5)]
         build, named = (
             partial(timm.create_model, pretrained=False),
             [(f"timm:{name}", name) for name in close],
@@ -154,8 +156,10 @@ def _torchvision(
             f"(such as .pt) or module:function, got {name!r}"
             + (f"; did you mean {close[0]!r}?" if close else "")
         )
-    outputs = {} if classes is None else {"num_classes": classes}
+    outputs: dict[str, Any] = {} if classes is None else {"num_classes": classes}
     if not pretrained:
+        if name in models.list_models(module=models.segmentation):
+            outputs["weights_backbone"] = None  # else they are downloaded
         network: nn.Module = models.get_model(name, weights=None, **outputs)
         return network
     weights = models.get_model_weights(name).DEFAULT

@@ -47,10 +47,14 @@ def load_weights(
             f"`--arch` {arch} must fit the weights in {str(path)!r}, got {'; '.join(reasons)}; "
             + _remedy(own, state, nearest, arch)
         )
+    others += [name for name in fits if name not in own]
     if others:
-        notify(f"note: not of the network and left out: {_first(others)}")
+        notify(f"note: not of {arch} and left out: {_first(others)}")
+    new = [name for name in own if name not in fits and _optional(name) == "auxiliary"]
+    if new:
+        notify(f"note: not in {path.name}, and new: {_first(new)}")
     try:
-        network.load_state_dict({**own, **fits})
+        network.load_state_dict({**own, **{name: value for name, value in fits.items() if name in own}})
     except (RuntimeError, TypeError, AttributeError) as error:
         raise ValueError(
             f"`--arch` {arch} must fit the weights in {str(path)!r}, got the error "
@@ -80,28 +84,31 @@ def _read(path: Path) -> Any:
     except Exception as error:  # unpickling raises whatever the bytes lead to
         blocked = re.search(r"GLOBAL ([\w.]+)", str(error))
         reason = f"it holds a {blocked[1]}" if blocked else str(error).strip().split(". ")[0].splitlines()[0]
+        remedy = "save model.state_dict()"
+        if blocked:
+            remedy = f"if you trust where it is from, keep the weights alone: {_extraction(path)}"
+        elif "TorchScript" in reason:
+            taken = f"torch.jit.load({path.name!r}).state_dict()"
+            remedy = f"keep the weights alone: torch.save({taken}, 'weights.pt')"
         raise ValueError(
             "`MODEL` must be a file of tensors and plain values, which loads with weights_only=True, got "
-            f"{str(path)!r} ({reason}); " + (_extraction(path) if blocked else "save model.state_dict()")
+            f"{str(path)!r} ({reason}); {remedy}"
         ) from error
 
 
 def _extraction(path: Path) -> str:
     """How to take the weights out of a file that holds objects: a checkpoint, or a whole network."""
-    taken = ".state_dict()"
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             pickled = b"".join(archive.read(name) for name in archive.namelist() if name.endswith("data.pkl"))
-        # As a pickle writes a key: its length in four bytes, then its letters.
-        held = (
-            each for each in _HOLDERS if b"X" + len(each).to_bytes(4, "little") + each.encode() in pickled
-        )
-        holder = next(held, None)
-        taken = taken if holder is None or b"_forward_hooks" in pickled else f"[{holder!r}]"
-    return (
-        "if you trust where it is from, keep the weights alone: "
-        f"torch.save(torch.load({path.name!r}, weights_only=False){taken}, 'weights.pt')"
-    )
+    else:
+        with path.open("rb") as stream:
+            pickled = stream.read(2**20)
+    # As a pickle writes a key: its length in four bytes, then its letters.
+    held = (each for each in _HOLDERS if b"X" + len(each).to_bytes(4, "little") + each.encode() in pickled)
+    holder = None if b"_forward_hooks" in pickled else next(held, None)
+    taken = ".state_dict()" if holder is None else f"[{holder!r}]"
+    return f"torch.save(torch.load({path.name!r}, weights_only=False){taken}, 'weights.pt')"
 
 
 def _state(loaded: Any, path: Path) -> dict[str, Any]:
@@ -134,17 +141,24 @@ def _shapes(state: Mapping[str, Any]) -> Shapes:
     return {name: tuple(value.shape) for name, value in state.items() if isinstance(value, Tensor)}
 
 
+def _optional(name: str) -> str | None:
+    """Why an entry may be missing, or be left out."""
+    if name.endswith("num_batches_tracked"):
+        return "count"  # of batches, which files of old torch do not have
+    # Auxiliary outputs, which torchvision's networks have or not, by how they are made.
+    return "auxiliary" if name.lower().startswith("aux") else None
+
+
 def _differences(own: Shapes, given: Shapes) -> list[str]:
     """What is missing, what is too many, and what has another shape: the first ones by name."""
-    # Files of old torch do not count batches, and networks do without.
-    missing = [name for name in own if name not in given and not name.endswith("num_batches_tracked")]
-    others = [name for name in given if name not in own]
+    missing = [name for name in own if name not in given and not _optional(name)]
+    others = [name for name in given if name not in own and not _optional(name)]
     shapes = [
         f"{name} of {given[name]} instead of {shape}"
         for name, shape in own.items()
         if given.get(name, shape) != shape
     ]
-    kinds = (("missing", missing), ("unexpected", others), ("of another shape", shapes))
+    kinds = (("missing", missing), ("unexpected", others), ("other shapes,", shapes))
     return [f"{kind} {_first(names)}" for kind, names in kinds if names]
 
 
@@ -153,14 +167,14 @@ def _first(names: list[str]) -> str:
     return ", ".join(names[:3]) + more if names else "nothing"
 
 
-def _classes(own: Shapes, given: Shapes) -> int | None:
-    """The number of outputs that would make the weights fit; None if nothing would."""
-    if own.keys() != given.keys():
+def _outputs(own: Shapes, given: Shapes) -> int | None:
+    """The number of outputs with which the weights fit, 0 for the network's own; None where none helps."""
+    if any(not _optional(name) for name in own.keys() ^ given.keys()):
         return None
-    other = [(given[name], shape) for name, shape in own.items() if given[name] != shape]
+    other = [(given[name], shape) for name, shape in own.items() if given.get(name, shape) != shape]
     sizes = {found[0] for found, _ in other if found}
     alike = all(found[1:] == shape[1:] and found for found, shape in other)
-    return sizes.pop() if alike and len(sizes) == 1 else None
+    return (max(sizes, default=0) if len(sizes) < 2 else None) if alike else None
 
 
 def _remedy(
@@ -174,19 +188,22 @@ def _remedy(
     def likeness(network: Mapping[str, Any]) -> tuple[float, int | None]:
         shapes, given = _shapes(network), _shapes(_bare(network, state)[0])
         same = sum(given.get(name) == shape for name, shape in shapes.items())
-        return same / len(shapes.keys() | given.keys()), _classes(shapes, given)
+        return same / len(shapes.keys() | given.keys()), _outputs(shapes, given)
 
     best, outputs = likeness(own)
-    if outputs is not None:
-        return f"the weights are of a network with {outputs} outputs: --classes {outputs}"
-    count = sum(value.numel() for name, value in state.items() if isinstance(value, Tensor))
+    if outputs:
+        mine = ":" in arch and not arch.startswith(("timm:", "zoomout:"))
+        option = f"let {arch} return such a network" if mine else f"--classes {outputs}"
+        return f"the weights are of a network with {outputs} outputs: {option}"
+    count = sum(value.numel() for value in state.values() if isinstance(value, Tensor))
     found = None
     for name, network in nearest(count):
         like, outputs = likeness(network.state_dict())
-        if like > max(best, 0.3):
-            best, found = like, f"--arch {name}" + ("" if outputs is None else f" --classes {outputs}")
+        if outputs is not None:
+            return f"they fit --arch {name}" + (f" --classes {outputs}" if outputs else "")
+        if like > max(best, 0.5):
+            best, found = like, name
+    remedy = "name the network that they were saved from as --arch, or give module:function of yours"
     if found is None:
-        return (
-            f"name the network that they were saved from as --arch, not {arch}, or module:function of yours"
-        )
-    return f"they come nearest to {found}"
+        return remedy
+    return f"{remedy}; {found} comes nearest, with {best:.0%} of names and shapes"
