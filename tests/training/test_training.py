@@ -284,6 +284,51 @@ def test_a_batch_of_one_of_two_sizes(root):
     assert same(weights(result.model), weights(part.model[0]._orig_mod))
 
 
+@pytest.mark.parametrize("wrap", [
+    lambda model: torch.compile(model, backend="eager"),
+    lambda model: nn.DataParallel(torch.compile(model, backend="eager")),
+    lambda model: torch.compile(nn.DataParallel(model), backend="eager"),
+    nn.DataParallel,
+], ids=["compiled", "parallel compiled", "compiled parallel", "parallel"])  # fmt: skip
+def test_weights_are_kept_without_the_names_of_wrappers(root, tmp_path, wrap):
+    """They were "_orig_mod.0.weight", which no network has that is not compiled."""
+    plain = finetune(network(), root, **SMALL | {"epochs": 2})
+    options = SMALL | {"output": tmp_path / "run"}
+    result = finetune(wrap(network()), root, **options)
+    assert type(result.model) is type(wrap(network()))
+    for name in ("model.pt", "checkpoint.pt"):
+        state = torch.load(tmp_path / "run" / name, weights_only=True)
+        assert network().load_state_dict(state.get("model", state))
+    # A checkpoint of an earlier version, with the wrapper's names, resumes as well.
+    for older in (False, True):
+        shutil.copytree(tmp_path / "run", tmp_path / f"run{older}")
+        place = tmp_path / f"run{older}" / "checkpoint.pt"
+        settings = json.loads((place.parent / "settings.json").read_text(encoding="utf-8"))
+        settings["settings"] |= {"epochs": [2]}
+        (place.parent / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
+        state = torch.load(place, weights_only=True)
+        if older:
+            names = wrap(network()).state_dict().keys()
+            state["model"] = dict(zip(names, state["model"].values(), strict=True))
+            torch.save(state, place)
+        more = finetune(wrap(network()), root, resume=True, **options | {"epochs": 2, "output": place.parent})
+        assert same(weights(plain.model), torch.load(place.parent / "model.pt", weights_only=True))
+        assert len(more.history) == 2
+
+
+def test_a_compiled_part_is_kept_under_the_names_of_the_network(root, tmp_path):
+    def parts():
+        return nn.ModuleDict({"inside": network()})["inside"]
+
+    model = nn.Sequential(torch.compile(parts(), backend="eager"))
+    result = finetune(model, root, output=tmp_path, trainable=["0.4.*"], **SMALL)
+    state = torch.load(tmp_path / "model.pt", weights_only=True)
+    assert nn.Sequential(network()).load_state_dict(state)
+    changed = {name for name, value in state.items() if not torch.equal(value, weights(parts())[name[2:]])}
+    assert changed == {"0.4.weight", "0.4.bias"}
+    assert torch.equal(result.model[0]._orig_mod[4].weight, state["0.4.weight"])
+
+
 def test_batch_norm_over_maps_takes_one_image(root):
     """Where torch can normalise a single image, it does: nothing changes there."""
     result = finetune(network(nn.BatchNorm2d(6)), root, **SMALL | {"batch_size": 20})

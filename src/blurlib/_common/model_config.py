@@ -15,11 +15,11 @@ __all__ = [
     "ignored_config",
     "inherit_config",
     "load_plain_state",
+    "plain_name",
     "plain_state",
     "unwrapped",
 ]
 
-_COMPILED = "_orig_mod."  # where torch.compile keeps the network
 _HOLDERS = ("pretrained_cfg", "default_cfg")  # timm's names, new and old
 _WRAPPERS = (DataParallel, DistributedDataParallel, AveragedModel)
 
@@ -33,25 +33,29 @@ def unwrapped(model: nn.Module) -> nn.Module:
         model = inner
 
 
+def plain_name(name: str) -> str:
+    """A parameter's name without what torch.compile puts into it."""
+    return name.replace("_orig_mod.", "")
+
+
 def plain_state(model: nn.Module) -> Mapping[str, Any]:
     """The weights of a network, by the names that they have without torch's wrappers."""
     state = unwrapped(model).state_dict()
-    if not any(_COMPILED in name for name in state):
+    if all(name == plain_name(name) for name in state):
         return state
-    return {name.replace(_COMPILED, ""): value for name, value in state.items()}
+    return {plain_name(name): value for name, value in state.items()}
 
 
 def load_plain_state(model: nn.Module, state: Mapping[str, Any]) -> None:
     """Give a network weights by these names; or by a wrapper's, as runs of earlier versions kept them."""
     inside = unwrapped(model)
-    own = {name.replace(_COMPILED, ""): name for name in inside.state_dict()}
-    plain = {name: name.replace(_COMPILED, "") for name in state}
-    inside.load_state_dict(
-        {
-            own.get(plain[name], own.get(plain[name].removeprefix("module."), name)): state[name]
-            for name in state
-        }
-    )
+    own = {plain_name(name): name for name in inside.state_dict()}
+
+    def name_inside(name: str) -> str:
+        plain = plain_name(name)
+        return own.get(plain, own.get(plain.removeprefix("module."), name))
+
+    inside.load_state_dict({name_inside(name): value for name, value in state.items()})
 
 
 def config_values(model: nn.Module, name: str) -> list[Any]:

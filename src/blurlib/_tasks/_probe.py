@@ -97,10 +97,10 @@ def probe(
                     feeds = [feed]
                     break
             else:
-                images, error = failures[-1 if _stem_channels(network) == 1 else 0]
+                images, failure = failures[-1 if _stem_channels(network) == 1 else 0]
                 remedy = next(_remedies(network, images, settings, context), None)
                 otherwise = f"choose {settings} to fit it, or wrap it in a module that takes such images"
-                raise _refusal(images, error, remedy or otherwise) from error
+                raise _refusal(images, failure, remedy or otherwise) from failure
     return feeds[0], found
 
 

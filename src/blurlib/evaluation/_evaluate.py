@@ -74,7 +74,8 @@ def evaluate(
     Args:
         model: any classifier from (B, 3, H, W) to (B, classes) logits or log-probabilities, or a
             :class:`blurlib.deblurring.DeblurThenClassify` around one; for segmentation to logits (B, classes,
-            h, w), or to a mapping with these as "out".
+            h, w). They may be the first of a tuple, or "out" or "logits" of a mapping. A network of one
+            channel is shown grey, the luminance of the normalised colours.
         root: a folder with `val/<class>/*`, or a dataset of (PIL image, label); for segmentation a folder in
             Pascal VOC's layout, or a dataset of (PIL image, mask).
         task: "classification", or "segmentation" (the paper, section 5): mean IoU of all pixels and of those
@@ -123,9 +124,10 @@ def evaluate(
         The report, one record a condition. With fewer than five classes top-5 looks at all of them.
 
     Raises:
-        TypeError: if an argument is of the wrong kind, or the network does not return a tensor.
-        ValueError: if a value is out of its range, a blur is unknown, an image is broken (under "raise"), the
-            network's outputs do not match the classes or are not finite, or it cannot be made dense.
+        TypeError: if an argument is of the wrong kind, or the network returns no scores.
+        ValueError: if a value is out of its range, the network does not take the images (found out by empty
+            ones of each size, before any is opened), a blur is unknown, an image is broken (under "raise"),
+            the network's outputs do not match the classes or are not finite, or it cannot be made dense.
         FileNotFoundError: if the folder or its `val` is missing.
 
     Example:

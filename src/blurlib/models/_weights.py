@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .._common.model_config import plain_name
+
 SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".tar", ".safetensors")
 # Where checkpoints keep the weights; what wrappers and training modules put before names.
 _HOLDERS = ("state_dict", "model_state_dict", "model")
@@ -38,7 +40,7 @@ def load_weights(
         network.load_state_dict(state)
         return network
     except (RuntimeError, TypeError, AttributeError):  # other names, or another network
-        state = {name.replace("_orig_mod.", ""): value for name, value in state.items()}
+        state = {plain_name(name): value for name, value in state.items()}
     own = network.state_dict()
     fits, others = _bare(own, state)
     reasons = _differences(_shapes(own), _shapes(fits))
@@ -163,8 +165,8 @@ def _differences(own: Shapes, given: Shapes) -> list[str]:
 
 
 def _first(names: list[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more if names else "nothing"
+    more = f" and {len(names) - 2} more" if len(names) > 2 else ""
+    return ", ".join(names[:2]) + more if names else "nothing"
 
 
 def _outputs(own: Shapes, given: Shapes) -> int | None:

@@ -6,15 +6,12 @@ so a run does not depend on workers or processes and resumes to the numbers of a
 
 from __future__ import annotations
 
-import copy
-import fnmatch
-import io
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -33,16 +30,14 @@ from .._tasks import (
     TrainingSettings,
     TrainingTask,
     check_network,
-    said,
 )
 from ..blurs import Blur
 from ..data import ImageListing, KeyedSampler, MaskListing, OnError, Skipped
 from ..mixes import BlurMixSampler
 from ..protocol import Protocol, Resample, normalisation, normalisation_source
 from ._loop import _epoch
+from ._network import Trainable, copied, select
 from ._run_folder import RunFolder
-
-Trainable = Callable[[str, nn.Parameter], bool] | Sequence[str] | None
 
 Task = Literal["classification", "segmentation"]
 
@@ -119,12 +114,13 @@ def finetune(
     Where the paper is silent, the defaults add nothing: no weight decay, no flips.
 
     Args:
-        model: the classifier: images (B, 3, H, W) to logits (B, classes). It is not modified; a copy is
-            trained.
+        model: the classifier: images (B, 3, H, W) to logits (B, classes), which may be the first of a tuple,
+            or "out" or "logits" of a mapping. A network of one channel is shown grey, the luminance of the
+            normalised colours. It is not modified; a copy is trained.
         root: a folder with ``train/<class>/*``, or a dataset of (PIL image, label); for segmentation a folder
             in Pascal VOC's layout, or a dataset of (PIL image, mask), see :func:`blurlib.data.open_masks`.
         task: "classification", or "segmentation" (the paper, section 5): `model` gives logits (B, classes, h,
-            w), or a mapping with them as "out"; sides are geometric means, masks follow their images and are
+            w); sides are geometric means, masks follow their images and are
             never blurred, the loss is that of labelled pixels (255 is void), with half that of "aux" where
             the network returns it.
         blur: the mix: a text such as "0.2 sharp + 0.8 shake", a mapping to shares, or a sampler (whose own
@@ -174,8 +170,9 @@ def finetune(
     Raises:
         FileNotFoundError: if the folder or its train folder is missing.
         TypeError: if an argument, a dataset's item or the model's output is of the wrong kind.
-        ValueError: if an argument is out of its range, the data are not usable, the model's outputs do not
-            match the classes, `output` holds another run, or the loss is no longer finite.
+        ValueError: if an argument is out of its range, the data are not usable, the model does not take the
+            images (found out by empty ones of each size, before the first epoch), its outputs do not match
+            the classes, `output` holds another run, or the loss is no longer finite.
 
     Example:
         >>> from PIL import Image
@@ -241,9 +238,9 @@ def finetune(
     training.prepare(workers=processes)
 
     with process_group(picked) as team:
-        network = _copied(model).to(picked)
+        network = copied(model).to(picked)
         wanted = {name: parameter.requires_grad for name, parameter in network.named_parameters()}
-        trained = _select(network, trainable)
+        trained = select(network, trainable)
         training.probe_outputs(network, picked)
         if training.feed.dtype in (torch.float16, torch.bfloat16) and team.rank == 0:
             warnings.warn(
@@ -324,66 +321,10 @@ def finetune(
     )
 
 
-def _copied(model: nn.Module) -> nn.Module:
-    """A network like another, with weights of its own."""
-    if any(isinstance(part, torch.fx.GraphModule) and "train" in vars(part) for part in model.modules()):
-        raise ValueError(
-            "`model` must have a training mode, got a program of torch.export, whose mode is fixed; pass the "
-            "network that was exported"
-        )
-    try:
-        if isinstance(model, torch.jit.ScriptModule):  # copied otherwise, its parameters cannot be trained
-            stored = io.BytesIO()
-            torch.jit.save(model, stored)
-            stored.seek(0)
-            return cast("nn.Module", torch.jit.load(stored))  # type: ignore[no-untyped-call]
-        return copy.deepcopy(model)
-    except Exception as error:
-        raise ValueError(
-            f"`model` must be one that copy.deepcopy copies, for a copy is trained, got the error "
-            f"{said(error)!r}; look for tensors that it keeps from forward passes"
-        ) from error
-
-
 def _sizes(protocol: Protocol) -> dict[str, Any]:
     """The protocol in a run's record: the measure follows from the task."""
     unsaid = ("measure", "network_size") if protocol.measure == "shorter" else ("measure",)
     return {name: value for name, value in asdict(protocol).items() if name not in unsaid}
-
-
-def _select(network: nn.Module, trainable: Trainable) -> list[str]:
-    """Freeze what is not to be trained; return the names of the rest."""
-    named = list(network.named_parameters())
-    if trainable is None:
-        chosen = [name for name, parameter in named if parameter.requires_grad]
-    elif callable(trainable):
-        chosen = [name for name, parameter in named if trainable(name, parameter)]
-    elif not isinstance(trainable, Sequence):
-        raise TypeError(
-            "`trainable` must be None, patterns of parameter names such as ['classifier.*'] or a function of "
-            f"name and parameter, got {trainable!r}"
-        )
-    else:
-        patterns = [trainable] if isinstance(trainable, str) else trainable
-        for pattern in patterns:
-            if not any(fnmatch.fnmatchcase(name, pattern) for name, _ in named):
-                raise ValueError(
-                    f"`trainable` must match names of parameters, got {pattern!r}, which matches none of "
-                    f"{', '.join(name for name, _ in named[:3])}, ...; see model.named_parameters()"
-                )
-        chosen = [
-            name for name, _ in named if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-        ]
-    if not named:
-        raise ValueError(
-            f"`model` must have parameters to train, got a {type(network).__name__} without any; pass the "
-            "network from before it was frozen"
-        )
-    if not chosen:
-        raise ValueError("`trainable` must leave parameters to train, got none; choose some by name")
-    for name, parameter in named:
-        parameter.requires_grad_(name in set(chosen))
-    return chosen
 
 
 def _check_weights(
