@@ -164,8 +164,8 @@ def test_the_number_of_outputs_is_told(weights, prefix):
     text = refusal("a.pt", classes=None)
     assert text == (
         "`--arch` shufflenet_v2_x0_5 must fit the weights in 'a.pt', got other shapes, fc.weight of "
-        "(5, 1024) instead of (1000, 1024), fc.bias of (5,) instead of (1000,); the weights are of a network with 5 "
-        "outputs: --classes 5"
+        "(5, 1024) instead of (1000, 1024), fc.bias of (5,) instead of (1000,); the weights are of a "
+        "network with 5 outputs: --classes 5"
     )
 
 
