@@ -46,6 +46,15 @@ def tiny():
 ready = tiny()
 three = 3
 
+def grey():
+    return nn.Sequential(nn.Conv2d(1, 4, 3), *list(tiny())[1:])
+
+def four():
+    return nn.Sequential(nn.Conv2d(4, 4, 3), *list(tiny())[1:])
+
+def fixed():
+    return nn.Sequential(nn.Conv2d(3, 1, 1), nn.Flatten(), nn.Linear(32 * 32, 2))
+
 def nothing():
     return None
 """
@@ -532,7 +541,13 @@ def test_report_shows_compares_and_writes(place):
         (("evaluate", "networks:nothing", "data"), "got NoneType"),
         (("evaluate", "networks:tiny", "data", "--arch", "resnet18"), "--arch"),
         (("evaluate", "networks:tiny", "data", "--classes", "4"), "--classes"),
+        (("evaluate", "networks:fixed", "data", "--crop", "24"), "it takes 32 x 32: choose `scales` and"),
+        (("finetune", "networks:fixed", "data", "--output", "o"), "it takes 32 x 32: choose `network_side`"),
+        (("evaluate", "networks:four", "data"), "takes images of 4 channels"),
         (("evaluate", "weights.pt", "data"), "--arch"),
+        (("evaluate", "weights.ckpt", "data"), "--arch"),
+        (("evaluate", "objects.ckpt", "data", "--arch", "networks:tiny"), "['state_dict'], 'weights.pt')"),
+        (("evaluate", "weights.pt", "data", "--arch", "networks:tiny"), "got missing 0.bias, 4.weight"),
         (("evaluate", "absent.pt", "data", "--arch", "networks:tiny"), "absent.pt"),
         (("evaluate", "broken.pt", "data", "--arch", "networks:tiny"), "weights_only=True"),
         (("evaluate", "weights.pt", "data", "--arch", "squeezenet1_1"), "must fit"),
@@ -556,6 +571,7 @@ def test_mistakes_are_told_in_one_line(place, monkeypatch, arguments, words):
     monkeypatch.setitem(sys.modules, "timm", None)  # as where it is not installed
     Path("broken.pt").write_bytes(b"no weights")
     torch.save({"0.weight": torch.zeros(1)}, "weights.pt")
+    torch.save({"state_dict": {}, "settings": Path()}, "objects.ckpt")
     Path("networks.json").write_text("{}", encoding="utf-8")
     more = ["--workers", "0", "--no-progress"] if arguments[0] != "report" else []
     result = run(*arguments, *more, code=2)
@@ -683,6 +699,18 @@ def test_a_pretrained_network_gets_other_outputs_and_says_so(monkeypatch):
     heads = [state["classifier.1.weight"] for state in states]
     assert torch.equal(heads[0], heads[1]) and heads[2].shape[0] == 5
     assert torch.equal(heads[2], heads[3]) and not torch.equal(heads[3], heads[4])
+
+
+def test_checkpoints_of_others_and_grey_networks_run(place):
+    import networks
+
+    run("evaluate", "networks:tiny", "data", *SEEN, "--output", "a")
+    weights = {f"model._orig_mod.{name}": value for name, value in networks.tiny().state_dict().items()}
+    torch.save({"state_dict": weights | {"loss.weight": torch.ones(2)}, "epoch": 1}, "a.ckpt")
+    result = run("evaluate", "a.ckpt", "data", "--arch", "networks:tiny", *SEEN, "--output", "b")
+    assert result.stderr == "note: not of networks:tiny and left out: loss.weight\n"
+    assert Report.load("a").to_csv() == Report.load("b").to_csv()
+    run("evaluate", "networks:grey", "data", *SEEN, "--mean", "0.5", "--std", "0.2")
 
 
 def test_weights_that_do_not_come_are_explained(monkeypatch):

@@ -171,7 +171,7 @@ def test_zoom_out_learns_its_trunk_saves_and_exports(tmp_path):
         (lambda: ZoomOut(small_vgg(), 1), ValueError, "`classes`"),
         (lambda: ZoomOut(small_vgg(), 3, stride=0), ValueError, "`stride`"),
         (lambda: pixel_logits(torch.zeros(1, 3)), TypeError, r"got shape \(1, 3\)"),
-        (lambda: pixel_logits({"aux": 1}), TypeError, 'as "out", got dict'),
+        (lambda: pixel_logits({"aux": 1}), TypeError, 'as "out" or "logits", got dict with'),
     ],
 )
 def test_what_is_no_zoom_out_network(make, error, message):
@@ -593,7 +593,7 @@ def test_an_evaluation_that_stops_keeps_whole_images(scenes, tmp_path):
     """Stopped between two sides of the third image: two are kept, and the error is its own."""
     shown = {**SHOWN, "blurs": "sharp, D2", "scales": (32, 48)}
     with pytest.raises(ValueError, match="`model` must give finite scores"):
-        evaluate_segmentation(Failing(pixels(), 5), scenes, output=tmp_path, **shown)
+        evaluate_segmentation(Failing(pixels(), 7), scenes, output=tmp_path, **shown)
     partial = Report.load(tmp_path / "partial.json")
     assert partial.settings["complete"] is False
     whole = evaluate_segmentation(pixels(), scenes[:2], **shown)

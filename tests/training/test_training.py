@@ -224,8 +224,8 @@ def test_several_network_sides_train_in_one_batch(root):
 
     options = SMALL | {"network_side": (10, 16), "epochs": 2}
     result = finetune(Sizes(), root, **options)
-    # The smallest first side is 22.25, rounded to 22: 9.17 px at network side 10.
-    assert set(sizes) == {9, 12} and sum(sizes.values()) == 42 and min(sizes.values()) > 8
+    # The smallest first side is 22.25, rounded to 22: 9.17 px at network side 10. Probes: two images each.
+    assert set(sizes) == {9, 12} and sum(sizes.values()) == 42 + 2 * 2 and min(sizes.values()) > 8
     assert result.history[1]["images"] == 21
 
 
@@ -282,6 +282,51 @@ def test_a_batch_of_one_of_two_sizes(root):
     assert same(weights(result.model), weights(whole.model._orig_mod))
     part = finetune(nn.Sequential(torch.compile(pooled(), backend="eager")), root, **options)
     assert same(weights(result.model), weights(part.model[0]._orig_mod))
+
+
+@pytest.mark.parametrize("wrap", [
+    lambda model: torch.compile(model, backend="eager"),
+    lambda model: nn.DataParallel(torch.compile(model, backend="eager")),
+    lambda model: torch.compile(nn.DataParallel(model), backend="eager"),
+    nn.DataParallel,
+], ids=["compiled", "parallel compiled", "compiled parallel", "parallel"])  # fmt: skip
+def test_weights_are_kept_without_the_names_of_wrappers(root, tmp_path, wrap):
+    """They were "_orig_mod.0.weight", which no network has that is not compiled."""
+    plain = finetune(network(), root, **SMALL | {"epochs": 2})
+    options = SMALL | {"output": tmp_path / "run"}
+    result = finetune(wrap(network()), root, **options)
+    assert type(result.model) is type(wrap(network()))
+    for name in ("model.pt", "checkpoint.pt"):
+        state = torch.load(tmp_path / "run" / name, weights_only=True)
+        assert network().load_state_dict(state.get("model", state))
+    # A checkpoint of an earlier version, with the wrapper's names, resumes as well.
+    for older in (False, True):
+        shutil.copytree(tmp_path / "run", tmp_path / f"run{older}")
+        place = tmp_path / f"run{older}" / "checkpoint.pt"
+        settings = json.loads((place.parent / "settings.json").read_text(encoding="utf-8"))
+        settings["settings"] |= {"epochs": [2]}
+        (place.parent / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
+        state = torch.load(place, weights_only=True)
+        if older:
+            names = wrap(network()).state_dict().keys()
+            state["model"] = dict(zip(names, state["model"].values(), strict=True))
+            torch.save(state, place)
+        more = finetune(wrap(network()), root, resume=True, **options | {"epochs": 2, "output": place.parent})
+        assert same(weights(plain.model), torch.load(place.parent / "model.pt", weights_only=True))
+        assert len(more.history) == 2
+
+
+def test_a_compiled_part_is_kept_under_the_names_of_the_network(root, tmp_path):
+    def parts():
+        return nn.ModuleDict({"inside": network()})["inside"]
+
+    model = nn.Sequential(torch.compile(parts(), backend="eager"))
+    result = finetune(model, root, output=tmp_path, trainable=["0.4.*"], **SMALL)
+    state = torch.load(tmp_path / "model.pt", weights_only=True)
+    assert nn.Sequential(network()).load_state_dict(state)
+    changed = {name for name, value in state.items() if not torch.equal(value, weights(parts())[name[2:]])}
+    assert changed == {"0.4.weight", "0.4.bias"}
+    assert torch.equal(result.model[0]._orig_mod[4].weight, state["0.4.weight"])
 
 
 def test_batch_norm_over_maps_takes_one_image(root):
@@ -516,7 +561,7 @@ def test_a_batch_of_broken_images_is_passed_over(broken_root):
     model = network()
     model.register_forward_hook(lambda module, *_: steps.extend([1] * module.training))
     result = finetune(model, broken_root, on_error="skip", **SMALL | {"batch_size": 1})
-    assert len(steps) == 19 and result.history[0]["images"] == 19
+    assert len(steps) == 19 + 1 and result.history[0]["images"] == 19
 
 
 def test_only_broken_images_is_an_error(tmp_path):
@@ -611,23 +656,23 @@ class Auxiliary(nn.Module):
         self.inner = network()
 
     def forward(self, images):
-        return (self.inner(images), None) if self.training else self.inner(images)
+        return (None, self.inner(images)) if self.training else self.inner(images)
 
 
 @pytest.mark.parametrize(
     ("model", "got"),
-    [(Auxiliary(), "tuple"), (nn.Conv2d(3, 2, 1), r"shape \(1, 2, 12, 12\)")],
+    [(Auxiliary(), "got tuple"), (nn.Conv2d(3, 2, 1), r"\(batch, classes\), got \(2, 2, 12, 12\)")],
     ids=["tuple", "map"],
 )
 def test_a_model_must_return_logits(root, model, got):
-    with pytest.raises(TypeError, match=rf"`model`.*\(B, classes\), got {got}"):
+    with pytest.raises((TypeError, ValueError), match=rf"`model` must return .*{got}"):
         finetune(model, root, **SMALL)
 
 
 def test_a_model_that_does_not_take_the_size_is_refused(root):
     model = nn.Sequential(nn.Conv2d(3, 2, 15), nn.Flatten(), nn.LazyLinear(2))
     model(torch.zeros(1, 3, 20, 20))
-    with pytest.raises(ValueError, match=r"`model`.*\(B, 3, 12, 12\).*`crop`"):
+    with pytest.raises(ValueError, match=r"`model`.*\(2, 3, 12, 12\).*`crop`"):
         finetune(model, root, **SMALL)
 
 

@@ -54,7 +54,7 @@ running = partial(option, panel="Running")
 
 # Help of the options that follow a parameter of `evaluate` or `finetune`, by its name.
 OPTIONS: dict[str, Any] = {
-    "arch": option("NAME", "The network whose weights a .pt file holds, named as MODEL."),
+    "arch": option("NAME", "The network whose weights a file holds, named as MODEL."),
     "task": option("NAME", "classification or segmentation."),
     "blurs": option("NAMES", "Blurs, with commas. Default: the paper's, twelve or five."),
     "blur": option("MIX", "Equal shares, or stated ones: 0.2 sharp + 0.8 shake."),
@@ -94,8 +94,8 @@ Model = Annotated[
     typer.Argument(
         metavar="MODEL",
         help="A network of torchvision with its default weights, such as resnet18; or timm:NAME; or "
-        "zoomout:NAME, the paper's segmentation network over a VGG; or a file of weights (.pt) together with "
-        "--arch; or module:function, your function that returns it.",
+        "zoomout:NAME, the paper's segmentation network over a VGG; or a file of weights (.pt, .ckpt, "
+        ".safetensors, ...) together with --arch; or module:function, your function that returns it.",
     ),
 ]
 Arch = Annotated[str | None, OPTIONS["arch"]]
@@ -185,6 +185,7 @@ def network_metadata(model: str, arch: str | None) -> dict[str, str]:
 
 # Remedies that the library words for Python.
 _REMEDIES = {
+    "batch_size=1": "--batch-size 1",
     "resume=True": "--resume",
     "overwrite=True": "--force",
     'on_error="skip"': "--on-error skip",

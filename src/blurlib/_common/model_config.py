@@ -9,7 +9,16 @@ from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
-__all__ = ["config_values", "has_config", "ignored_config", "inherit_config", "unwrapped"]
+__all__ = [
+    "config_values",
+    "has_config",
+    "ignored_config",
+    "inherit_config",
+    "load_plain_state",
+    "plain_name",
+    "plain_state",
+    "unwrapped",
+]
 
 _HOLDERS = ("pretrained_cfg", "default_cfg")  # timm's names, new and old
 _WRAPPERS = (DataParallel, DistributedDataParallel, AveragedModel)
@@ -22,6 +31,31 @@ def unwrapped(model: nn.Module) -> nn.Module:
         if not isinstance(inner, nn.Module):
             return model
         model = inner
+
+
+def plain_name(name: str) -> str:
+    """A parameter's name without what torch.compile puts into it."""
+    return name.replace("_orig_mod.", "")
+
+
+def plain_state(model: nn.Module) -> Mapping[str, Any]:
+    """The weights of a network, by the names that they have without torch's wrappers."""
+    state = unwrapped(model).state_dict()
+    if all(name == plain_name(name) for name in state):
+        return state
+    return {plain_name(name): value for name, value in state.items()}
+
+
+def load_plain_state(model: nn.Module, state: Mapping[str, Any]) -> None:
+    """Give a network weights by these names; or by a wrapper's, as runs of earlier versions kept them."""
+    inside = unwrapped(model)
+    own = {plain_name(name): name for name in inside.state_dict()}
+
+    def name_inside(name: str) -> str:
+        plain = plain_name(name)
+        return own.get(plain, own.get(plain.removeprefix("module."), name))
+
+    inside.load_state_dict({name_inside(name): value for name, value in state.items()})
 
 
 def config_values(model: nn.Module, name: str) -> list[Any]:

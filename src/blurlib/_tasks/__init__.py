@@ -4,6 +4,7 @@ The loops of evaluation and training know a task by `EvaluationTask` and `Traini
 """
 
 from ._batch_norm import running_statistics
+from ._probe import check_network, said
 from .classification import ClassificationEvaluation, ClassificationTraining
 from .segmentation import SegmentationEvaluation, SegmentationTraining, predicted
 from .settings import BatchNorm, EvaluationSettings, TrainingSettings
@@ -19,6 +20,8 @@ __all__ = [
     "SegmentationTraining",
     "TrainingSettings",
     "TrainingTask",
+    "check_network",
     "predicted",
     "running_statistics",
+    "said",
 ]

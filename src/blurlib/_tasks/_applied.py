@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ..deblurring import DeblurThenClassify
-from ..models import Dense, Scales, dense, logits
-from ..protocol import normalised
-from .task import Colours, parameter_dtype
+from ..models import Dense, Scales, class_scores, dense
+from ._probe import applied
+from .task import Colours
+
+SIZES_BY = "`scales` and `crop`"
+"""What decides the sizes that a classifier sees, for messages."""
 
 
 def seen(model: nn.Module, given: dict[str, Any]) -> dict[str, Any]:
@@ -71,32 +73,11 @@ def scale_settings(scales: Any) -> tuple[tuple[int, ...], ...]:
     return tuple(settings)
 
 
-def log_probabilities(
-    model: nn.Module,
-    images: Tensor,
-    colours: Colours,
-    device: torch.device,
-) -> Tensor:
-    """Float64 log-probabilities (B, C, positions) of uint8 images; one position if not dense."""
-    with torch.inference_mode():
-        batch = normalised(images.to(device), *colours).to(parameter_dtype(model))
-        try:
-            if isinstance(model, Dense):
-                return model.positions(batch).flatten(2).cpu().double()
-            # To the CPU before the precision rises: not every device has float64.
-            return logits(model, batch).cpu().double().log_softmax(dim=1)[..., None]
-        except (AssertionError, RuntimeError) as error:
-            if _runs(model, batch[:1]) or not _runs(model, batch.new_zeros(1, 3, 224, 224)):
-                raise  # it is not the size
-            raise ValueError(
-                f"`model` must take images of {tuple(images.shape[1:])}, got the error "
-                f"{str(error).splitlines()[0]!r}; choose `scales` and `crop` to fit it, larger ones perhaps"
-            ) from error
-
-
-def _runs(model: nn.Module, images: Tensor) -> bool:
-    try:
-        model(images)
-    except (AssertionError, RuntimeError):
-        return False
-    return True
+def log_probabilities(model: nn.Module, images: Tensor) -> Tensor:
+    """Float64 log-probabilities (B, C, positions) of a network's input; one position if not dense."""
+    if isinstance(model, Dense):
+        positions: Tensor = applied(model, images, settings=SIZES_BY, call=model.positions)
+        return positions.flatten(2).cpu().double()
+    found = class_scores(applied(model, images, settings=SIZES_BY), len(images))
+    # To the CPU before the precision rises: not every device has float64.
+    return found.cpu().double().log_softmax(dim=1)[..., None]

@@ -18,7 +18,7 @@ def batch_norms(network: nn.Module) -> list[nn.Module]:
     return [module for module in network.modules() if isinstance(module, kinds)]
 
 
-def needs_several(network: nn.Module, size: tuple[int, int], device: torch.device) -> bool:
+def needs_several(network: nn.Module, image: Tensor) -> bool:
     """Whether batch norm would have one value a channel in a batch of one image, which torch refuses."""
     found = []
 
@@ -30,7 +30,7 @@ def needs_several(network: nn.Module, size: tuple[int, int], device: torch.devic
         if hooks:
             # Uncompiled: hooks would become part of what is compiled, and stay.
             with torch.no_grad(), torch.compiler.set_stance("force_eager"):
-                network(torch.zeros(1, 3, *size, device=device))
+                network(image)
     finally:
         for hook in hooks:
             hook.remove()

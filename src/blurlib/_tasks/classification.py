@@ -19,7 +19,7 @@ from ..blurs import Blur
 from ..data import ImageListing, Skipped, open_images
 from ..deblurring import DeblurThenClassify
 from ..metrics import TOP_K, ImageValues, image_values
-from ..models import Dense, Scales
+from ..models import Dense, Scales, class_scores
 from ..protocol import (
     Average,
     Crops,
@@ -27,7 +27,8 @@ from ..protocol import (
     evaluation_views,
 )
 from ..reporting import sides_text
-from ._applied import log_probabilities, networks, own_colours, scale_settings, seen
+from ._applied import SIZES_BY, log_probabilities, networks, own_colours, scale_settings, seen
+from ._probe import Feed, probe, tensors
 from ._views import ImageViews, ViewSums, batches
 from .settings import EvaluationSettings
 from .task import EvaluationTask, TrainingTask
@@ -75,6 +76,7 @@ class ClassificationEvaluation(EvaluationTask):
         super().__init__(model, root, settings, protocol, colours=colours, sides=self.sides, crop=crop)
         self.conditions = [(str(blur), setting) for setting in self.scales for blur in self.blurs]
         self.networks, self._numbers = networks(model, self.sides, dense_crops=self.crops == "dense")
+        self._feeds: list[Feed] = []  # of each network
         self._seconds = 0.0  # of restoring
 
     @property
@@ -99,6 +101,18 @@ class ClassificationEvaluation(EvaluationTask):
                 "border": deblurrer.border,
             }
         return known
+
+    def probe(self, device: torch.device) -> None:
+        count = min(2, self.batch_size)
+        for number, network in enumerate(self.networks):
+            own = [side for side, seen_by in zip(self.sides, self._numbers, strict=True) if seen_by == number]
+            sides = own if self.crops == "dense" else sorted({min(side, self.crop) for side in own})
+            feed, found = probe(
+                network, [(side, side) for side in sides], device, count=count, settings=SIZES_BY
+            )
+            self._feeds.append(feed)
+            for images, result in found:
+                self._check_outputs(class_scores(result, len(images)).shape[1])
 
     def views(self, position: int, blurs: Sequence[Blur], image: Image.Image, target: int) -> ImageViews:
         restore, spent = None if self._deblurrer is None else self._deblurrer.restore, 0.0
@@ -130,10 +144,10 @@ class ClassificationEvaluation(EvaluationTask):
                 yield item
 
         for batch, owners in batches(started(), self.batch_size, self.crop**2, self._numbers):
-            network = self.networks[self._numbers[owners[0].side]]
-            log_p = log_probabilities(network, batch, self.colours, device)
-            if not self.outputs:
-                self._check_outputs(log_p.shape[1])
+            number = self._numbers[owners[0].side]
+            with torch.inference_mode():
+                images = self._feeds[number].images(batch.to(device), *self.colours)
+                log_p = log_probabilities(self.networks[number], images)
             for row, owner in zip(log_p.sum(dim=2), owners, strict=True):
                 image = unfinished[owner.position]
                 image.add(row, owner, log_p.shape[2])
@@ -200,6 +214,7 @@ class ClassificationTraining(TrainingTask):
     epochs, lr, batch_size = (2, 1), (1e-3, 1e-4), 128  # section 4
     measure = "shorter"
     opened = staticmethod(open_images)
+    sizes_by = "`network_side` and `crop`"
     listing: ImageListing
 
     @property
@@ -233,13 +248,11 @@ class ClassificationTraining(TrainingTask):
 
     def loss(self, results: list[Any], targets: list[Tensor]) -> tuple[Tensor, Tensor]:
         logits, labels = torch.cat([self.logits(result) for result in results]).float(), torch.cat(targets)
-        return F.cross_entropy(logits, labels, reduction="sum"), (logits.argmax(1) == labels).sum()
+        loss = F.cross_entropy(logits, labels, reduction="sum")
+        # Auxiliary outputs are not trained, but processes that exchange gradients must have all of them.
+        others = [part for result in results if not isinstance(result, Tensor) for part in tensors(result)]
+        loss = sum((part.float().sum() * 0.0 for part in others), loss)
+        return loss, (logits.argmax(1) == labels).sum()
 
     def logits(self, result: object) -> Tensor:
-        if not isinstance(result, Tensor) or result.ndim != 2:
-            got = f"shape {tuple(result.shape)}" if isinstance(result, Tensor) else type(result).__name__
-            raise TypeError(
-                f"`model` must return a tensor of logits (B, classes), got {got}; wrap it in a module that "
-                "returns the logits alone, or switch auxiliary outputs off (aux_logits=False)"
-            )
-        return result
+        return class_scores(result)

@@ -19,15 +19,13 @@ from ..data import MaskListing, check_masks, open_masks, warn_of_void
 from ..deblurring import DeblurThenClassify
 from ..metrics import BAND, VOID, PixelCounts, boundary_band, boundary_counts, confusion_matrix
 from ..models import pixel_logits
-from ..protocol import (
-    Protocol,
-    evaluation_views,
-    normalised,
-)
+from ..protocol import Protocol, evaluation_views
+from ._probe import Feed, applied, parameter_dtype, probe, score_count
 from .settings import EvaluationSettings
-from .task import EvaluationTask, TrainingTask, parameter_dtype
+from .task import EvaluationTask, TrainingTask
 
 BOUNDARY_RATIO = 0.02  # of the diagonal: Boundary IoU as its authors take it
+_SIZES_BY = "`scales` or `network_size`"
 _AUXILIARY = 0.5  # weight of a second output's loss; torchvision's networks were trained with it
 
 
@@ -62,6 +60,7 @@ class SegmentationEvaluation(EvaluationTask):
         size = protocol.network_size
         sides = [size] if size is not None else [(side,) for side in protocol.network_sides]
         self.conditions = [(str(blur), side) for side in sides for blur in self.blurs]
+        self._feed = Feed(torch.float32)
         self._pixels = self._void = 0
 
     def settings(self) -> dict[str, Any]:
@@ -78,6 +77,15 @@ class SegmentationEvaluation(EvaluationTask):
     def prepare(self, *, workers: int) -> None:
         check_masks(self.listing, workers=workers)
 
+    def probe(self, device: torch.device) -> None:
+        whole = self.protocol.network_size
+        sizes = [whole] if whole else [(side, side) for side in self.protocol.network_sides]
+        self._feed, found = probe(
+            self.networks, sizes, device, count=min(2, self.batch_size), settings=_SIZES_BY
+        )
+        for images, result in found:
+            self.outputs = score_count(images, pixel_logits(result))
+
     def views(self, position: int, blurs: Sequence[Blur], image: Image.Image, target: np.ndarray) -> Scene:
         made = evaluation_views(image, blurs, protocol=self.protocol, crops="dense")
         every = range(len(blurs))
@@ -93,7 +101,13 @@ class SegmentationEvaluation(EvaluationTask):
             counts: list[dict[str, np.ndarray]] = []
             for views in scene.views:
                 found, self.outputs = predicted(
-                    self.networks, views, truth.shape, self.colours, device, batch_size=self.batch_size
+                    self.networks,
+                    views,
+                    truth.shape,
+                    self.colours,
+                    device,
+                    batch_size=self.batch_size,
+                    feed=self._feed,
                 )
                 counts += [self._counted(scene.position, truth, labels, near) for labels in found]
             self._pixels += truth.size
@@ -136,6 +150,7 @@ def predicted(
     device: torch.device,
     *,
     batch_size: int = 8,
+    feed: Feed | None = None,
 ) -> tuple[np.ndarray, int]:
     """The most probable class of every pixel of a label image, and how many classes there are.
 
@@ -146,16 +161,18 @@ def predicted(
         colours: mean and standard deviation of the network's input.
         device: where it runs.
         batch_size: how many views it sees at once.
+        feed: how it takes images; None: in colour.
 
     Returns:
         (B, height, width) int64, and the number of the network's classes.
     """
     found, classes = [], 0
+    feed = feed or Feed(parameter_dtype(model))
     with torch.inference_mode():
         for start in range(0, len(views), batch_size):
             part = views[start : start + batch_size]
-            batch = normalised(part.to(device), *map(tuple, colours)).to(parameter_dtype(model))
-            logits = pixel_logits(model(batch), size)
+            images = feed.images(part.to(device), *colours)
+            logits = pixel_logits(applied(model, images, settings=_SIZES_BY), size)
             if not bool(torch.isfinite(logits).all()):
                 raise ValueError(
                     "`model` must give finite scores, got NaN or infinity; check its weights, `mean`, `std`"
@@ -196,6 +213,7 @@ class SegmentationTraining(TrainingTask):
     epochs, lr, batch_size = (6, 2), (1e-4, 1e-5), 8  # section 5, which names no batch
     measure = "geometric"
     opened = staticmethod(open_masks)
+    sizes_by = "`network_side` and `crop`, or `network_size`,"
     listing: MaskListing
 
     @property
@@ -206,9 +224,8 @@ class SegmentationTraining(TrainingTask):
     def sizes(self) -> list[tuple[int, int]]:
         if self.protocol.network_size is not None:
             return [self.protocol.network_size]
-        side = min(self.protocol.network_sides)
-        side = min(side, self.protocol.training_crop(side))
-        return [(side, side)]
+        sides = {min(side, self.protocol.training_crop(side)) for side in self.protocol.network_sides}
+        return [(side, side) for side in sorted(sides)]
 
     def view(self, position: int, epoch: int, image: Image.Image, target: np.ndarray) -> tuple[Tensor, Any]:
         wrong = np.unique(target[(target >= self.outputs) & (target != VOID)])

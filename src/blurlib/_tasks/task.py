@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -21,8 +23,9 @@ from ..data import Listing, Skipped
 from ..metrics import Statistics
 from ..mixes import BlurMixSampler
 from ..notation import parse_list
-from ..protocol import Measure, Protocol, normalisation, normalisation_source, normalised, training_view
-from ._batch_norm import needs_several
+from ..protocol import Measure, Protocol, normalisation, normalisation_source, training_view
+from ._batch_norm import batch_norms, needs_several
+from ._probe import Feed, applied, probe, score_count, tensors
 from .settings import EvaluationSettings, TrainingSettings
 
 Colours = tuple[tuple[float, ...], tuple[float, ...]]
@@ -128,6 +131,9 @@ class EvaluationTask(ABC, Dataset[Any]):
     def prepare(self, *, workers: int) -> None:
         """Check the data before the first image is measured."""
 
+    def probe(self, device: torch.device) -> None:
+        """Learn how the networks are fed, and the number of outputs, by empty images of each size."""
+
     @abstractmethod
     def views(self, position: int, blurs: Sequence[Blur], image: Image.Image, target: Any) -> Any:
         """The views of an image under every blur; called in a loader process.
@@ -169,11 +175,6 @@ class EvaluationTask(ABC, Dataset[Any]):
             return error
 
 
-def parameter_dtype(model: nn.Module) -> torch.dtype:
-    """The type in which a network computes."""
-    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-
-
 # --- Training
 
 
@@ -204,7 +205,9 @@ class TrainingTask(ABC, Dataset[Any]):
         batch_size: default size of a batch.
         measure: of the sides in px.
         opened: makes a listing of a root.
-        outputs: number of the network's classes, once it has run.
+        sizes_by: the arguments that decide the sizes, for messages.
+        feed: how the network takes images, once it has run.
+        outputs: number of the network's classes, likewise.
         needs_several: whether batch norm cannot take the statistics of a single image.
     """
 
@@ -214,8 +217,10 @@ class TrainingTask(ABC, Dataset[Any]):
     batch_size: ClassVar[int]
     measure: ClassVar[Measure]
     opened: ClassVar[Callable[..., Listing[Any]]]
+    sizes_by: ClassVar[str]
 
     listing: Listing[Any]
+    feed: Feed
 
     def __init__(self, root: Any, mix: BlurMixSampler, settings: TrainingSettings) -> None:
         self.mix, self.settings, self.protocol = mix, settings, settings.protocol
@@ -250,20 +255,29 @@ class TrainingTask(ABC, Dataset[Any]):
         """How many of the labels do not count."""
         return 0
 
+    def passing(self, device: torch.device) -> AbstractContextManager[Any]:
+        """What a forward pass of the run is in."""
+        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.settings.amp)
+
     def probe_outputs(self, network: nn.Module, device: torch.device) -> None:
-        """Learn the number of outputs by an empty image of each size."""
-        network.eval()
-        for height, width in self.sizes:
-            try:
-                with torch.no_grad():
-                    result = network(torch.zeros(1, 3, height, width, device=device))
-            except (AssertionError, RuntimeError) as error:
-                raise ValueError(
-                    f"`model` must take images of (B, 3, {height}, {width}), got the error "
-                    f"{str(error).splitlines()[0]!r}; choose `network_side` and `crop` to fit it"
-                ) from error
-            self.outputs = self.logits(result).shape[1]
-            self.needs_several |= needs_several(network, (height, width), device)
+        """Learn how the network is fed, and the number of outputs, by empty images of each size."""
+        probed = copy.deepcopy(network).train()  # training changes the statistics of batch norm
+        count = min(2, self.settings.batch_size)
+        if self.settings.batch_norm == "eval" or count == 1:
+            for module in batch_norms(probed):
+                module.eval()
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            self.feed, found = probe(
+                probed,
+                self.sizes,
+                device,
+                count=count,
+                settings=self.sizes_by,
+                context=functools.partial(self.passing, device),
+            )
+        for images, result in found:
+            self.outputs = score_count(images, self.logits(result))
+            self.needs_several |= needs_several(probed.eval(), self.feed.empty(1, images.shape[2:], device))
 
     def view(self, position: int, epoch: int, image: Image.Image, target: Any) -> tuple[Tensor, Any]:
         """View and target; a ValueError is the image's fault."""
@@ -302,31 +316,28 @@ class TrainingTask(ABC, Dataset[Any]):
     def forward(self, parallel: nn.Module, batch: Batch, team: ProcessGroup) -> tuple[Tensor, Tensor, int]:
         """Summed loss of this process's share of a batch, how many labels it had right, and of how many."""
         if not batch.groups:
-            return *zero_loss(parallel, self.sizes[0], team), 0
+            return *self.zero_loss(parallel, team), 0
         results, targets = [], []
         for views, target in batch.groups:
-            images = normalised(
-                views.to(team.device, non_blocking=True), self.settings.mean, self.settings.std
-            )
-            with torch.autocast(team.device.type, dtype=torch.bfloat16, enabled=self.settings.amp):
-                results.append(parallel(images))
+            moved = views.to(team.device, non_blocking=True)
+            images = self.feed.images(moved, self.settings.mean, self.settings.std)
+            with self.passing(team.device):
+                results.append(applied(parallel, images, settings=self.sizes_by))
             targets.append(target.to(team.device, non_blocking=True))
         return *self.loss(results, targets), sum(map(torch.numel, targets)) - batch.void
 
+    def zero_loss(self, parallel: nn.Module, team: ProcessGroup) -> tuple[Tensor, Tensor]:
+        """The loss of a process that has no image of a batch.
 
-def zero_loss(parallel: nn.Module, size: tuple[int, int], team: ProcessGroup) -> tuple[Tensor, Tensor]:
-    """The loss of a process that has no image of a batch.
-
-    Gradients are exchanged among all processes, so it must take part too: with a loss that is zero, and
-    without touching the statistics of batch norm.
-    """
-    zero = torch.zeros((), device=team.device)
-    if team.world == 1:
-        return zero, zero
-    training = [module for module in parallel.modules() if module.training]
-    parallel.eval()
-    result = parallel(torch.zeros(1, 3, *size, device=team.device))
-    for module in training:
-        module.training = True
-    parts = result.values() if isinstance(result, dict) else (result,)
-    return torch.stack([part.float().sum() for part in parts]).sum() * 0.0, zero
+        Gradients are exchanged among all processes, so it must take part too: with a loss that is zero, and
+        without touching the statistics of batch norm.
+        """
+        zero = torch.zeros((), device=team.device)
+        if team.world == 1:
+            return zero, zero
+        training = [module for module in parallel.modules() if module.training]
+        parallel.eval()
+        result = parallel(self.feed.empty(1, self.sizes[0], team.device))
+        for module in training:
+            module.training = True
+        return torch.stack([part.float().sum() for part in tensors(result)]).sum() * 0.0, zero

@@ -14,7 +14,12 @@ from torch.utils.data import Dataset
 from .._common.checks import one_of
 from .._common.devices import pick_device
 from .._common.provenance import environment, with_metadata
-from .._tasks import ClassificationEvaluation, EvaluationSettings, SegmentationEvaluation
+from .._tasks import (
+    ClassificationEvaluation,
+    EvaluationSettings,
+    SegmentationEvaluation,
+    check_network,
+)
 from ..blurs import Blur
 from ..data import ImageListing, MaskListing, OnError
 from ..protocol import Average, Crops, Resample
@@ -69,7 +74,8 @@ def evaluate(
     Args:
         model: any classifier from (B, 3, H, W) to (B, classes) logits or log-probabilities, or a
             :class:`blurlib.deblurring.DeblurThenClassify` around one; for segmentation to logits (B, classes,
-            h, w), or to a mapping with these as "out".
+            h, w). They may be the first of a tuple, or "out" or "logits" of a mapping. A network of one
+            channel is shown grey, the luminance of the normalised colours.
         root: a folder with `val/<class>/*`, or a dataset of (PIL image, label); for segmentation a folder in
             Pascal VOC's layout, or a dataset of (PIL image, mask).
         task: "classification", or "segmentation" (the paper, section 5): mean IoU of all pixels and of those
@@ -118,9 +124,10 @@ def evaluate(
         The report, one record a condition. With fewer than five classes top-5 looks at all of them.
 
     Raises:
-        TypeError: if an argument is of the wrong kind, or the network does not return a tensor.
-        ValueError: if a value is out of its range, a blur is unknown, an image is broken (under "raise"), the
-            network's outputs do not match the classes or are not finite, or it cannot be made dense.
+        TypeError: if an argument is of the wrong kind, or the network returns no scores.
+        ValueError: if a value is out of its range, the network does not take the images (found out by empty
+            ones of each size, before any is opened), a blur is unknown, an image is broken (under "raise"),
+            the network's outputs do not match the classes or are not finite, or it cannot be made dense.
         FileNotFoundError: if the folder or its `val` is missing.
 
     Example:
@@ -132,8 +139,7 @@ def evaluate(
         >>> report["D4"].count, report.blurs
         (2, ('sharp', 'D4'))
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"`model` must be a torch.nn.Module, got {type(model).__name__}")
+    check_network(model)
     one_of("task", task, _TASKS)
     place = pick_device(device)
     evaluation = _TASKS[task](

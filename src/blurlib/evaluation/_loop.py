@@ -72,15 +72,15 @@ def measure(
         saved = time.monotonic()
         show = progress and team.rank == 0
         try:
-            with (
-                eval_mode(task.networks, device) as place,
-                progress_bar(loader, title="evaluate", unit="image", show=show, whole=len(task)) as items,
-            ):
-                for position, arrays in task.measure(tally.readable(items), place):
-                    tally.images[position] = arrays
-                    if keeping and time.monotonic() - saved > _SAVE_EVERY and tally.countable:
-                        tally.report(complete=False).save(keeping / "partial.json")
-                        saved = time.monotonic()
+            with eval_mode(task.networks, device) as place:
+                task.probe(place)
+                bar = progress_bar(loader, title="evaluate", unit="image", show=show, whole=len(task))
+                with bar as items:
+                    for position, arrays in task.measure(tally.readable(items), place):
+                        tally.images[position] = arrays
+                        if keeping and time.monotonic() - saved > _SAVE_EVERY and tally.countable:
+                            tally.report(complete=False).save(keeping / "partial.json")
+                            saved = time.monotonic()
         except BaseException:
             if keeping and tally.countable:
                 tally.report(complete=False).save(keeping / "partial.json")

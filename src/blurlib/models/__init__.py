@@ -8,6 +8,7 @@ from ._zoomout import ZoomOut, zoom_out_layers
 # isort: split
 # For other wings, not for users.
 from ._named import named_network
+from ._outputs import class_scores
 
 __all__ = [
     "Dense",

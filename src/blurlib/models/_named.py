@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import re
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -15,6 +18,7 @@ from torchvision import models
 
 from .._common.progress import is_live
 from .._common.rng import check_seed
+from ._weights import SUFFIXES, load_weights
 from ._zoomout import ZoomOut
 
 _VOC_CLASSES = 21
@@ -30,14 +34,18 @@ def named_network(
     those of the weights. `seed` is of the layers that start anew, about which `notify` is given a line.
     """
     path = Path(name)
-    if path.suffix in (".pt", ".pth"):
+    if path.suffix in SUFFIXES:
         if arch is None:
             raise ValueError(
                 f"`--arch` must name the network whose weights {name} holds, for example --arch resnet18"
             )
-        return _loaded(_built(arch, classes, pretrained=False, notify=notify), path, arch)
+        network = _built(arch, classes, pretrained=False, notify=notify)
+        return load_weights(network, path, arch=arch, nearest=partial(_nearest, arch), notify=notify)
     if arch is not None:
-        raise ValueError(f"`--arch` must come with a file of weights (.pt), got MODEL {name!r}; leave it out")
+        raise ValueError(
+            f"`--arch` must come with a file of weights ({', '.join(SUFFIXES)}), got MODEL {name!r}; leave "
+            "it out"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(check_seed(seed))
         return _built(name, classes, pretrained=True, notify=notify)
@@ -50,9 +58,7 @@ def _built(name: str, classes: int | None, *, pretrained: bool, notify: Callable
             timm = importlib.import_module("timm")
         except ModuleNotFoundError:
             raise ImportError(f"`MODEL` {name} needs the package timm; pip install timm") from None
-        outputs = {} if classes is None else {"num_classes": classes}
-        network: nn.Module = timm.create_model(rest, pretrained=pretrained, **outputs)
-        return network
+        return _timm(timm, rest, classes, pretrained=pretrained)
     if kind == "zoomout" and rest:
         trunk = _torchvision(rest, None, pretrained=pretrained, notify=notify)
         if pretrained:
@@ -63,6 +69,56 @@ def _built(name: str, classes: int | None, *, pretrained: bool, notify: Callable
             raise ValueError(f"`--classes` must be left out with your own function, got MODEL {name!r}")
         return _called(kind, rest)
     return _torchvision(name, classes, pretrained=pretrained, notify=notify)
+
+
+def _timm(timm: Any, name: str, classes: int | None, *, pretrained: bool) -> nn.Module:
+    outputs = {} if classes is None else {"num_classes": classes}
+    tagged = timm.list_pretrained() if "." in name else timm.list_models()
+    if not re.search("[:/]", name) and not (name in tagged or ("." not in name and timm.is_model(name))):
+        # Names with : or / are of Hugging Face's hub.
+        close = difflib.get_close_matches(name.lower(), tagged, n=3, cutoff=0.5)
+        raise ValueError(
+            f"`MODEL` must be a network of timm, got {'timm:' + name!r}; "
+            + (f"did you mean {' or '.join(repr('timm:' + each) for each in close)}? " if close else "")
+            + f"timm.list_{'pretrained' if '.' in name else 'models'}() has all"
+        )
+    try:
+        return cast("nn.Module", timm.create_model(name, pretrained=pretrained, **outputs))
+    except Exception as error:  # of timm, of its hub, of the connection
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ValueError(
+            f"`MODEL` must be a network that timm can make, got {'timm:' + name!r} with the error "
+            f"{lines[0][:200]!r}; look at its name and the connection, or give a file of weights and "
+            f"--arch timm:{name}"
+        ) from error
+
+
+def _nearest(arch: str, count: int) -> Iterator[tuple[str, nn.Module]]:
+    """Networks that weights of so many numbers may be of, without storage: those of timm by their names."""
+    if arch.startswith("timm:"):
+        timm = importlib.import_module("timm")
+        name, known = arch[5:].partition(".")[0], timm.list_models()
+        family = [each for each in known if re.sub(r"\d+", "", each) == re.sub(r"\d+", "", name)]
+        close = [*family[:8], *difflib.get_close_matches(name, known, n=4, cutoff=0.5)]
+        build, named = (
+            partial(timm.create_model, pretrained=False),
+            [(f"timm:{name}", name) for name in close],
+        )
+    else:
+        sizes = {
+            name: models.get_model_weights(name).DEFAULT.meta["num_params"]
+            for name in models.list_models(module=models)
+        }
+        close = sorted(sizes, key=lambda name: abs(sizes[name] - count))[:8]
+        build, named = partial(models.get_model, weights=None), [(name, name) for name in close]
+    for shown, name in named:
+        try:
+            with warnings.catch_warnings(), torch.device("meta"):
+                warnings.simplefilter("ignore")
+                network = build(name)
+        except NotImplementedError:  # RegNet draws its weights by what has storage
+            continue
+        yield shown, network
 
 
 def _called(module: str, function: str) -> nn.Module:
@@ -96,11 +152,14 @@ def _torchvision(
     if name not in known:
         close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
         raise ValueError(
-            "`MODEL` must be a network of torchvision, timm:NAME, zoomout:NAME, a .pt file or "
-            f"module:function, got {name!r}" + (f"; did you mean {close[0]!r}?" if close else "")
+            "`MODEL` must be a network of torchvision, timm:NAME, zoomout:NAME, a file of weights "
+            f"(such as .pt) or module:function, got {name!r}"
+            + (f"; did you mean {close[0]!r}?" if close else "")
         )
-    outputs = {} if classes is None else {"num_classes": classes}
+    outputs: dict[str, Any] = {} if classes is None else {"num_classes": classes}
     if not pretrained:
+        if name in models.list_models(module=models.segmentation):
+            outputs["weights_backbone"] = None  # else they are downloaded
         network: nn.Module = models.get_model(name, weights=None, **outputs)
         return network
     weights = models.get_model_weights(name).DEFAULT
@@ -120,28 +179,4 @@ def _torchvision(
     notify(
         f"note: {name} gets {classes} outputs; new, not trained yet: {', '.join(sorted(own.keys() - fits))}"
     )
-    return network
-
-
-def _loaded(network: nn.Module, path: Path, arch: str) -> nn.Module:
-    """The network with the weights of a file: a state dict, or a checkpoint of `finetune`."""
-    if not path.is_file():
-        raise FileNotFoundError(f"`MODEL` must be a file of weights, there is no {str(path)!r}")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling raises whatever the bytes lead to
-        raise ValueError(
-            f"`MODEL` must be a state dict that loads with weights_only=True, got {str(path)!r} "
-            f"({str(error).split('. ')[0]}); save model.state_dict()"
-        ) from error
-    if isinstance(state, dict) and isinstance(state.get("model"), dict):
-        state = state["model"]
-    try:
-        network.load_state_dict(state)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        reason = str(error).split("\t")[-1]  # the last difference is most often in the last layer
-        raise ValueError(
-            f"`--arch` {arch} must fit the weights in {str(path)!r}, but: {reason[:160]}"
-            f"{'...' if len(reason) > 160 else ''}; --classes N sets the number of outputs"
-        ) from error
     return network

@@ -24,7 +24,8 @@ def normalisation(
     Args:
         model: the network; a timm model carries both in `pretrained_cfg` (or `default_cfg`), and is found in
             any wrapper of torch's or of this library.
-        mean: three values in [0, 1], or None for the model's own, and ImageNet's where it has none.
+        mean: three values in [0, 1], of which one may stand for all, or None for the model's own, and
+            ImageNet's where it has none.
         std: three values in (0, 1], or None likewise.
 
     Returns:
@@ -98,6 +99,7 @@ def _triple(name: str, values: Any, *, low: float) -> tuple[float, ...]:
         numbers = tuple(float(value) for value in values)
     except (TypeError, ValueError) as error:
         raise TypeError(f"`{name}` must be three numbers, one a colour, got {values!r}") from error
+    numbers = 3 * numbers if len(numbers) == 1 else numbers  # of a grey network
     if len(numbers) != 3 or not all(low <= number <= 1 for number in numbers):  # False for NaN as well
         rule = "from 0 to 1" if low == 0 else "above 0 and at most 1"
         raise ValueError(

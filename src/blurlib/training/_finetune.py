@@ -6,10 +6,9 @@ so a run does not depend on workers or processes and resumes to the numbers of a
 
 from __future__ import annotations
 
-import copy
-import fnmatch
 import os
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +21,7 @@ from .._common import rng
 from .._common.checks import check_integer, one_of
 from .._common.devices import pick_device, pick_workers
 from .._common.distributed import local_world_size, process_group, seeded_rng
-from .._common.model_config import ignored_config, unwrapped
+from .._common.model_config import ignored_config, load_plain_state, plain_state, unwrapped
 from .._common.provenance import model_facts, with_metadata
 from .._tasks import (
     BatchNorm,
@@ -30,15 +29,15 @@ from .._tasks import (
     SegmentationTraining,
     TrainingSettings,
     TrainingTask,
+    check_network,
 )
 from ..blurs import Blur
 from ..data import ImageListing, KeyedSampler, MaskListing, OnError, Skipped
 from ..mixes import BlurMixSampler
 from ..protocol import Protocol, Resample, normalisation, normalisation_source
 from ._loop import _epoch
+from ._network import Trainable, copied, select
 from ._run_folder import RunFolder
-
-Trainable = Callable[[str, nn.Parameter], bool] | Sequence[str] | None
 
 Task = Literal["classification", "segmentation"]
 
@@ -115,12 +114,13 @@ def finetune(
     Where the paper is silent, the defaults add nothing: no weight decay, no flips.
 
     Args:
-        model: the classifier: images (B, 3, H, W) to logits (B, classes). It is not modified; a copy is
-            trained.
+        model: the classifier: images (B, 3, H, W) to logits (B, classes), which may be the first of a tuple,
+            or "out" or "logits" of a mapping. A network of one channel is shown grey, the luminance of the
+            normalised colours. It is not modified; a copy is trained.
         root: a folder with ``train/<class>/*``, or a dataset of (PIL image, label); for segmentation a folder
             in Pascal VOC's layout, or a dataset of (PIL image, mask), see :func:`blurlib.data.open_masks`.
         task: "classification", or "segmentation" (the paper, section 5): `model` gives logits (B, classes, h,
-            w), or a mapping with them as "out"; sides are geometric means, masks follow their images and are
+            w); sides are geometric means, masks follow their images and are
             never blurred, the loss is that of labelled pixels (255 is void), with half that of "aux" where
             the network returns it.
         blur: the mix: a text such as "0.2 sharp + 0.8 shake", a mapping to shares, or a sampler (whose own
@@ -170,8 +170,9 @@ def finetune(
     Raises:
         FileNotFoundError: if the folder or its train folder is missing.
         TypeError: if an argument, a dataset's item or the model's output is of the wrong kind.
-        ValueError: if an argument is out of its range, the data are not usable, the model's outputs do not
-            match the classes, `output` holds another run, or the loss is no longer finite.
+        ValueError: if an argument is out of its range, the data are not usable, the model does not take the
+            images (found out by empty ones of each size, before the first epoch), its outputs do not match
+            the classes, `output` holds another run, or the loss is no longer finite.
 
     Example:
         >>> from PIL import Image
@@ -184,8 +185,7 @@ def finetune(
         >>> result.history[0]["images"]
         2
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"`model` must be a torch.nn.Module, got {type(model).__name__}")
+    check_network(model)
     kind = _TASKS[one_of("task", task, _TASKS)]
     batch_size = kind.batch_size if batch_size is None else batch_size
     picked = pick_device(device)
@@ -238,10 +238,16 @@ def finetune(
     training.prepare(workers=processes)
 
     with process_group(picked) as team:
-        network = copy.deepcopy(model).to(picked)
+        network = copied(model).to(picked)
         wanted = {name: parameter.requires_grad for name, parameter in network.named_parameters()}
-        trained = _select(network, trainable)
+        trained = select(network, trainable)
         training.probe_outputs(network, picked)
+        if training.feed.dtype in (torch.float16, torch.bfloat16) and team.rank == 0:
+            warnings.warn(
+                f"`model` is of {training.feed.dtype}, in which small steps of training are lost; "
+                "model.float() keeps them, and amp=True is as fast",
+                stacklevel=2,
+            )
         optimizer = torch.optim.SGD(
             [parameter for parameter in network.parameters() if parameter.requires_grad],
             lr=settings.rates[0],
@@ -266,7 +272,7 @@ def finetune(
             team.wait()  # nobody writes before everybody has looked
             state = folder.load(picked) if resume else None
             if state is not None:
-                network.load_state_dict(state["model"])
+                load_plain_state(network, state["model"])
                 optimizer.load_state_dict(state["optimizer"])
                 history, skipped = state["history"], state["skipped"]
             if team.rank == 0:
@@ -294,13 +300,13 @@ def finetune(
             _check_weights(network, epoch, settings, folder)
             if folder is not None and team.rank == 0:
                 folder.save(
-                    model=network.state_dict(),
+                    model=plain_state(network),
                     optimizer=optimizer.state_dict(),
                     history=history,
                     skipped=skipped,
                 )
         if folder is not None and team.rank == 0:
-            folder.finish(network.state_dict())
+            folder.finish(plain_state(network))
         team.wait()
 
     for name, parameter in network.named_parameters():
@@ -319,36 +325,6 @@ def _sizes(protocol: Protocol) -> dict[str, Any]:
     """The protocol in a run's record: the measure follows from the task."""
     unsaid = ("measure", "network_size") if protocol.measure == "shorter" else ("measure",)
     return {name: value for name, value in asdict(protocol).items() if name not in unsaid}
-
-
-def _select(network: nn.Module, trainable: Trainable) -> list[str]:
-    """Freeze what is not to be trained; return the names of the rest."""
-    named = list(network.named_parameters())
-    if trainable is None:
-        chosen = [name for name, parameter in named if parameter.requires_grad]
-    elif callable(trainable):
-        chosen = [name for name, parameter in named if trainable(name, parameter)]
-    elif not isinstance(trainable, Sequence):
-        raise TypeError(
-            "`trainable` must be None, patterns of parameter names such as ['classifier.*'] or a function of "
-            f"name and parameter, got {trainable!r}"
-        )
-    else:
-        patterns = [trainable] if isinstance(trainable, str) else trainable
-        for pattern in patterns:
-            if not any(fnmatch.fnmatchcase(name, pattern) for name, _ in named):
-                raise ValueError(
-                    f"`trainable` must match names of parameters, got {pattern!r}, which matches none of "
-                    f"{', '.join(name for name, _ in named[:3])}, ...; see model.named_parameters()"
-                )
-        chosen = [
-            name for name, _ in named if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-        ]
-    if not chosen:
-        raise ValueError("`trainable` must leave parameters to train, got none; choose some by name")
-    for name, parameter in named:
-        parameter.requires_grad_(name in set(chosen))
-    return chosen
 
 
 def _check_weights(

@@ -1,0 +1,75 @@
+"""The network that is trained: a copy, of which some parameters are chosen."""
+
+from __future__ import annotations
+
+import copy
+import fnmatch
+import io
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import torch
+from torch import nn
+
+from .._common.model_config import plain_name
+from .._tasks import said
+
+Trainable = Callable[[str, nn.Parameter], bool] | Sequence[str] | None
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A network like another, with weights of its own."""
+    if any(isinstance(part, torch.fx.GraphModule) and "train" in vars(part) for part in model.modules()):
+        raise ValueError(
+            "`model` must have a training mode, got a program of torch.export, whose mode is fixed; pass the "
+            "network that was exported"
+        )
+    try:
+        if isinstance(model, torch.jit.ScriptModule):  # copied otherwise, its parameters cannot be trained
+            stored = io.BytesIO()
+            torch.jit.save(model, stored)
+            stored.seek(0)
+            return cast("nn.Module", torch.jit.load(stored))  # type: ignore[no-untyped-call]
+        return copy.deepcopy(model)
+    except Exception as error:
+        raise ValueError(
+            f"`model` must be one that copy.deepcopy copies, for a copy is trained, got the error "
+            f"{said(error)!r}; look for tensors that it keeps from forward passes"
+        ) from error
+
+
+def select(network: nn.Module, trainable: Trainable) -> list[str]:
+    """Freeze what is not to be trained; return the names of the rest."""
+    named = list(network.named_parameters())
+
+    def matches(name: str, pattern: str) -> bool:
+        return any(fnmatch.fnmatchcase(each, pattern) for each in (name, plain_name(name)))
+
+    if trainable is None:
+        chosen = [name for name, parameter in named if parameter.requires_grad]
+    elif callable(trainable):
+        chosen = [name for name, parameter in named if trainable(name, parameter)]
+    elif not isinstance(trainable, Sequence):
+        raise TypeError(
+            "`trainable` must be None, patterns of parameter names such as ['classifier.*'] or a function of "
+            f"name and parameter, got {trainable!r}"
+        )
+    else:
+        patterns = [trainable] if isinstance(trainable, str) else trainable
+        for pattern in patterns:
+            if not any(matches(name, pattern) for name, _ in named):
+                raise ValueError(
+                    f"`trainable` must match names of parameters, got {pattern!r}, which matches none of "
+                    f"{', '.join(name for name, _ in named[:3])}, ...; see model.named_parameters()"
+                )
+        chosen = [name for name, _ in named if any(matches(name, pattern) for pattern in patterns)]
+    if not named:
+        raise ValueError(
+            f"`model` must have parameters to train, got a {type(network).__name__} without any; pass the "
+            "network from before it was frozen"
+        )
+    if not chosen:
+        raise ValueError("`trainable` must leave parameters to train, got none; choose some by name")
+    for name, parameter in named:
+        parameter.requires_grad_(name in set(chosen))
+    return chosen
