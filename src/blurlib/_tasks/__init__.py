@@ -6,11 +6,12 @@ The loops of evaluation and training know a task by `EvaluationTask` and `Traini
 from ._batch_norm import running_statistics
 from .classification import ClassificationEvaluation, ClassificationTraining
 from .segmentation import SegmentationEvaluation, SegmentationTraining, predicted
-from .settings import BatchNorm, EvaluationSettings, TrainingSettings
+from .settings import BatchNorm, ClassNames, EvaluationSettings, TrainingSettings
 from .task import EvaluationTask, TrainingTask
 
 __all__ = [
     "BatchNorm",
+    "ClassNames",
     "ClassificationEvaluation",
     "ClassificationTraining",
     "EvaluationSettings",

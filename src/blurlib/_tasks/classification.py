@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from .._common.checks import one_of
 from .._common.model_config import unwrapped
 from ..blurs import Blur
-from ..data import ImageListing, Skipped, open_images
+from ..data import ClassMap, ImageListing, Skipped, Split, class_outputs, open_images
 from ..deblurring import DeblurThenClassify
 from ..metrics import TOP_K, ImageValues, image_values
+from ..mixes import BlurMixSampler
 from ..models import Dense, Scales
 from ..protocol import (
     Average,
@@ -29,8 +30,29 @@ from ..protocol import (
 from ..reporting import sides_text
 from ._applied import log_probabilities, networks, own_colours, scale_settings, seen
 from ._views import ImageViews, ViewSums, batches
-from .settings import EvaluationSettings
+from .settings import EvaluationSettings, TrainingSettings
 from .task import EvaluationTask, TrainingTask
+
+_FOREIGN = dict.fromkeys(("ignore_index", "reduce_zero_label"), "which has no masks")
+
+
+def _opened(
+    root: Any, settings: EvaluationSettings | TrainingSettings, *, split: Split, workers: int | None
+) -> ImageListing:
+    return open_images(
+        root,
+        split=split,
+        limit=settings.limit,
+        seed=settings.seed,
+        on_error=settings.on_error,
+        columns=settings.columns,
+        workers=workers,
+    )
+
+
+def _class_map(settings: EvaluationSettings | TrainingSettings, listing: ImageListing) -> ClassMap | None:
+    return None if settings.class_map is None else class_outputs(settings.class_map, listing.classes)
+
 
 # --- Evaluation
 
@@ -41,13 +63,17 @@ class ClassificationEvaluation(EvaluationTask):
     name = "classification"
     default_blurs = "sharp, D2, D4, D6, D8, H4, H8, V4, V8, shake, G4, G8"  # table 1
     default_batch_size = 64
-    foreign = MappingProxyType({"network_size": "where crops are square", "band": "which has no masks"})
+    foreign = MappingProxyType(
+        {"network_size": "where crops are square", "band": "which has no masks", **_FOREIGN}
+    )
     statistics = ImageValues
-    opened = staticmethod(open_images)
+    opened = staticmethod(_opened)
     listing: ImageListing
     networks: nn.ModuleList
 
-    def __init__(self, model: nn.Module, root: Any, settings: EvaluationSettings) -> None:
+    def __init__(
+        self, model: nn.Module, root: Any, settings: EvaluationSettings, *, workers: int | None = None
+    ) -> None:
         inside = unwrapped(model)
         self._deblurrer = inside if isinstance(inside, DeblurThenClassify) else None
         colours = None
@@ -72,7 +98,10 @@ class ClassificationEvaluation(EvaluationTask):
             resample=settings.resample,
         )
         crop = None if self.crops == "dense" else self.crop
-        super().__init__(model, root, settings, protocol, colours=colours, sides=self.sides, crop=crop)
+        super().__init__(
+            model, root, settings, protocol, colours=colours, workers=workers, sides=self.sides, crop=crop
+        )
+        self.class_map = _class_map(settings, self.listing)
         self.conditions = [(str(blur), setting) for setting in self.scales for blur in self.blurs]
         self.networks, self._numbers = networks(model, self.sides, dense_crops=self.crops == "dense")
         self._seconds = 0.0  # of restoring
@@ -89,6 +118,7 @@ class ClassificationEvaluation(EvaluationTask):
             "crops": self.crops,
             "crop": self.crop,
             "average": self.average,
+            "class_map": None if self.class_map is None else list(self.class_map.outputs),
             **super().settings(),
         }
         deblurrer = self._deblurrer
@@ -132,6 +162,8 @@ class ClassificationEvaluation(EvaluationTask):
         for batch, owners in batches(started(), self.batch_size, self.crop**2, self._numbers):
             network = self.networks[self._numbers[owners[0].side]]
             log_p = log_probabilities(network, batch, self.colours, device)
+            if self.class_map is not None:  # their mean renormalised is the mean over these classes alone
+                log_p = self.class_map.chosen(log_p)
             if not self.outputs:
                 self._check_outputs(log_p.shape[1])
             for row, owner in zip(log_p.sum(dim=2), owners, strict=True):
@@ -146,7 +178,7 @@ class ClassificationEvaluation(EvaluationTask):
         if classes and outputs != classes:
             raise ValueError(
                 f"`model` must give one score a class, got {outputs} scores for the {classes} classes of "
-                "`root`; replace its last layer, or bring the folders of all classes that it knows"
+                "`root`; replace its last layer, or pass `class_map`, which tells the output of each"
             )
         self.outputs = outputs
 
@@ -196,15 +228,26 @@ class ClassificationEvaluation(EvaluationTask):
 class ClassificationTraining(TrainingTask):
     """Training views and labels, and what a classifier makes of them."""
 
+    name = "classification"
+    foreign = MappingProxyType(_FOREIGN)
     score = "top1"
     epochs, lr, batch_size = (2, 1), (1e-3, 1e-4), 128  # section 4
     measure = "shorter"
-    opened = staticmethod(open_images)
+    opened = staticmethod(_opened)
     listing: ImageListing
+
+    def __init__(
+        self, root: Any, mix: BlurMixSampler, settings: TrainingSettings, *, workers: int | None = None
+    ) -> None:
+        super().__init__(root, mix, settings, workers=workers)
+        self.class_map = _class_map(settings, self.listing)
 
     @property
     def metadata(self) -> dict[str, Any]:
-        return {"classes": len(self.listing.classes) or self.outputs}
+        return {
+            "classes": len(self.listing.classes) or self.outputs,
+            "class_map": None if self.class_map is None else list(self.class_map.outputs),
+        }
 
     @property
     def sizes(self) -> list[tuple[int, int]]:
@@ -218,7 +261,7 @@ class ClassificationTraining(TrainingTask):
             raise ValueError(
                 f"`model` must have one output for each class, got {self.outputs} outputs for {known} "
                 f"classes of {self.listing.name!r}; replace its last layer by one with {known} outputs, or "
-                "pass a root with the classes that it was trained on"
+                "pass `class_map`, which says which of its outputs they are"
             )
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int] | Skipped:
@@ -242,4 +285,4 @@ class ClassificationTraining(TrainingTask):
                 f"`model` must return a tensor of logits (B, classes), got {got}; wrap it in a module that "
                 "returns the logits alone, or switch auxiliary outputs off (aux_logits=False)"
             )
-        return result
+        return result if self.class_map is None else self.class_map.chosen(result)
