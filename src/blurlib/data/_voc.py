@@ -22,7 +22,7 @@ from ._splits import NAMES, Split, found_split
 _LIMIT = 13  # purpose that keeps these draws apart from those of other modules
 
 _COLOURS = (
-    "map each colour of the palette to a class number, labels[(rgb == colour).all(axis=-1)] = number, and "
+    "map each colour of the palette to an index, labels[(rgb == colour).all(axis=-1)] = index, and "
     "store these (H, W) uint8 labels in mode L"
 )
 
@@ -53,7 +53,7 @@ def mask_array(mask: Any, *, ignore_index: int = VOID, reduce_zero_label: bool =
     if isinstance(mask, Image.Image):
         if mask.mode not in ("P", "L", "1") and not mask.mode.startswith("I"):
             raise ValueError(
-                "a mask must hold class numbers (mode P or L), got a picture of mode "
+                "a mask must hold class indices (mode P or L), got a picture of mode "
                 f"{mask.mode!r}; {_COLOURS}"
             )
         turn = turn_upright(mask)
