@@ -197,6 +197,9 @@ _REMEDIES = {
     "overwrite=True": "--force",
     'on_error="skip"': "--on-error skip",
     'crops="five"': "--crops five",
+    "pass `class_map`": "pass --class-map FILE",
+    "pass reduce_zero_label=True": "pass --reduce-zero-label",
+    "pass `ignore_index`": "pass --ignore-index",
 }
 
 

@@ -32,6 +32,8 @@ _AUXILIARY = 0.5  # weight of a second output's loss; torchvision's networks wer
 
 _FOREIGN = {"class_map": "whose masks number the outputs themselves"}
 
+_FROM_ONE = "where 0 is void and classes are counted from 1, pass reduce_zero_label=True"
+
 
 def _opened(
     root: Any, settings: EvaluationSettings | TrainingSettings, *, split: Split, workers: int | None
@@ -138,7 +140,8 @@ class SegmentationEvaluation(EvaluationTask):
         except ValueError as error:
             raise ValueError(
                 f"`root` must have labels from 0 to {self.outputs - 1}, one for each output of `model`, or "
-                f"255 for void; the mask of {self.listing.id(position)!r} has others ({error})"
+                f"{self.listing.ignore_index} for void; the mask of {self.listing.id(position)!r} has others "
+                f"({error}); {_FROM_ONE}"
             ) from error
 
     def counts(self, arrays: Mapping[str, np.ndarray]) -> bool:
@@ -243,8 +246,8 @@ class SegmentationTraining(TrainingTask):
         if wrong.size:
             raise ValueError(
                 f"`root` must have labels from 0 to {self.outputs - 1}, one for each output of `model`, "
-                f"or {VOID} for void, got {', '.join(map(str, wrong[:5].tolist()))} in "
-                f"{self.listing.id(position)}"
+                f"or {self.listing.ignore_index} for void, got {', '.join(map(str, wrong[:5].tolist()))} in "
+                f"{self.listing.id(position)}; {_FROM_ONE}"
             )
         return super().view(position, epoch, image, target)
 

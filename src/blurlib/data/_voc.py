@@ -34,8 +34,8 @@ def mask_array(mask: Any, *, ignore_index: int = VOID, reduce_zero_label: bool =
         mask: a Pillow image of indices (mode P, L, 1, I), a NumPy array or a tensor (H, W) of whole numbers.
             An EXIF orientation of the mask's own is applied.
         ignore_index: the number, as the mask has it, of pixels that do not count.
-        reduce_zero_label: 0 does not count either, and every other number is one less, as mmsegmentation does
-            it for ADE20K.
+        reduce_zero_label: 0 and 255 do not count either, and every other number is one less, as
+            mmsegmentation does it for ADE20K.
 
     Returns:
         (H, W) uint8: labels from 0 to 254, 255 where a pixel does not count.
@@ -72,11 +72,11 @@ def mask_array(mask: Any, *, ignore_index: int = VOID, reduce_zero_label: bool =
         return array.copy()
     void = array == ignore_index
     if reduce_zero_label:
-        void |= array == 0
+        void |= (array == 0) | (array == VOID)
     labels, lowest = array[~void], int(reduce_zero_label)
-    if labels.size and not (lowest <= labels.min() and labels.max() < lowest + VOID):
+    if labels.size and not (lowest <= labels.min() and labels.max() < VOID):
         raise ValueError(
-            f"a mask must hold labels from {lowest} to {lowest + VOID - 1}, or {ignore_index} for void, got "
+            f"a mask must hold labels from {lowest} to {VOID - 1}, or {ignore_index} for void, got "
             f"{labels.min()} to {labels.max()}; renumber it, or pass `ignore_index` if another number is void"
         )
     found = array.astype(np.uint8) - np.uint8(lowest)
@@ -180,8 +180,8 @@ def open_masks(
         columns: where items are mappings, the names of image and mask; None for ("image", "label").
         ignore_index: the number of pixels that do not count, as the masks have it, such as 0 or -1. Where
             `root` is a listing, that keeps its own unless another number is given; likewise below.
-        reduce_zero_label: 0 does not count either, and every other number is one less, as mmsegmentation does
-            it (ADE20K).
+        reduce_zero_label: 0 and 255 do not count either, and every other number is one less, as
+            mmsegmentation does it (ADE20K).
 
     Returns:
         The listing.
