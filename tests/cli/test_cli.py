@@ -510,15 +510,15 @@ def test_segmentation_from_end_to_end(tmp_path, monkeypatch):
     out = run("finetune", "mine_masks:build", tmp_path, *usual, *trained, "--output", tmp_path / "run").output
     assert "pixel_accuracy" in out
     assert "--task segmentation" in out
-    void = ["--reduce-zero-label", "--ignore-index", "2"]
+    void = ["--reduce-zero-label", "--ignore-index", "9"]
     out = run(
         "finetune", "mine_masks:build", tmp_path, *usual, *trained, *void, "--output", tmp_path / "void"
     ).output
     (line,) = re.findall(r"To evaluate: blurlib (evaluate .*)", out)
-    assert shlex.split(line)[-3:] == ["--ignore-index", "2", "--reduce-zero-label"]
+    assert shlex.split(line)[-3:] == ["--ignore-index", "9", "--reduce-zero-label"]
     run(*shlex.split(line), "--device", "cpu", "--no-progress", "--output", tmp_path / "voided")
     said = Report.load(tmp_path / "voided").settings
-    assert (said["ignore_index"], said["reduce_zero_label"]) == (2, True)
+    assert (said["ignore_index"], said["reduce_zero_label"]) == (9, True)
     run("evaluate", "mine_masks:build", tmp_path, *usual, "--scales", "32", "--output", tmp_path / "after")
     page = tmp_path / "page.html"
     out = run("report", tmp_path / "after", tmp_path / "before", "--html", page).output

@@ -821,7 +821,7 @@ def test_classes_counted_from_one_meet_their_remedy(scenes):
         blurlib.finetune(pixels(), photos, task="segmentation", epochs=1, lr=0.1, **SHOWN)
     flat = [(image, np.zeros((image.height, image.width), int)) for image, _ in scenes]
     flat[0] = photos[0]
-    with pytest.warns(UserWarning, match=r"are void \(255 and 0\).*if 255 and 0 marks a class, change"):
+    with pytest.warns(UserWarning, match=r"are void \(255 and 0\).*if a class is among these, change"):
         evaluate_segmentation(pixels(), flat, blurs="sharp", reduce_zero_label=True, **SHOWN)
 
 

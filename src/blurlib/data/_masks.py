@@ -76,12 +76,12 @@ def check_masks(listing: MaskListing, *, workers: int) -> None:
 def warn_of_void(listing: Listing[Any], share: float) -> None:
     """Warns where more than half of the pixels do not count."""
     if share > 0.5 and isinstance(listing, MaskListing):
-        void = f"{listing.ignore_index}{' and 0' if listing.reduce_zero_label else ''}"
-        remedy = (
-            "give it a number below" if void == str(VOID) else "change `ignore_index`, `reduce_zero_label`"
-        )
+        void, remedy = str(VOID), f"if {VOID} marks a class, give it a number below"
+        if listing.reduce_zero_label or listing.ignore_index != VOID:
+            void = f"{listing.ignore_index}{' and 0' if listing.reduce_zero_label else ''}"
+            remedy = "if a class is among these, change `ignore_index` or `reduce_zero_label`"
         warnings.warn(
             f"{100 * share:.0f} % of the pixels in the masks of `root` are void ({void}) and do not count; "
-            f"if {void} marks a class, {remedy}",
+            f"{remedy}",
             stacklevel=3,
         )
