@@ -25,7 +25,7 @@ PAGES = [
     *sorted(path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts),
 ]
 # A block that mentions one of these needs data, weights or a network, and is only checked, not run.
-NEEDS_DATA = ("imagenet", "photos/", "weights=", "OxfordIIITPet", "runs/")
+NEEDS_DATA = ("imagenet", "photos/", "weights=", "OxfordIIITPet", "load_dataset", "runs/")
 
 
 def blocks(language: str) -> list:

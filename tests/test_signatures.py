@@ -39,12 +39,14 @@ def test_finetune_has_its_settings():
 @pytest.mark.parametrize(
     ("function", "command", "absent"),
     [
-        (blurlib.evaluate, evaluate_command, {"metadata", "distributed"}),
-        (blurlib.finetune, finetune_command, {"metadata"}),
+        (blurlib.evaluate, evaluate_command, {"metadata", "distributed", "columns"}),
+        (blurlib.finetune, finetune_command, {"metadata", "columns"}),
     ],
 )
 def test_commands_take_what_the_functions_take(function, command, absent):
-    """Two are found out by the command: the network's name and file, and whether torchrun started it."""
+    """Two are found out by the command: the network's name and file, and whether torchrun started it. Folders
+    have no columns.
+    """
     own, theirs = parameters(function), parameters(command)
     assert set(own) - set(theirs) == absent
     assert set(theirs) - set(own) <= NETWORK
@@ -58,6 +60,6 @@ def test_the_record_has_what_decides_the_numbers():
     report = blurlib.evaluate(
         network, images, blurs="sharp", scales=32, crop=32, progress=False, device="cpu"
     )
-    foreign = {"network_size", "band"}  # a segmentation's
+    foreign = {"network_size", "band", "ignore_index", "reduce_zero_label"}  # a segmentation's
     decides = {field.name for field in dataclasses.fields(EvaluationSettings)} - foreign
     assert decides - set(report.settings) == {"batch_size"}  # which no number depends on

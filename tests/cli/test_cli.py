@@ -127,11 +127,11 @@ def test_every_parameter_of_the_function_is_an_option(name):
     function = inspect.signature(getattr(blurlib, name)).parameters
     # --output is asked for where a network would be lost without it; --arch and --classes name the network;
     # `distributed` is whether torchrun started the command; --deblur puts something before the network.
-    # `metadata` is what the command knows of the network.
-    extra = {"arch", "classes", "help", "distributed", "deblur", "metadata"}
+    # `metadata` is what the command knows of the network; folders have no `columns`.
+    extra = {"arch", "classes", "help", "distributed", "deblur", "metadata", "columns"}
     assert set(options) - extra == set(function) - extra
     for parameter in list(function.values())[2:]:
-        if parameter.name in ("output", "distributed", "metadata"):
+        if parameter.name in ("output", "distributed", "metadata", "columns"):
             continue
         given = options[parameter.name].default
         if isinstance(given, (list, tuple)):
@@ -408,6 +408,26 @@ def test_the_command_that_finetune_suggests_shows_images_as_in_training(place):
     assert "--mean" not in plain and "--resample" not in plain
 
 
+def test_a_network_of_more_classes_than_the_folder(place):
+    """One command tells the remedy, the next is it, and what finetune suggests has it too."""
+    Path("wide.py").write_text(
+        "from torch import nn\n\ndef build():\n"
+        "    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 7))\n"
+    )
+    classes = sorted(path.name for path in Path("data/val").iterdir())
+    Path("wnids.txt").write_text("\n".join([f"other {number}" for number in range(5)] + classes[::-1]))
+    message = run("evaluate", "wide:build", "data", *SEEN, code=2).stderr
+    assert "got 7 scores for the 2 classes" in message and "pass --class-map FILE, which" in message
+    run("evaluate", "wide:build", "data", *SEEN, "--class-map", "wnids.txt", "--output", "a")
+    assert Report.load("a").settings["class_map"] == [6, 5]
+    mapped = ["--class-map", "wnids.txt"]
+    output = run("finetune", "wide:build", "data", *TRAINED, *mapped, "--output", "b").stdout
+    (line,) = re.findall(r"To evaluate: blurlib (evaluate .* --class-map wnids.txt.*)", output)
+    run(*shlex.split(line), "--blurs", "D2", "--no-progress", "--workers", "0")
+    message = run("evaluate", "wide:build", "data", *SEEN, "--class-map", "absent.txt", code=2).stderr
+    assert "`class_map` must be a text file" in message and "'absent.txt', which is not there" in message
+
+
 def test_evaluate_keeps_the_report_of_another_evaluation(place):
     run("evaluate", "networks:tiny", "data", *SEEN, "--output", "a")
     before = Path("a/report.json").read_bytes()
@@ -499,6 +519,15 @@ def test_segmentation_from_end_to_end(tmp_path, monkeypatch):
     out = run("finetune", "mine_masks:build", tmp_path, *usual, *trained, "--output", tmp_path / "run").output
     assert "pixel_accuracy" in out
     assert "--task segmentation" in out
+    void = ["--reduce-zero-label", "--ignore-index", "9"]
+    out = run(
+        "finetune", "mine_masks:build", tmp_path, *usual, *trained, *void, "--output", tmp_path / "void"
+    ).output
+    (line,) = re.findall(r"To evaluate: blurlib (evaluate .*)", out)
+    assert shlex.split(line)[-3:] == ["--ignore-index", "9", "--reduce-zero-label"]
+    run(*shlex.split(line), "--device", "cpu", "--no-progress", "--output", tmp_path / "voided")
+    said = Report.load(tmp_path / "voided").settings
+    assert (said["ignore_index"], said["reduce_zero_label"]) == (9, True)
     run("evaluate", "mine_masks:build", tmp_path, *usual, "--scales", "32", "--output", tmp_path / "after")
     page = tmp_path / "page.html"
     out = run("report", tmp_path / "after", tmp_path / "before", "--html", page).output
@@ -508,6 +537,7 @@ def test_segmentation_from_end_to_end(tmp_path, monkeypatch):
         (["--network-size", "24"], "`--network-size` must be height and width"),
         (["--crops", "five"], "`crops` must be left out for segmentation"),
         (["--scales", "24+32"], "several scales are not averaged"),
+        (["--ignore-index", "0", "--class-map", "a.txt"], "`class_map` must be left out for segmentation"),
     ):
         assert message in run("evaluate", "mine_masks:build", tmp_path, *usual, *words, code=2).output
     assert "pixels" in run("report", tmp_path / "after", "--confidence", code=2).output

@@ -7,6 +7,7 @@ import os
 import pickle
 import struct
 import time
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -157,6 +158,47 @@ def test_classes_that_differ_are_listed(root):
     write(root / "train" / "dog" / "0.png")
     with pytest.raises(ValueError, match=r"only in train: dog; only in val: cat"):
         open_images(root, split="train")
+
+
+@pytest.mark.parametrize("name", ["validation", "valid", "test"])
+def test_a_validation_split_of_another_name_is_found(root, name):
+    (root / "val").rename(root / name)
+    listing = open_images(root, split="val")
+    assert listing.id(0) == f"{name}/Ant/0.png" and listing.load(0)[1] == 0
+    assert (listing.found, listing.source) == (name, f"photos/{name}")
+    write(root / "val" / "Ant" / "9.png")
+    (root / "train").rename(root / "elsewhere")
+    assert ids(open_images(root, split="val")) == ["val/Ant/9.png"]
+
+
+def test_validation_comes_before_test(root):
+    (root / "val").rename(root / "test")
+    for name in ("zebra", "Ant", "bee 2"):
+        write(root / "validation" / name / "9.png")
+    assert ids(open_images(root, split="val"))[0] == "validation/Ant/9.png"
+
+
+def test_a_test_folder_without_the_classes_does_not_keep_from_training(root):
+    (root / "val").rename(root / "test")
+    write(root / "test" / "unknown" / "0.png")
+    assert len(open_images(root, split="train")) == 14
+    with pytest.raises(ValueError, match=r"same classes.*only in test: unknown in"):
+        open_images(root, split="val")
+    (root / "test").rename(root / "valid")
+    with pytest.raises(ValueError, match=r"same classes.*only in valid: unknown in"):
+        open_images(root, split="train")
+
+
+def test_many_files_take_a_few_bytes_each(tmp_path):
+    """A listing holds one array of names; a list of strings or paths would be copied into every worker."""
+    (tmp_path / "val" / "a").mkdir(parents=True)
+    for number in range(3000):
+        (tmp_path / "val" / "a" / f"{number:08d}.png").touch()
+    tracemalloc.start()
+    listing = open_images(tmp_path, split="val")
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert len(listing) == 3000 and held < 3000 * 60
 
 
 @pytest.mark.parametrize(

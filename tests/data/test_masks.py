@@ -246,7 +246,7 @@ def test_masks_of_every_kind():
         (lambda _: open_masks([], split="val"), ValueError, "at least one image"),
         (lambda _: open_masks([1], split="test"), ValueError, "`split`"),
         (lambda _: open_masks([1], split="val", on_error="x"), ValueError, "`on_error`"),
-        (lambda _: open_masks(iter([]), split="val"), TypeError, "give a stream a length"),
+        (lambda _: open_masks(iter([]), split="val"), TypeError, "which a stream has not"),
         (lambda _: open_masks([1], split="val").load(0), TypeError, r"dataset of \(PIL image, mask\)"),
         (
             lambda _: open_masks(open_masks([1], split="val"), split="train"),
@@ -447,3 +447,101 @@ def test_broken_masks_are_passed_over_where_asked():
     pairs = [(Image.new("RGB", (6, 4)), Image.new("RGB", (6, 4))), *masks_of([0, 255])]
     with pytest.raises(ValueError, match="nothing but 0 and 255"):
         check_masks(open_masks(pairs, split="val", on_error="skip"), workers=0)
+
+
+# What does not count
+
+
+def as_mmsegmentation(array):
+    """Its LoadAnnotations with reduce_zero_label, pixel by pixel in 8 bits."""
+    reduced = []
+    for value in array.ravel().tolist():
+        value = ((255 if value == 0 else value) - 1) % 256
+        reduced.append(255 if value == 254 else value)
+    return np.array(reduced).reshape(array.shape)
+
+
+def test_zero_is_reduced_as_mmsegmentation_does_it():
+    every = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    given_as = [every, every.astype(np.int64), torch.from_numpy(every), Image.fromarray(every)]
+    for mask in given_as:
+        np.testing.assert_array_equal(mask_array(mask, reduce_zero_label=True), as_mmsegmentation(every))
+    assert every[0, 0] == 0  # the caller's is as it was
+    assert mask_array(np.array([[True, False]]), reduce_zero_label=True).tolist() == [[0, 255]]
+
+
+@pytest.mark.parametrize("ignore_index", [-100, -1, 0, 7, 254, 255, 65535])
+@pytest.mark.parametrize("reduce_zero_label", [False, True])
+def test_the_number_of_void_is_what_the_caller_says(ignore_index, reduce_zero_label):
+    labels = np.random.default_rng(0).integers(1, 255, (9, 11))
+    labels[2:4, 3:8] = ignore_index
+    found = mask_array(labels, ignore_index=ignore_index, reduce_zero_label=reduce_zero_label)
+    void = labels == ignore_index
+    assert found.dtype == np.uint8 and void[2, 3]
+    np.testing.assert_array_equal(found[void], 255)
+    np.testing.assert_array_equal(found[~void], labels[~void] - reduce_zero_label)
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "message"),
+    [
+        ([0, 255], {"ignore_index": 0}, "from 0 to 254, or 0 for void, got 255 to 255; .*`ignore_index`"),
+        ([0, -1], {}, "from 0 to 254, or 255 for void, got -1 to 0"),
+        ([0, 256], {"reduce_zero_label": True}, "from 1 to 254, or 255 for void, got 256 to 256"),
+    ],
+)
+def test_labels_beyond_what_is_void_are_named(labels, options, message):
+    with pytest.raises(ValueError, match=message):
+        mask_array(np.array([labels]), **options)
+
+
+def test_a_listing_knows_what_is_void(root):
+    plain = open_masks(root, split="val")
+    reduced = open_masks(root, split="val", reduce_zero_label=True)
+    ignoring = open_masks(root, split="val", ignore_index=2)
+    labels = plain.load(1)[1]
+    np.testing.assert_array_equal(reduced.load(1)[1], as_mmsegmentation(labels))
+    np.testing.assert_array_equal(ignoring.load(1)[1], np.where(labels == 2, 255, labels))
+    for listing in (open_masks(ignoring, split="val"), open_masks(plain, split="val", ignore_index=2)):
+        np.testing.assert_array_equal(listing.load(1)[1], ignoring.load(1)[1])
+    np.testing.assert_array_equal(plain.load(1)[1], labels)
+    for option, value in (("ignore_index", 1.5), ("ignore_index", None), ("reduce_zero_label", 1)):
+        with pytest.raises(TypeError, match=f"`{option}`"):
+            open_masks(root, split="val", **{option: value})
+
+
+@pytest.mark.parametrize("options", [{"ignore_index": 7}, {"reduce_zero_label": True}])
+def test_who_says_what_is_void_may_have_two_values(options):
+    """Masks of 0 and 255 alone look like an object that is void; not where the caller has spoken."""
+    halves = np.repeat([[0, 255]], 8, axis=0).repeat(4, axis=1)
+    listing = open_masks([(Image.new("RGB", (8, 8)), halves)], split="val")
+    with pytest.raises(ValueError, match="nothing but 0 and 255"):
+        check_masks(listing, workers=0)
+    check_masks(open_masks(listing, split="val", **options), workers=0)
+
+
+def test_the_palette_is_to_be_mapped():
+    """The remedy for a colour mask, as the message says it."""
+    palette = [(0, 0, 0), (128, 0, 0), (0, 128, 0)]
+    expected = np.random.default_rng(0).integers(0, 3, (6, 5))
+    rgb = np.array(palette, np.uint8)[expected]
+    for mask in (rgb, torch.from_numpy(rgb), torch.from_numpy(rgb).permute(2, 0, 1), Image.fromarray(rgb)):
+        with pytest.raises(ValueError, match=r"labels\[\(rgb == colour\)\.all\(axis=-1\)\] = index.*mode L"):
+            mask_array(mask)
+    labels = np.full(rgb.shape[:2], 255, np.uint8)
+    for index, colour in enumerate(palette):
+        labels[(rgb == colour).all(axis=-1)] = index
+    np.testing.assert_array_equal(mask_array(labels), expected)
+
+
+@pytest.mark.parametrize("name", ["validation", "valid", "test"])
+def test_lists_of_other_names_are_validation_lists(root, name):
+    lists = root / "VOCdevkit" / "VOC2012" / "ImageSets" / "Segmentation"
+    (lists / "val.txt").rename(lists / f"{name}.txt")
+    listing = open_masks(root, split="val")
+    assert (len(listing), listing.found, listing.source) == (3, name, f"{root.name}/{name}")
+    (lists / "val.txt").write_text("two\n")
+    assert len(open_masks(root, split="val")) == 1
+    (lists / "train.txt").unlink()
+    with pytest.raises(FileNotFoundError, match=r"its train images, got no train\.txt in .*; write one"):
+        open_masks(root, split="train")

@@ -767,3 +767,78 @@ def test_void_images_do_not_stop_a_partial_report(scenes, tmp_path, monkeypatch)
     void = (scenes[0][0], Image.fromarray(np.full(np.shape(scenes[0][1]), VOID, np.uint8)))
     report = evaluate_segmentation(pixels(), [void, *scenes[:2]], blurs="sharp", output=tmp_path, **SHOWN)
     assert report["sharp"].count == 3
+
+
+# What does not count, as the masks have it
+
+
+def counted_from_one(scenes):
+    """The same masks as ADE20K has them: 0 is void, and classes begin at 1."""
+    return [(image, (np.asarray(mask).astype(int) + 1) % 256) for image, mask in scenes]
+
+
+def with_void(scenes, number):
+    masks = [np.asarray(mask).astype(int) for _, mask in scenes]
+    return [
+        (image, np.where(mask == VOID, number, mask)) for (image, _), mask in zip(scenes, masks, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kept", "options"),
+    [
+        (counted_from_one, {"reduce_zero_label": True}),
+        (functools.partial(with_void, number=-1), {"ignore_index": -1}),
+        (functools.partial(with_void, number=77), {"ignore_index": 77}),
+    ],
+    ids=["reduce_zero_label", "-1", "77"],
+)
+def test_void_is_what_the_caller_says(scenes, tmp_path, kept, options):
+    """Evaluation and training have the numbers of masks that were mapped beforehand, and say what was."""
+    usual = {"lr": 0.05, "epochs": 1, "batch_size": 2, "crop": 24, "task": "segmentation", **SHOWN}
+    reports, histories = [], []
+    for photos, own, name in ((scenes, {}, "plain"), (kept(scenes), options, "own")):
+        result = blurlib.finetune(pixels(), photos, output=tmp_path / name, **own, **usual)
+        histories.append([{**row, "seconds": 0} for row in result.history])
+        reports.append(evaluate_segmentation(result.model, photos, blurs="sharp, D4", **own, **SHOWN))
+        said = json.loads((tmp_path / name / "settings.json").read_text())["settings"]
+        expected = {"ignore_index": VOID, "reduce_zero_label": False, **own}
+        assert expected.items() <= said.items() and expected.items() <= reports[-1].settings.items()
+        assert "class_map" not in said
+    assert histories[0] == histories[1]
+    for record, other in zip(*(report.records for report in reports), strict=True):
+        np.testing.assert_array_equal(record.images.matrix, other.images.matrix)
+        np.testing.assert_array_equal(record.images.regions, other.images.regions)
+    with pytest.raises(ValueError, match=r"`resume`.*(ignore_index|reduce_zero_label) \(was "):
+        blurlib.finetune(pixels(), scenes, output=tmp_path / "own", resume=True, **usual)
+
+
+def test_classes_counted_from_one_meet_their_remedy(scenes):
+    photos = counted_from_one(scenes)
+    with pytest.raises(ValueError, match=r"got 3.*counted from 1, pass reduce_zero_label=True"):
+        evaluate_segmentation(pixels(), photos, blurs="sharp", **SHOWN)
+    with pytest.raises(ValueError, match=r"got 3.*counted from 1, pass reduce_zero_label=True"):
+        blurlib.finetune(pixels(), photos, task="segmentation", epochs=1, lr=0.1, **SHOWN)
+    flat = [(image, np.zeros((image.height, image.width), int)) for image, _ in scenes]
+    flat[0] = photos[0]
+    with pytest.warns(UserWarning, match=r"are void \(255 and 0\).*if a class is among these, change"):
+        evaluate_segmentation(pixels(), flat, blurs="sharp", reduce_zero_label=True, **SHOWN)
+
+
+def test_classes_that_nobody_sees_are_left_out_of_the_mean(scenes):
+    """A network with more classes than truth and prediction have has the mean IoU of those there are."""
+
+    class Wider(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = pixels()
+
+        def forward(self, images):
+            scores = self.inner(images)
+            return torch.cat([scores, scores.new_full((len(scores), 4, *scores.shape[2:]), -1e4)], dim=1)
+
+    usual = {"blurs": "sharp", **SHOWN}
+    found, expected = (evaluate_segmentation(net, scenes, **usual)["sharp"] for net in (Wider(), pixels()))
+    for name in ("miou", "trimap_miou", "boundary_iou"):
+        assert getattr(found, name) == getattr(expected, name)
+    assert found.class_iou[3:] == (None,) * 4

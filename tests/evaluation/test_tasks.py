@@ -40,7 +40,7 @@ class CountingBrightPixels(EvaluationTask):
     default_blurs = "sharp, D4"
     default_batch_size = 1
     statistics = BrightPixels
-    opened = staticmethod(open_images)
+    opened = staticmethod(lambda root, _settings, *, split, **_: open_images(root, split=split))
 
     def __init__(self, model, root, settings):
         super().__init__(model, root, settings, Protocol(canonical_side=48, network_side=32))

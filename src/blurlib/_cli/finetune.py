@@ -80,13 +80,18 @@ def finetune(
         )
     given = {"arch": arch or model, "classes": classes, "scales": sides}
     # The network is to see images as it did in training.
-    for name in ("task", "network_size", "crop", "canonical_side", "resample", "mean", "std"):
+    for name in (
+        *("task", "network_size", "crop", "canonical_side", "resample", "mean", "std"),
+        *("class_map", "ignore_index", "reduce_zero_label"),
+    ):
         default = inspect.signature(finetune_network).parameters[name].default
         if options[name] != default and (name, options["task"]) != ("crop", "segmentation"):
             given[name] = options[name]
     command = ["blurlib", "evaluate", str(output / "model.pt"), str(root)]
     for name, value in given.items():
-        if value:
-            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-            command += [f"--{name.replace('_', '-')}", text]
+        option_name = f"--{name.replace('_', '-')}"
+        if value is True:
+            command.append(option_name)
+        elif value is not None and value is not False:  # 0 may be meant
+            command += [option_name, ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
     typer.echo(f"\nKept in {output}. To evaluate: {shlex.join(command)}")

@@ -84,6 +84,13 @@ OPTIONS: dict[str, Any] = {
     "std": view_option("R,G,B", "Likewise."),
     "limit": running("N", "Take only N images, evenly from all classes."),
     "on_error": running("raise|skip", "At a broken image: stop, or go on and count."),
+    "class_map": running(
+        "FILE", "Which of the network's outputs the class folders are: a name a line, or a name and a number."
+    ),
+    "ignore_index": running("N", "For segmentation: number in the masks of pixels that do not count."),
+    "reduce_zero_label": running(
+        None, "For segmentation: 0 does not count, other labels are one less.", "--reduce-zero-label"
+    ),
     "workers": running("N", "Processes that load images."),
     "device": running("NAME", "cpu, cuda, ... Default: the best."),
     "progress": running(None, "Show progress bars."),
@@ -104,7 +111,8 @@ Arch = Annotated[str | None, OPTIONS["arch"]]
 def options_of(function: Callable[..., Any], **own: Any) -> Callable[[Callable[..., None]], Any]:
     """Give a command an option for each parameter of a function, with the text of `own` or OPTIONS.
 
-    Parameters that the command declares stay as declared. It sets `metadata` and `distributed` itself.
+    Parameters that the command declares stay as declared. It sets `metadata` and `distributed` itself; what
+    reads folders alone has no `columns`.
     """
 
     def decorate(command: Callable[..., None]) -> Any:
@@ -112,7 +120,7 @@ def options_of(function: Callable[..., Any], **own: Any) -> Callable[[Callable[.
         taken = {name: each for name, each in written.items() if each.kind is not each.VAR_KEYWORD}
         read = {}
         for name, parameter in inspect.signature(function).parameters.items():
-            if name in (*taken, "metadata", "distributed"):
+            if name in (*taken, "metadata", "distributed", "columns"):
                 continue
             info = own.get(name) or OPTIONS[name]
             kind = _KINDS.get(info.metavar, str)
@@ -172,7 +180,7 @@ def scales(name: str, given: Sequence[str]) -> list[tuple[int, ...]]:
 
 # Type of an option by its metavar, or the function that reads a list with commas; str if not named here.
 _KINDS: dict[str | None, Any] = {
-    None: bool, "N": int, "X": float, "FOLDER": Path,
+    None: bool, "N": int, "X": float, "FOLDER": Path, "FILE": Path,
     "N,N": integers, "N,N,N": integers, "N,N+N": scales, "X,X": floats, "R,G,B": floats, "H,W": pair,
     "PATTERNS": words, "METHODS": words,
 }  # fmt: skip
@@ -190,6 +198,9 @@ _REMEDIES = {
     "overwrite=True": "--force",
     'on_error="skip"': "--on-error skip",
     'crops="five"': "--crops five",
+    "pass `class_map`": "pass --class-map FILE",
+    "pass reduce_zero_label=True": "pass --reduce-zero-label",
+    "pass `ignore_index`": "pass --ignore-index",
 }
 
 

@@ -7,11 +7,12 @@ from ._batch_norm import running_statistics
 from ._probe import check_network, said
 from .classification import ClassificationEvaluation, ClassificationTraining
 from .segmentation import SegmentationEvaluation, SegmentationTraining, predicted
-from .settings import BatchNorm, EvaluationSettings, TrainingSettings
+from .settings import BatchNorm, ClassNames, EvaluationSettings, TrainingSettings
 from .task import EvaluationTask, TrainingTask
 
 __all__ = [
     "BatchNorm",
+    "ClassNames",
     "ClassificationEvaluation",
     "ClassificationTraining",
     "EvaluationSettings",

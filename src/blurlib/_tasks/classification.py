@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from .._common.checks import one_of
 from .._common.model_config import unwrapped
 from ..blurs import Blur
-from ..data import ImageListing, Skipped, open_images
+from ..data import ClassMap, ImageListing, Skipped, Split, class_outputs, open_images
 from ..deblurring import DeblurThenClassify
 from ..metrics import TOP_K, ImageValues, image_values
+from ..mixes import BlurMixSampler
 from ..models import Dense, Scales, class_scores
 from ..protocol import (
     Average,
@@ -30,8 +31,29 @@ from ..reporting import sides_text
 from ._applied import SIZES_BY, log_probabilities, networks, own_colours, scale_settings, seen
 from ._probe import Feed, probe, tensors
 from ._views import ImageViews, ViewSums, batches
-from .settings import EvaluationSettings
+from .settings import EvaluationSettings, TrainingSettings
 from .task import EvaluationTask, TrainingTask
+
+_FOREIGN = dict.fromkeys(("ignore_index", "reduce_zero_label"), "which has no masks")
+
+
+def _opened(
+    root: Any, settings: EvaluationSettings | TrainingSettings, *, split: Split, workers: int | None
+) -> ImageListing:
+    return open_images(
+        root,
+        split=split,
+        limit=settings.limit,
+        seed=settings.seed,
+        on_error=settings.on_error,
+        columns=settings.columns,
+        workers=workers,
+    )
+
+
+def _class_map(settings: EvaluationSettings | TrainingSettings, listing: ImageListing) -> ClassMap | None:
+    return None if settings.class_map is None else class_outputs(settings.class_map, listing.classes)
+
 
 # --- Evaluation
 
@@ -42,13 +64,17 @@ class ClassificationEvaluation(EvaluationTask):
     name = "classification"
     default_blurs = "sharp, D2, D4, D6, D8, H4, H8, V4, V8, shake, G4, G8"  # table 1
     default_batch_size = 64
-    foreign = MappingProxyType({"network_size": "where crops are square", "band": "which has no masks"})
+    foreign = MappingProxyType(
+        {"network_size": "where crops are square", "band": "which has no masks", **_FOREIGN}
+    )
     statistics = ImageValues
-    opened = staticmethod(open_images)
+    opened = staticmethod(_opened)
     listing: ImageListing
     networks: nn.ModuleList
 
-    def __init__(self, model: nn.Module, root: Any, settings: EvaluationSettings) -> None:
+    def __init__(
+        self, model: nn.Module, root: Any, settings: EvaluationSettings, *, workers: int | None = None
+    ) -> None:
         inside = unwrapped(model)
         self._deblurrer = inside if isinstance(inside, DeblurThenClassify) else None
         colours = None
@@ -73,7 +99,10 @@ class ClassificationEvaluation(EvaluationTask):
             resample=settings.resample,
         )
         crop = None if self.crops == "dense" else self.crop
-        super().__init__(model, root, settings, protocol, colours=colours, sides=self.sides, crop=crop)
+        super().__init__(
+            model, root, settings, protocol, colours=colours, workers=workers, sides=self.sides, crop=crop
+        )
+        self.class_map = _class_map(settings, self.listing)
         self.conditions = [(str(blur), setting) for setting in self.scales for blur in self.blurs]
         self.networks, self._numbers = networks(model, self.sides, dense_crops=self.crops == "dense")
         self._feeds: list[Feed] = []  # of each network
@@ -91,6 +120,7 @@ class ClassificationEvaluation(EvaluationTask):
             "crops": self.crops,
             "crop": self.crop,
             "average": self.average,
+            "class_map": None if self.class_map is None else list(self.class_map.outputs),
             **super().settings(),
         }
         deblurrer = self._deblurrer
@@ -112,7 +142,9 @@ class ClassificationEvaluation(EvaluationTask):
             )
             self._feeds.append(feed)
             for images, result in found:
-                self._check_outputs(class_scores(result, len(images)).shape[1])
+                scores = class_scores(result, len(images))
+                scores = scores if self.class_map is None else self.class_map.chosen(scores)
+                self._check_outputs(scores.shape[1])
 
     def views(self, position: int, blurs: Sequence[Blur], image: Image.Image, target: int) -> ImageViews:
         restore, spent = None if self._deblurrer is None else self._deblurrer.restore, 0.0
@@ -148,6 +180,8 @@ class ClassificationEvaluation(EvaluationTask):
             with torch.inference_mode():
                 images = self._feeds[number].images(batch.to(device), *self.colours)
                 log_p = log_probabilities(self.networks[number], images)
+            if self.class_map is not None:  # their mean renormalised is the mean over these classes alone
+                log_p = self.class_map.chosen(log_p)
             for row, owner in zip(log_p.sum(dim=2), owners, strict=True):
                 image = unfinished[owner.position]
                 image.add(row, owner, log_p.shape[2])
@@ -160,7 +194,7 @@ class ClassificationEvaluation(EvaluationTask):
         if classes and outputs != classes:
             raise ValueError(
                 f"`model` must give one score a class, got {outputs} scores for the {classes} classes of "
-                "`root`; replace its last layer, or bring the folders of all classes that it knows"
+                "`root`; replace its last layer, or pass `class_map`, which tells the output of each"
             )
         self.outputs = outputs
 
@@ -210,16 +244,27 @@ class ClassificationEvaluation(EvaluationTask):
 class ClassificationTraining(TrainingTask):
     """Training views and labels, and what a classifier makes of them."""
 
+    name = "classification"
+    foreign = MappingProxyType(_FOREIGN)
     score = "top1"
     epochs, lr, batch_size = (2, 1), (1e-3, 1e-4), 128  # section 4
     measure = "shorter"
-    opened = staticmethod(open_images)
+    opened = staticmethod(_opened)
     sizes_by = "`network_side` and `crop`"
     listing: ImageListing
 
+    def __init__(
+        self, root: Any, mix: BlurMixSampler, settings: TrainingSettings, *, workers: int | None = None
+    ) -> None:
+        super().__init__(root, mix, settings, workers=workers)
+        self.class_map = _class_map(settings, self.listing)
+
     @property
     def metadata(self) -> dict[str, Any]:
-        return {"classes": len(self.listing.classes) or self.outputs}
+        return {
+            "classes": len(self.listing.classes) or self.outputs,
+            "class_map": None if self.class_map is None else list(self.class_map.outputs),
+        }
 
     @property
     def sizes(self) -> list[tuple[int, int]]:
@@ -233,7 +278,7 @@ class ClassificationTraining(TrainingTask):
             raise ValueError(
                 f"`model` must have one output for each class, got {self.outputs} outputs for {known} "
                 f"classes of {self.listing.name!r}; replace its last layer by one with {known} outputs, or "
-                "pass a root with the classes that it was trained on"
+                "pass `class_map`, which says which of its outputs they are"
             )
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int] | Skipped:
@@ -255,4 +300,5 @@ class ClassificationTraining(TrainingTask):
         return loss, (logits.argmax(1) == labels).sum()
 
     def logits(self, result: object) -> Tensor:
-        return class_scores(result)
+        found = class_scores(result)
+        return found if self.class_map is None else self.class_map.chosen(found)

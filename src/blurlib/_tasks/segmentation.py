@@ -15,18 +15,43 @@ from torch import Tensor, nn
 from .._common.checks import check_integer
 from .._common.model_config import unwrapped
 from ..blurs import Blur
-from ..data import MaskListing, check_masks, open_masks, warn_of_void
+from ..data import MaskListing, Split, check_masks, open_masks, warn_of_void
 from ..deblurring import DeblurThenClassify
 from ..metrics import BAND, VOID, PixelCounts, boundary_band, boundary_counts, confusion_matrix
 from ..models import pixel_logits
 from ..protocol import Protocol, evaluation_views
 from ._probe import Feed, applied, parameter_dtype, probe, score_count
-from .settings import EvaluationSettings
+from .settings import EvaluationSettings, TrainingSettings
 from .task import EvaluationTask, TrainingTask
 
 BOUNDARY_RATIO = 0.02  # of the diagonal: Boundary IoU as its authors take it
 _SIZES_BY = "`scales` or `network_size`"
 _AUXILIARY = 0.5  # weight of a second output's loss; torchvision's networks were trained with it
+
+_FOREIGN = {"class_map": "whose masks number the outputs themselves"}
+
+_FROM_ONE = "where 0 is void and classes are counted from 1, pass reduce_zero_label=True"
+
+
+def _opened(
+    root: Any, settings: EvaluationSettings | TrainingSettings, *, split: Split, workers: int | None
+) -> MaskListing:
+    del workers  # no mask is read
+    return open_masks(
+        root,
+        split=split,
+        limit=settings.limit,
+        seed=settings.seed,
+        on_error=settings.on_error,
+        columns=settings.columns,
+        ignore_index=settings.ignore_index,
+        reduce_zero_label=settings.reduce_zero_label,
+    )
+
+
+def _void(listing: MaskListing) -> dict[str, Any]:
+    """For the record: what the masks hold."""
+    return {"ignore_index": listing.ignore_index, "reduce_zero_label": listing.reduce_zero_label}
 
 
 # --- Evaluation
@@ -39,13 +64,15 @@ class SegmentationEvaluation(EvaluationTask):
     default_blurs = "sharp, D2, D4, D6, D8"  # table 6
     default_batch_size = 8
     foreign = MappingProxyType(
-        dict.fromkeys(("crops", "crop", "average"), "where the network sees the whole image")
+        dict.fromkeys(("crops", "crop", "average"), "where the network sees the whole image") | _FOREIGN
     )
     statistics = PixelCounts
-    opened = staticmethod(open_masks)
+    opened = staticmethod(_opened)
     listing: MaskListing
 
-    def __init__(self, model: nn.Module, root: Any, settings: EvaluationSettings) -> None:
+    def __init__(
+        self, model: nn.Module, root: Any, settings: EvaluationSettings, *, workers: int | None = None
+    ) -> None:
         if isinstance(unwrapped(model), DeblurThenClassify):
             raise TypeError("`model` must label pixels for segmentation, got a DeblurThenClassify")
         protocol = Protocol(
@@ -56,7 +83,7 @@ class SegmentationEvaluation(EvaluationTask):
             resample=settings.resample,
         )
         self.band = check_integer("band", BAND if settings.band is None else settings.band, low=1, high=1000)
-        super().__init__(model, root, settings, protocol)
+        super().__init__(model, root, settings, protocol, workers=workers)
         size = protocol.network_size
         sides = [size] if size is not None else [(side,) for side in protocol.network_sides]
         self.conditions = [(str(blur), side) for side in sides for blur in self.blurs]
@@ -71,6 +98,7 @@ class SegmentationEvaluation(EvaluationTask):
             "network_size": None if size is None else list(size),
             "band": self.band,
             "boundary_ratio": BOUNDARY_RATIO,
+            **_void(self.listing),
             **super().settings(),
         }
 
@@ -126,7 +154,8 @@ class SegmentationEvaluation(EvaluationTask):
         except ValueError as error:
             raise ValueError(
                 f"`root` must have labels from 0 to {self.outputs - 1}, one for each output of `model`, or "
-                f"255 for void; the mask of {self.listing.id(position)!r} has others ({error})"
+                f"{self.listing.ignore_index} for void; the mask of {self.listing.id(position)!r} has others "
+                f"({error}); {_FROM_ONE}"
             ) from error
 
     def counts(self, arrays: Mapping[str, np.ndarray]) -> bool:
@@ -139,7 +168,7 @@ class SegmentationEvaluation(EvaluationTask):
         return {"classes": self.outputs, "void_share": totals["void"] / totals["pixels"]}
 
     def warn(self, totals: Mapping[str, float]) -> None:
-        warn_of_void(totals["void"] / totals["pixels"])
+        warn_of_void(self.listing, totals["void"] / totals["pixels"])
 
 
 def predicted(
@@ -209,16 +238,18 @@ def _network_side(scales: Any) -> int | tuple[int, ...] | None:
 class SegmentationTraining(TrainingTask):
     """Training images and masks, and what a network makes of them."""
 
+    name = "segmentation"
+    foreign = MappingProxyType(_FOREIGN)
     score = "pixel_accuracy"
     epochs, lr, batch_size = (6, 2), (1e-4, 1e-5), 8  # section 5, which names no batch
     measure = "geometric"
-    opened = staticmethod(open_masks)
+    opened = staticmethod(_opened)
     sizes_by = "`network_side` and `crop`, or `network_size`,"
     listing: MaskListing
 
     @property
     def metadata(self) -> dict[str, Any]:
-        return {"task": "segmentation", "classes": self.outputs}
+        return {"task": "segmentation", "classes": self.outputs, **_void(self.listing)}
 
     @property
     def sizes(self) -> list[tuple[int, int]]:
@@ -232,8 +263,8 @@ class SegmentationTraining(TrainingTask):
         if wrong.size:
             raise ValueError(
                 f"`root` must have labels from 0 to {self.outputs - 1}, one for each output of `model`, "
-                f"or {VOID} for void, got {', '.join(map(str, wrong[:5].tolist()))} in "
-                f"{self.listing.id(position)}"
+                f"or {self.listing.ignore_index} for void, got {', '.join(map(str, wrong[:5].tolist()))} in "
+                f"{self.listing.id(position)}; {_FROM_ONE}"
             )
         return super().view(position, epoch, image, target)
 

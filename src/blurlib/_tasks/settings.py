@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from .._common.checks import check_integer, one_of
 from ..blurs import Blur
 from ..data import OnError
+from ..metrics import VOID
 from ..protocol import IMAGENET_MEAN, IMAGENET_STD, Average, Crops, Protocol, Resample
 
 BatchNorm = Literal["train", "eval"]
+
+ClassNames = str | os.PathLike[str] | Mapping[str, int] | Sequence[str]
+"""Which of a network's outputs each class of a root is: a file, a mapping, or the names of all outputs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +39,10 @@ class EvaluationSettings:
     std: Sequence[float] | None = None
     limit: int | None = None
     on_error: OnError = "raise"
+    class_map: ClassNames | None = None
+    columns: Sequence[str] | None = None
+    ignore_index: int = VOID
+    reduce_zero_label: bool = False
     batch_size: int | None = None
     seed: int = 0
 
@@ -57,6 +66,10 @@ class TrainingSettings:
         amp: forward passes in bfloat16.
         limit: size of a class-balanced subset, or None.
         on_error: "raise" or "skip".
+        class_map: which outputs the classes are, or None.
+        columns: names of image and target in a dataset's items, or None.
+        ignore_index: the number of void in masks.
+        reduce_zero_label: 0 is void too, and other numbers are one less.
         seed: of everything random.
 
     Raises:
@@ -82,6 +95,10 @@ class TrainingSettings:
     amp: bool = False
     limit: int | None = None
     on_error: OnError = "raise"
+    class_map: ClassNames | None = None
+    columns: Sequence[str] | None = None
+    ignore_index: int = VOID
+    reduce_zero_label: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -111,6 +128,16 @@ class TrainingSettings:
     def rates(self) -> tuple[float, ...]:
         """The learning rate of every epoch."""
         return tuple(lr for epochs, lr in zip(self.epochs, self.lr, strict=True) for _ in range(epochs))
+
+
+def check_foreign(
+    settings: EvaluationSettings | TrainingSettings, foreign: Mapping[str, str], task: str
+) -> None:
+    """Refuse settings of another task; `foreign` has them with the reason why this one has not."""
+    for name, reason in foreign.items():
+        value = getattr(settings, name)
+        if value != type(settings).__dataclass_fields__[name].default:
+            raise ValueError(f"`{name}` must be left out for {task}, {reason}, got {value!r}")
 
 
 def _several(name: str, value: Any) -> tuple[Any, ...]:

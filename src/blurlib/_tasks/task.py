@@ -26,7 +26,7 @@ from ..notation import parse_list
 from ..protocol import Measure, Protocol, normalisation, normalisation_source, training_view
 from ._batch_norm import batch_norms, needs_several
 from ._probe import Feed, applied, probe, score_count, tensors
-from .settings import EvaluationSettings, TrainingSettings
+from .settings import EvaluationSettings, TrainingSettings, check_foreign
 
 Colours = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation of a network's input."""
@@ -51,7 +51,7 @@ class EvaluationTask(ABC, Dataset[Any]):
         foreign: settings that other tasks have, and why this one does not.
         statistics: class of the statistics of many images under one condition; its fields are `ids` and the
             arrays that :meth:`measure` yields.
-        opened: makes a listing of a root.
+        opened: makes a listing of a root, of settings, `split` and `workers`.
         listing: of the images.
         conditions: what is measured.
         model: the network that the record names.
@@ -64,6 +64,7 @@ class EvaluationTask(ABC, Dataset[Any]):
         settings: as the caller gave them.
         protocol: made of these.
         colours: of the network's input, and their source; None looks them up.
+        workers: loader processes, where labels must be read.
         **shown: sides and crops in px, to compare with the configuration of the network.
     """
 
@@ -87,13 +88,12 @@ class EvaluationTask(ABC, Dataset[Any]):
         protocol: Protocol,
         *,
         colours: tuple[Colours, str] | None = None,
+        workers: int | None = None,
         **shown: Any,
     ) -> None:
-        for name, reason in self.foreign.items():
-            value = getattr(settings, name)
-            if value is not None:
-                raise ValueError(f"`{name}` must be left out for {self.name}, {reason}, got {value!r}")
+        check_foreign(settings, self.foreign, self.name)
         self.seed = settings.seed
+        self._columns = None if settings.columns is None else list(settings.columns)
         self.blurs = parse_list(self.default_blurs if settings.blurs is None else settings.blurs)
         given = settings.batch_size
         self.batch_size = self.default_batch_size if given is None else given
@@ -105,9 +105,7 @@ class EvaluationTask(ABC, Dataset[Any]):
             colours = normalisation(model, mean, std), normalisation_source(model, mean, std)
         self.colours, self._source = colours
         self._config = ignored_config(model, resample=settings.resample, **shown)
-        self.listing = self.opened(
-            root, split="val", limit=settings.limit, seed=settings.seed, on_error=settings.on_error
-        )
+        self.listing = self.opened(root, settings, split="val", workers=workers)
 
     def settings(self) -> dict[str, Any]:
         """Plain values for the record: the numbers of the protocol, mean and std."""
@@ -117,6 +115,7 @@ class EvaluationTask(ABC, Dataset[Any]):
             "resample": self.protocol.resample,
             "border": self.protocol.border,
             "seed": self.seed,
+            "columns": self._columns,
             "mean": list(self.colours[0]),
             "std": list(self.colours[1]),
             "normalisation": self._source,
@@ -199,18 +198,22 @@ class TrainingTask(ABC, Dataset[Any]):
     """Training views and targets by (epoch, position), and what a network makes of them.
 
     Attributes:
+        name: of the task.
+        foreign: settings that other tasks have, and why this one does not.
         score: name of the share of labels that the network has right.
         epochs: the paper's, of each phase.
         lr: likewise.
         batch_size: default size of a batch.
         measure: of the sides in px.
-        opened: makes a listing of a root.
+        opened: makes a listing of a root, of settings, `split` and `workers`.
         sizes_by: the arguments that decide the sizes, for messages.
         feed: how the network takes images, once it has run.
         outputs: number of the network's classes, likewise.
         needs_several: whether batch norm cannot take the statistics of a single image.
     """
 
+    name: ClassVar[str]
+    foreign: ClassVar[Mapping[str, str]] = {}
     score: ClassVar[str]
     epochs: ClassVar[tuple[int, ...]]
     lr: ClassVar[tuple[float, ...]]
@@ -222,11 +225,12 @@ class TrainingTask(ABC, Dataset[Any]):
     listing: Listing[Any]
     feed: Feed
 
-    def __init__(self, root: Any, mix: BlurMixSampler, settings: TrainingSettings) -> None:
+    def __init__(
+        self, root: Any, mix: BlurMixSampler, settings: TrainingSettings, *, workers: int | None = None
+    ) -> None:
+        check_foreign(settings, self.foreign, self.name)
         self.mix, self.settings, self.protocol = mix, settings, settings.protocol
-        self.listing = self.opened(
-            root, split="train", limit=settings.limit, seed=settings.seed, on_error=settings.on_error
-        )
+        self.listing = self.opened(root, settings, split="train", workers=workers)
         self.outputs = 0
         self.needs_several = False
 

@@ -1,12 +1,14 @@
 """Listings of the images in folders, datasets and Pascal VOC; an image keeps its position in all subsets."""
 
 from ._folders import IMAGE_SUFFIXES, ImageListing, labelled, open_images
-from ._listing import Listing, OnError, Skipped, Split
+from ._listing import Listing, OnError, Skipped
 from ._sampling import KeyedSampler, class_balanced
+from ._splits import Split
 from ._voc import MaskListing, mask_array, open_masks
 
 # isort: split
 # For other wings, not for users.
+from ._class_map import ClassMap, class_outputs
 from ._masks import check_masks, warn_of_void
 
 __all__ = [

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import DataLoader, Dataset, Subset
 
-from ._listing import Listing, OnError, Skipped, Split, contents, decoded, opened
+from .._common.checks import check_integer
+from .._common.devices import pick_workers
+from ._columns import column_classes, column_values
+from ._listing import Listing, OnError, Skipped, contents, decoded, opened
 from ._sampling import class_balanced
+from ._splits import NAMES, Split, found_split, names_text
 
 IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif"),
@@ -27,6 +32,8 @@ class ImageListing(Listing[int]):
     Attributes:
         root: the folder as given, or the dataset.
         split: "train" or "val".
+        found: the folder's or the mapping's name of the split, such as "validation"; empty for a dataset.
+        columns: where items are mappings, the names of image and label.
         classes: class names in the order of the labels; empty where a dataset has none.
         labels: int64 array, one label an image; -1 where they are known only after the image is read.
         index: int64 array, each image's position in the full sorted listing, before any `limit`.
@@ -47,37 +54,40 @@ class ImageListing(Listing[int]):
         return f"{super().__repr__()[:-1]}, classes={len(self.classes)})"
 
     def _list_folder(self, folder: Path) -> list[bytes]:
-        inside = folder / self.split
-        if not inside.is_dir():
+        found = found_split(self.split, subfolders := _subfolders(folder))
+        if found is None:
             raise FileNotFoundError(
-                f"`root` must hold a folder {self.split!r} with one folder a class, got {str(folder)!r} with "
-                f"{contents(folder)}; pass the folder above train and val"
+                f"`root` must hold a folder {names_text(self.split)} with one folder a class, got "
+                f"{str(folder)!r} with {contents(folder)}; pass the folder above train and val; class "
+                f"folders that are in none belong in one named {self.split}"
             )
+        self.found, inside = found, folder / found
         self.classes = _subfolders(inside)
         if not self.classes:
             raise ValueError(
-                f"`root` must hold {self.split}/<class>/*, got no class folders in {str(inside)!r}; "
+                f"`root` must hold {found}/<class>/*, got no class folders in {str(inside)!r}; "
                 "put the images of each class in their own folder"
             )
-        _compare_classes(folder, self.split, self.classes)
+        _compare_classes(folder, self.split, found, self.classes, subfolders)
         files: list[bytes] = []
         counts = []
         for name in self.classes:
-            found = [os.fsencode(path) for path in _images(self.root, f"{self.split}{os.sep}{name}")]
-            if not found:
+            images = [os.fsencode(path) for path in _images(self.root, f"{found}{os.sep}{name}")]
+            if not images:
                 raise ValueError(
                     f"`root` must hold images of every class, got none in {str(inside / name)!r} (suffixes "
                     f"looked for: {' '.join(IMAGE_SUFFIXES)}); add some, or remove the class from both splits"
                 )
-            files += found
-            counts.append(len(found))
+            files += images
+            counts.append(len(images))
         self.labels = np.repeat(np.arange(len(counts)), counts)
         return files
 
     def _list_dataset(self) -> None:
         classes = getattr(self.root, "classes", None)
-        self.classes = tuple(map(str, classes)) if isinstance(classes, (list, tuple)) else ()
-        self.labels = _labels(self.root, len(self.root))
+        own = tuple(map(str, classes)) if isinstance(classes, (list, tuple)) else ()
+        self.classes = own or column_classes(self.root, self.columns[1])
+        self.labels = _labels(self.root, len(self.root), self.columns[1])
 
     def _path(self, position: int) -> Path:
         assert self._names is not None
@@ -92,7 +102,7 @@ class ImageListing(Listing[int]):
         except TypeError:
             raise TypeError(
                 f"`root` must be a dataset of (PIL image, label) with whole numbers as labels, got "
-                f"{target!r}; number the classes from 0"
+                f"{target!r}; number the classes from 0 (Hugging Face: class_encode_column)"
             ) from None
 
     def limited(self, limit: int, *, seed: int = 0) -> ImageListing:
@@ -101,27 +111,33 @@ class ImageListing(Listing[int]):
 
 
 def open_images(
-    root: str | os.PathLike[str] | Dataset[Any] | Sequence[Any] | ImageListing,
+    root: str | os.PathLike[str] | Dataset[Any] | Sequence[Any] | Mapping[str, Any] | ImageListing,
     *,
     split: Split,
     limit: int | None = None,
     seed: int = 0,
     on_error: OnError = "raise",
+    columns: Sequence[str] | None = None,
+    workers: int | None = None,
 ) -> ImageListing:
     """List the images of a folder or a dataset.
 
     A folder holds `train/<class>/*` and `val/<class>/*`. Classes, then folders and files below them, are
     sorted as torchvision's `ImageFolder` sorts them; hidden files and folders are left out. Only the split
     that is asked for must be there; where both are, their classes must agree, since labels are positions in
-    the sorted classes.
+    the sorted classes. Where there is no `val`, `validation`, `valid` or `test` is taken, in this order.
 
     Args:
-        root: the folder, or a map-style dataset of (PIL image, label) that takes the split's place; or a
-            listing of that split, of which another is made.
+        root: the folder; or a map-style dataset of (PIL image, label) that takes the split's place, of
+            mappings with these too, as Hugging Face's are; or a mapping of such datasets (`DatasetDict`) by
+            the names of the splits; or a listing of that split, of which another is made.
         split: "train" or "val".
         limit: take a class-balanced subset of this many images, see :func:`class_balanced`; None takes all.
+            Where only reading tells the labels (no `targets`, no column), every image is read for it, once.
         seed: chooses the subset.
         on_error: what to do with a broken image: "raise" with its path, or "skip" and count it.
+        columns: where items are mappings, the names of image and label; None for ("image", "label").
+        workers: loader processes that read labels; None chooses.
 
     Returns:
         The listing.
@@ -136,14 +152,22 @@ def open_images(
         >>> open_images([(Image.new("L", (4, 4)), 1)], split="train")
         ImageListing('list', split='train', images=1, classes=0)
     """
-    return opened(ImageListing, root, split=split, limit=limit, seed=seed, on_error=on_error)
+    listing = opened(
+        ImageListing, root, split=split, limit=None, seed=seed, on_error=on_error, columns=columns
+    )
+    if limit is None:
+        return listing
+    if check_integer("limit", limit, low=1, high=2**62) < len(listing):
+        listing = labelled(listing, workers=workers)
+    return listing.limited(limit, seed=seed)
 
 
-def labelled(listing: ImageListing) -> ImageListing:
+def labelled(listing: ImageListing, *, workers: int | None = None) -> ImageListing:
     """Read the labels of a listing where they are not known yet.
 
     Args:
         listing: perhaps of a dataset whose labels are known only after reading.
+        workers: loader processes that read; None chooses.
 
     Returns:
         The same, read through if it did not know them; under "skip" then without the broken images.
@@ -155,11 +179,39 @@ def labelled(listing: ImageListing) -> ImageListing:
     """
     if listing.labels.min(initial=0) >= 0:
         return listing
-    labels = [listing.view(position, lambda _, label: label) for position in range(len(listing))]
+    loader: DataLoader[Any] = DataLoader(
+        _Read(listing),
+        batch_size=64,
+        num_workers=pick_workers(workers, len(listing)),
+        collate_fn=list,
+        generator=torch.Generator(),  # its own, so that the user's random numbers stay where they were
+    )
+    labels: list[int | Skipped] = []
+    for batch in loader:
+        for label in batch:
+            if isinstance(label, Exception):
+                raise label
+            labels.append(label)
     found = np.flatnonzero([not isinstance(label, Skipped) for label in labels])
     listing = listing.subset(found)
     listing.labels = np.array([labels[position] for position in found], dtype=np.int64)
     return listing
+
+
+class _Read(Dataset[Any]):
+    """The label of each image."""
+
+    def __init__(self, listing: ImageListing) -> None:
+        self.listing = listing
+
+    def __len__(self) -> int:
+        return len(self.listing)
+
+    def __getitem__(self, position: int) -> int | Skipped | Exception:
+        try:
+            return self.listing.view(position, lambda _, label: label)
+        except (FileNotFoundError, TypeError, ValueError) as error:
+            return error  # whole: raised in a worker it would come with the worker's traceback
 
 
 def _subfolders(folder: Path) -> tuple[str, ...]:
@@ -179,16 +231,18 @@ def _images(root: str, folder: str) -> Iterator[str]:
                 yield f"{below}{os.sep}{name}"
 
 
-def _compare_classes(root: Path, split: Split, classes: tuple[str, ...]) -> None:
-    other = "val" if split == "train" else "train"
-    if not (root / other).is_dir():
+def _compare_classes(
+    root: Path, split: Split, found: str, classes: tuple[str, ...], there: Sequence[str]
+) -> None:
+    other = found_split("train" if split == "val" else "val", there)
+    if other is None or other == NAMES["val"][-1]:  # what people call test is often without classes
         return
     others = _subfolders(root / other)
     if others != classes:
-        here, there = sorted(set(classes) - set(others)), sorted(set(others) - set(classes))
+        here, absent = sorted(set(classes) - set(others)), sorted(set(others) - set(classes))
         parts = [
             f"only in {where}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
-            for where, names in ((split, here), (other, there))
+            for where, names in ((found, here), (other, absent))
             if names
         ]
         raise ValueError(
@@ -197,12 +251,13 @@ def _compare_classes(root: Path, split: Split, classes: tuple[str, ...]) -> None
         )
 
 
-def _labels(root: Any, count: int) -> np.ndarray:
-    """Labels of a `targets` list, as torchvision's datasets have it; else -1."""
+def _labels(root: Any, count: int, column: str) -> np.ndarray:
+    """Labels of a `targets` list, as torchvision's datasets have it, or of a column; else -1."""
     if isinstance(root, Subset):
         whole: Any = root.dataset
-        return _labels(whole, len(whole))[np.asarray(root.indices, dtype=np.int64)]
-    labels = np.asarray(getattr(root, "targets", ()))
+        return _labels(whole, len(whole), column)[np.asarray(root.indices, dtype=np.int64)]
+    values = column_values(root, column)
+    labels = np.asarray(getattr(root, "targets", ())) if values is None else values
     if labels.shape == (count,) and labels.dtype.kind in "iu":
         return labels.astype(np.int64)
     return np.full(count, -1, dtype=np.int64)

@@ -11,7 +11,7 @@ import copy
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, get_args
@@ -21,9 +21,10 @@ from PIL import Image
 from torch.utils.data import Subset
 
 from .._common.checks import check_integer, one_of
+from ._columns import USUAL, as_pair, check_columns, check_named
+from ._splits import Split, entry_of
 
 OnError = Literal["raise", "skip"]
-Split = Literal["train", "val"]
 
 Target = TypeVar("Target")
 Made = TypeVar("Made")
@@ -57,6 +58,9 @@ class Listing(ABC, Generic[Target]):
     Attributes:
         root: the folder as given, or the dataset.
         split: "train" or "val".
+        found: the name under which a folder, or a mapping of datasets, has the split, such as "validation";
+            empty for a dataset.
+        columns: where items are mappings, the names of image and target.
         index: int64 array, each image's position in the full listing, before any `limit`.
         labels: int64 array, one label an image; None for masks.
         on_error: "raise" or "skip".
@@ -68,11 +72,19 @@ class Listing(ABC, Generic[Target]):
     """
 
     labels: np.ndarray | None = None
+    found: str = ""
     _target: str  # for messages, as is the layout of a folder
     _layout: str
 
-    def __init__(self, root: Any, *, split: Split, on_error: OnError) -> None:
-        self.root, self.split, self.on_error = root, split, on_error
+    def __init__(
+        self, root: Any, *, split: Split, on_error: OnError, columns: Sequence[str] | None = None
+    ) -> None:
+        if columns is not None:
+            check_columns(columns)
+        self.split, self.on_error = split, on_error
+        if isinstance(root, Mapping):
+            self.found, root = entry_of(root, split)
+        self.root, self.columns = root, tuple(columns or USUAL)
         # Encoded names in one array, not a list of strings: a forked worker that touches an object copies its
         # memory page, and in a list of a million strings it ends up with copies of all of them.
         self._names: np.ndarray | None = None
@@ -83,15 +95,20 @@ class Listing(ABC, Generic[Target]):
                     f"`root` must be a folder {self._layout}, got {self.root!r}, which is "
                     f"{'a file' if folder.exists() else 'not there'}"
                 )
+            if columns is not None:
+                raise ValueError(f"`columns` must be left out where `root` is a folder, got {columns!r}")
             self._names = np.array(self._list_folder(folder))
         elif not (hasattr(root, "__getitem__") and hasattr(root, "__len__")) or isinstance(
-            root, (bytes, dict)
+            root, (bytes, Mapping)
         ):
             raise TypeError(
                 f"`root` must be a folder or a map-style dataset (with a length) of (PIL image, "
-                f"{self._target}), got {type(root).__name__}; give a stream a length and random access first"
+                f"{self._target}), got {type(root).__name__}; an image's blur and crop follow from its "
+                "position, which a stream has not: load it whole (Hugging Face: without streaming=True), or "
+                "give a part of it as a list, list(itertools.islice(stream, 1000))"
             )
         else:
+            check_named(root, self.columns)
             self._list_dataset()
         self.index = np.arange(len(root) if self._names is None else len(self._names))
 
@@ -122,11 +139,17 @@ class Listing(ABC, Generic[Target]):
 
     @property
     def name(self) -> str:
-        """The folder's name without its path, or the dataset's type."""
+        """The folder's name without its path; or the dataset's name (Hugging Face), else its type."""
         if self._names is None:
-            return type(self.root).__name__
+            named = getattr(getattr(self.root, "info", None), "dataset_name", None)
+            return named if isinstance(named, str) else type(self.root).__name__
         # For texts: bytes that are no text are escaped.
         return Path(self.root).resolve().name.encode(errors="backslashreplace").decode()
+
+    @property
+    def source(self) -> str:
+        """The name and the split as it is there, such as "imagenet/val"; for records."""
+        return f"{self.name}/{self.found}" if self.found else self.name
 
     def subset(self: AnyListing, positions: np.ndarray) -> AnyListing:
         """Subset of the images, which keep their `index`.
@@ -208,12 +231,14 @@ class Listing(ABC, Generic[Target]):
                 item = self.root[int(self.index[position])]
             except (OSError, SyntaxError, ValueError) as error:
                 raise _broken("read", place, error) from error
+            item = as_pair(item, self.columns, place)
             if not (isinstance(item, (tuple, list)) and len(item) == 2 and isinstance(item[0], Image.Image)):
                 is_tuple = isinstance(item, (tuple, list))
                 kind = tuple(type(part).__name__ for part in item) if is_tuple else type(item)
                 raise TypeError(
                     f"`root` must be a dataset of (PIL image, {self._target}), got {kind} from {place}; "
-                    "leave transforms out of the dataset: resizing, blur and conversion are done here"
+                    "leave transforms out of the dataset: resizing, blur and conversion are done here; of "
+                    "Hugging Face's pass dataset.with_format(None), with images decoded"
                 )
         else:
             item = self._read(position)
@@ -252,7 +277,14 @@ class Listing(ABC, Generic[Target]):
 
 
 def opened(
-    kind: type[AnyListing], root: Any, *, split: Split, limit: int | None, seed: int, on_error: OnError
+    kind: type[AnyListing],
+    root: Any,
+    *,
+    split: Split,
+    limit: int | None,
+    seed: int,
+    on_error: OnError,
+    columns: Sequence[str] | None,
 ) -> AnyListing:
     """A listing of a folder, of a dataset or of another listing."""
     one_of("split", split, get_args(Split))
@@ -262,8 +294,13 @@ def opened(
             raise ValueError(f"`root` must list {split} images, got {root!r}; open it with split={split!r}")
         listing = copy.copy(root)
         listing.on_error = on_error
+        if columns is not None and tuple(columns) != listing.columns:
+            raise ValueError(
+                f"`columns` must be left out where `root` is a listing, which has its own, "
+                f"{listing.columns}, got {columns!r}; open it with these"
+            )
     else:
-        listing = kind(root, split=split, on_error=on_error)
+        listing = kind(root, split=split, on_error=on_error, columns=columns)
     if not len(listing):
         raise ValueError(f"`root` must hold at least one image of {split!r}, got none in {listing.name!r}")
     if limit is None:

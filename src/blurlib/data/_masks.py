@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ..metrics import VOID
-from ._listing import Skipped
+from ._listing import Listing, Skipped
 from ._voc import MaskListing
 
 
@@ -35,13 +35,15 @@ def check_masks(listing: MaskListing, *, workers: int) -> None:
     """Refuse masks of 0 and 255, whose 255 is an object and would count as void.
 
     The first 16 masks are looked at and 48 spread over the listing; where these hold nothing but 0 and 255,
-    the others too, until one has another label.
+    the others too, until one has another label. Where the listing says what is void, nothing is looked at.
 
     Args:
         listing: of images and masks.
         workers: loader processes of the work. With some, one reads the masks here: what a dataset opens when
             it is first read must not be opened before the workers are started, who would share it.
     """
+    if listing.reduce_zero_label or listing.ignore_index != VOID:
+        return
     count = len(listing)
     spread = np.linspace(0, count - 1, 48).astype(np.int64).tolist()
     first = list(dict.fromkeys([*range(min(16, count)), *spread]))
@@ -71,11 +73,15 @@ def check_masks(listing: MaskListing, *, workers: int) -> None:
     )
 
 
-def warn_of_void(share: float) -> None:
+def warn_of_void(listing: Listing[Any], share: float) -> None:
     """Warns where more than half of the pixels do not count."""
-    if share > 0.5:
+    if share > 0.5 and isinstance(listing, MaskListing):
+        void, remedy = str(VOID), f"if {VOID} marks a class, give it a number below"
+        if listing.reduce_zero_label or listing.ignore_index != VOID:
+            void = f"{listing.ignore_index}{' and 0' if listing.reduce_zero_label else ''}"
+            remedy = "if a class is among these, change `ignore_index` or `reduce_zero_label`"
         warnings.warn(
-            f"{100 * share:.0f} % of the pixels in the masks of `root` are void ({VOID}) and do not count; "
-            f"if {VOID} marks a class, give it a number below",
+            f"{100 * share:.0f} % of the pixels in the masks of `root` are void ({void}) and do not count; "
+            f"{remedy}",
             stacklevel=3,
         )

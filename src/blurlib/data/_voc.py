@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,36 +13,48 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from .._common import rng
+from .._common.checks import check_integer
 from ..metrics import VOID
 from ..protocol import check_sizes, to_rgb, turn_upright
-from ._listing import Listing, OnError, Split, contents, decoded, opened
+from ._listing import Listing, OnError, contents, decoded, opened
+from ._splits import NAMES, Split, found_split
 
 _LIMIT = 13  # purpose that keeps these draws apart from those of other modules
 
+_COLOURS = (
+    "map each colour of the palette to an index, labels[(rgb == colour).all(axis=-1)] = index, and "
+    "store these (H, W) uint8 labels in mode L"
+)
 
-def mask_array(mask: Any) -> np.ndarray:
+
+def mask_array(mask: Any, *, ignore_index: int = VOID, reduce_zero_label: bool = False) -> np.ndarray:
     """Convert a mask to an array of labels, and check it.
 
     Args:
-        mask: a Pillow image of indices (mode P, L, 1, I), a NumPy array or a tensor (H, W) of whole numbers
-            from 0 to 255. An EXIF orientation of the mask's own is applied.
+        mask: a Pillow image of indices (mode P, L, 1, I), a NumPy array or a tensor (H, W) of whole numbers.
+            An EXIF orientation of the mask's own is applied.
+        ignore_index: the number, as the mask has it, of pixels that do not count.
+        reduce_zero_label: 0 and 255 do not count either, and every other number is one less, as
+            mmsegmentation does it for ADE20K.
 
     Returns:
-        (H, W) uint8.
+        (H, W) uint8: labels from 0 to 254, 255 where a pixel does not count.
 
     Raises:
         TypeError: if it is something else.
-        ValueError: if it is a colour picture, has no (H, W), or values outside 0 to 255.
+        ValueError: if it is a colour picture, has no (H, W), or labels outside 0 to 254.
 
     Example:
         >>> mask_array(Image.new("P", (3, 2), 7)).tolist()
         [[7, 7, 7], [7, 7, 7]]
+        >>> mask_array(np.array([[0, 1, 150, 255]]), reduce_zero_label=True).tolist()
+        [[255, 0, 149, 255]]
     """
     if isinstance(mask, Image.Image):
         if mask.mode not in ("P", "L", "1") and not mask.mode.startswith("I"):
             raise ValueError(
-                f"a mask must hold class indices (mode P or L), got a picture of mode {mask.mode!r}; map its "
-                "colours to indices first"
+                "a mask must hold class indices (mode P or L), got a picture of mode "
+                f"{mask.mode!r}; {_COLOURS}"
             )
         turn = turn_upright(mask)
         array = np.asarray(mask if turn is None else mask.transpose(turn))
@@ -51,14 +63,25 @@ def mask_array(mask: Any) -> np.ndarray:
     else:
         raise TypeError(f"a mask must be a Pillow image, an array or a tensor, got {type(mask).__name__}")
     if array.ndim != 2 or array.dtype.kind not in "biu":
+        coloured = array.ndim == 3 and (array.shape[0] in (3, 4) or array.shape[-1] in (3, 4))
         raise ValueError(
             f"a mask must be whole numbers of shape (H, W), got {array.dtype} of shape {array.shape}"
+            + (f"; {_COLOURS}" if coloured else "")
         )
-    if array.size and not (array.min() >= 0 and array.max() <= VOID):
+    if array.dtype == np.uint8 and (ignore_index, reduce_zero_label) == (VOID, False):
+        return array.copy()
+    void = array == ignore_index
+    if reduce_zero_label:
+        void |= (array == 0) | (array == VOID)
+    labels, lowest = array[~void], int(reduce_zero_label)
+    if labels.size and not (lowest <= labels.min() and labels.max() < VOID):
         raise ValueError(
-            f"a mask must hold labels from 0 to 254, or 255 for void, got {array.min()} to {array.max()}"
+            f"a mask must hold labels from {lowest} to {VOID - 1}, or {ignore_index} for void, got "
+            f"{labels.min()} to {labels.max()}; renumber it, or pass `ignore_index` if another number is void"
         )
-    return array.astype(np.uint8)
+    found = array.astype(np.uint8) - np.uint8(lowest)
+    found[void] = VOID
+    return found
 
 
 class MaskListing(Listing[np.ndarray]):
@@ -67,6 +90,10 @@ class MaskListing(Listing[np.ndarray]):
     Attributes:
         root: the folder as given, or the dataset.
         split: "train" or "val".
+        found: the folder's or the mapping's name of the split, such as "validation"; empty for a dataset.
+        columns: where items are mappings, the names of image and mask.
+        ignore_index: the number of void, as the masks have it; :meth:`load` gives 255.
+        reduce_zero_label: whether 0 is void, and other numbers one less.
         index: int64 array, each image's position in the full listing, before any `limit`.
         on_error: "raise" or "skip".
 
@@ -77,13 +104,21 @@ class MaskListing(Listing[np.ndarray]):
     """
 
     _target, _layout = "mask", "in the layout of Pascal VOC"
+    ignore_index: int = VOID
+    reduce_zero_label: bool = False
     _folder: Path  # with ImageSets, JPEGImages and SegmentationClass
 
     def _list_folder(self, folder: Path) -> list[bytes]:
         self._folder = _voc_folder(folder)
-        path = self._folder / "ImageSets" / "Segmentation" / f"{self.split}.txt"
-        if not path.is_file():
-            raise FileNotFoundError(f"`root` must hold a list of its {self.split} images, got no {path}")
+        lists = self._folder / "ImageSets" / "Segmentation"
+        found = found_split(self.split, {path.stem for path in lists.glob("*.txt")})
+        if found is None:
+            raise FileNotFoundError(
+                f"`root` must hold a list of its {self.split} images, got no "
+                f"{', '.join(f'{name}.txt' for name in NAMES[self.split])} in {str(lists)!r}; write one, an "
+                "image's name without ending a line"
+            )
+        self.found, path = found, lists / f"{found}.txt"
         names = path.read_text(encoding="utf-8", errors="surrogateescape").split()  # as the system's names
         return [os.fsencode(name) for name in names]
 
@@ -98,7 +133,10 @@ class MaskListing(Listing[np.ndarray]):
 
     def _checked(self, image: Image.Image, target: Any) -> tuple[Image.Image, np.ndarray]:
         """Both upright: a mask may be already, or be turned as the photograph is stored."""
-        upright, labels = to_rgb(image), mask_array(target)
+        upright, labels = (
+            to_rgb(image),
+            mask_array(target, ignore_index=self.ignore_index, reduce_zero_label=self.reduce_zero_label),
+        )
         turn, stored = turn_upright(image), (image.height, image.width)
         if turn is not None and labels.shape == stored != (upright.height, upright.width):
             labels = np.asarray(Image.fromarray(labels).transpose(turn))
@@ -111,12 +149,15 @@ class MaskListing(Listing[np.ndarray]):
 
 
 def open_masks(
-    root: str | os.PathLike[str] | Dataset[Any] | Sequence[Any] | MaskListing,
+    root: str | os.PathLike[str] | Dataset[Any] | Sequence[Any] | Mapping[str, Any] | MaskListing,
     *,
     split: Split,
     limit: int | None = None,
     seed: int = 0,
     on_error: OnError = "raise",
+    columns: Sequence[str] | None = None,
+    ignore_index: int = VOID,
+    reduce_zero_label: bool = False,
 ) -> MaskListing:
     """List the images and masks of a Pascal VOC folder or of a dataset.
 
@@ -127,13 +168,20 @@ def open_masks(
 
     Args:
         root: a folder as `torchvision.datasets.VOCSegmentation` has it: `VOCdevkit/VOC2012` inside it (or
-            another single year, or that folder itself) with `ImageSets/Segmentation/<split>.txt`,
-            `JPEGImages` and `SegmentationClass`; or a map-style dataset of (PIL image, mask) that takes the
-            split's place; or a listing, of which another is made.
+            another single year, or that folder itself) with `ImageSets/Segmentation/<split>.txt` (of val else
+            validation.txt, valid.txt or test.txt), `JPEGImages` and `SegmentationClass`; or a map-style
+            dataset of (PIL image, mask) that takes the split's place, of mappings with these too, as Hugging
+            Face's are; or a mapping of such datasets by the names of the splits; or a listing, of which
+            another is made.
         split: "train" or "val".
         limit: take a seeded random subset of this many images; None takes all.
         seed: chooses the subset.
         on_error: what to do with a broken image or mask: "raise" with its path, or "skip" and count it.
+        columns: where items are mappings, the names of image and mask; None for ("image", "label").
+        ignore_index: the number of pixels that do not count, as the masks have it, such as 0 or -1. Where
+            `root` is a listing, that keeps its own unless another number is given; likewise below.
+        reduce_zero_label: 0 and 255 do not count either, and every other number is one less, as
+            mmsegmentation does it (ADE20K).
 
     Returns:
         The listing.
@@ -147,7 +195,17 @@ def open_masks(
         >>> open_masks([(Image.new("RGB", (8, 6)), Image.new("L", (8, 6)))], split="train")
         MaskListing('list', split='train', images=1)
     """
-    return opened(MaskListing, root, split=split, limit=limit, seed=seed, on_error=on_error)
+    check_integer("ignore_index", ignore_index, low=-(2**31), high=2**31)
+    if not isinstance(reduce_zero_label, bool):
+        raise TypeError(f"`reduce_zero_label` must be True or False, got {reduce_zero_label!r}")
+    listing = opened(
+        MaskListing, root, split=split, limit=limit, seed=seed, on_error=on_error, columns=columns
+    )
+    if ignore_index != VOID:
+        listing.ignore_index = ignore_index
+    if reduce_zero_label:
+        listing.reduce_zero_label = True
+    return listing
 
 
 def _voc_folder(root: Path) -> Path:

@@ -16,12 +16,14 @@ from .._common.devices import pick_device
 from .._common.provenance import environment, with_metadata
 from .._tasks import (
     ClassificationEvaluation,
+    ClassNames,
     EvaluationSettings,
     SegmentationEvaluation,
     check_network,
 )
 from ..blurs import Blur
-from ..data import ImageListing, MaskListing, OnError
+from ..data import ImageListing, Listing, MaskListing, OnError
+from ..metrics import VOID
 from ..protocol import Average, Crops, Resample
 from ..reporting import Report
 from ._loop import measure
@@ -37,7 +39,13 @@ _TASKS: Mapping[str, Any] = {
 
 def evaluate(
     model: nn.Module,
-    root: str | os.PathLike[str] | Dataset[Any] | Sequence[Any] | ImageListing | MaskListing,
+    root: str
+    | os.PathLike[str]
+    | Dataset[Any]
+    | Sequence[Any]
+    | Mapping[str, Any]
+    | ImageListing
+    | MaskListing,
     *,
     task: Literal["classification", "segmentation"] = "classification",
     blurs: str | Blur | Iterable[str | Blur] | None = None,
@@ -53,6 +61,10 @@ def evaluate(
     std: Sequence[float] | None = None,
     limit: int | None = None,
     on_error: OnError = "raise",
+    class_map: ClassNames | None = None,
+    columns: Sequence[str] | None = None,
+    ignore_index: int = VOID,
+    reduce_zero_label: bool = False,
     batch_size: int | None = None,
     workers: int | None = None,
     device: str | torch.device | None = None,
@@ -76,8 +88,10 @@ def evaluate(
             :class:`blurlib.deblurring.DeblurThenClassify` around one; for segmentation to logits (B, classes,
             h, w). They may be the first of a tuple, or "out" or "logits" of a mapping. A network of one
             channel is shown grey, the luminance of the normalised colours.
-        root: a folder with `val/<class>/*`, or a dataset of (PIL image, label); for segmentation a folder in
-            Pascal VOC's layout, or a dataset of (PIL image, mask).
+        root: a folder with `val/<class>/*` (else `validation`, `valid` or `test`), or a dataset of (PIL
+            image, label), Hugging Face's included, or a mapping of these by split; for segmentation a folder
+            in Pascal VOC's layout, or a dataset of (PIL image, mask). See :func:`blurlib.data.open_images`
+            and :func:`~blurlib.data.open_masks`.
         task: "classification", or "segmentation" (the paper, section 5): mean IoU of all pixels and of those
             near class boundaries, at the label image's own resolution, to which logits are interpolated.
         blurs: short names or blurs; None takes the paper's: twelve for classification (table 1), sharp and
@@ -104,6 +118,15 @@ def evaluate(
         limit: take an even, seeded, class-balanced subset of this many images.
         on_error: "raise" at a broken image, or "skip" it, count it in the records and list it in the
             settings.
+        class_map: where `root` has some of the classes that the network knows (ImageNet-A and -R on a network
+            for ImageNet): a text file with the name of the class folder that each output stands for, in the
+            order of the outputs, or with a name and the number of its output a line; or a list or a mapping.
+            Scores of other outputs are left out, and probabilities are those among the classes of `root`.
+        columns: where items of a dataset are mappings, the names of image and label or mask; None for
+            ("image", "label").
+        ignore_index: for segmentation, the number of pixels that do not count, as the masks have it.
+        reduce_zero_label: for segmentation, 0 does not count either, and every other number of the masks is
+            one less (ADE20K in mmsegmentation).
         batch_size: crops shown to the network at once, None for 64; a larger view counts by its area. For
             segmentation versions of an image, None for 8.
         workers: loader processes; None chooses. No result depends on it.
@@ -159,16 +182,21 @@ def evaluate(
             std=std,
             limit=limit,
             on_error=on_error,
+            class_map=class_map,
+            columns=columns,
+            ignore_index=ignore_index,
+            reduce_zero_label=reduce_zero_label,
             batch_size=batch_size,
             seed=seed,
         ),
+        workers=workers,
     )
     listing = evaluation.listing
     settings = {
         **evaluation.settings(),
         "limit": limit,
         "on_error": on_error,
-        "root": f"{listing.name}/val" if isinstance(root, (str, os.PathLike)) else listing.name,
+        "root": listing.name if isinstance(root, Listing) else listing.source,
         "listing": listing.digest(),
         **environment(evaluation.model, place),
     }

@@ -66,7 +66,8 @@ class PixelCounts(Statistics):
         total = int(self.matrix.sum())
         if not total:
             raise ValueError(
-                f"`root` must have masks with labelled pixels, got none in {len(self)} images; 255 is void"
+                f"`root` must have masks with labelled pixels, got none in {len(self)} images; look at their "
+                "values and at what is void: `ignore_index`, `reduce_zero_label`"
             )
         found = self.from_means(self.columns().sum(axis=0, keepdims=True))
         each = class_iou(self.matrix.sum(axis=0))

@@ -199,7 +199,7 @@ def _metadata(run: Run, item: str, images: ImageListing | MaskListing, report: R
         "model": type(run.model).__name__,
         "weights": run.weights[:16],
         "network of the paper": _published.TABLES[item].network,
-        "root": f"{run.validation.name}/val",
+        "root": run.validation.source,
         "images": len(images),
         "classes": len(getattr(run.validation, "classes", ())) or report.settings["classes"],
         "classes_used": known.pop("classes", None),

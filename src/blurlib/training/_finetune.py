@@ -26,6 +26,7 @@ from .._common.provenance import model_facts, with_metadata
 from .._tasks import (
     BatchNorm,
     ClassificationTraining,
+    ClassNames,
     SegmentationTraining,
     TrainingSettings,
     TrainingTask,
@@ -33,6 +34,7 @@ from .._tasks import (
 )
 from ..blurs import Blur
 from ..data import ImageListing, KeyedSampler, MaskListing, OnError, Skipped
+from ..metrics import VOID
 from ..mixes import BlurMixSampler
 from ..protocol import Protocol, Resample, normalisation, normalisation_source
 from ._loop import _epoch
@@ -74,7 +76,7 @@ class FinetuneResult:
 
 def finetune(
     model: nn.Module,
-    root: str | os.PathLike[str] | Dataset[Any] | ImageListing | MaskListing,
+    root: str | os.PathLike[str] | Dataset[Any] | Mapping[str, Any] | ImageListing | MaskListing,
     *,
     task: Task = "classification",
     blur: str | Blur | Mapping[Any, float] | BlurMixSampler = "sharp + D2 + D4 + D6 + D8",
@@ -97,6 +99,10 @@ def finetune(
     amp: bool | None = None,
     limit: int | None = None,
     on_error: OnError = "raise",
+    class_map: ClassNames | None = None,
+    columns: Sequence[str] | None = None,
+    ignore_index: int = VOID,
+    reduce_zero_label: bool = False,
     workers: int | None = None,
     device: str | torch.device | None = None,
     seed: int = 0,
@@ -117,11 +123,12 @@ def finetune(
         model: the classifier: images (B, 3, H, W) to logits (B, classes), which may be the first of a tuple,
             or "out" or "logits" of a mapping. A network of one channel is shown grey, the luminance of the
             normalised colours. It is not modified; a copy is trained.
-        root: a folder with ``train/<class>/*``, or a dataset of (PIL image, label); for segmentation a folder
-            in Pascal VOC's layout, or a dataset of (PIL image, mask), see :func:`blurlib.data.open_masks`.
+        root: a folder with ``train/<class>/*``, or a dataset of (PIL image, label), see
+            :func:`blurlib.data.open_images`; for segmentation a folder in Pascal VOC's layout, or a dataset
+            of (PIL image, mask), see :func:`blurlib.data.open_masks`.
         task: "classification", or "segmentation" (the paper, section 5): `model` gives logits (B, classes, h,
             w); sides are geometric means, masks follow their images and are
-            never blurred, the loss is that of labelled pixels (255 is void), with half that of "aux" where
+            never blurred, the loss is that of labelled pixels, with half that of "aux" where
             the network returns it.
         blur: the mix: a text such as "0.2 sharp + 0.8 shake", a mapping to shares, or a sampler (whose own
             seed then chooses the blurs). `shake` takes kernels of the train bank.
@@ -155,6 +162,11 @@ def finetune(
         amp: forward passes in bfloat16; None means on CUDA devices that support it.
         limit: train on a class-balanced subset of this many images.
         on_error: what to do with a broken image: "raise" with its path, or "skip" and count it.
+        class_map: which of the network's outputs the classes of `root` are, see :func:`blurlib.evaluate`; the
+            loss is that among these.
+        columns: names of image and label or mask in a dataset's items; None for ("image", "label").
+        ignore_index: for segmentation, the number of pixels that do not count, as the masks have it.
+        reduce_zero_label: for segmentation, 0 does not count either, other numbers are one less.
         workers: loader processes; None chooses. Results do not depend on it.
         device: where to train; None takes a GPU if there is one.
         seed: of shuffles, crops, flips, blurs and dropout.
@@ -216,13 +228,17 @@ def finetune(
         amp=_bfloat16(picked) if amp is None else amp,
         limit=limit,
         on_error=on_error,
+        class_map=class_map,
+        columns=None if columns is None else tuple(columns),
+        ignore_index=ignore_index,
+        reduce_zero_label=reduce_zero_label,
         seed=seed,
     )
     if resume and output is None:
         raise ValueError(
             "`output` must name the run's folder when `resume` is True, got None; pass the folder"
         )
-    training = kind(root, mix, settings)
+    training = kind(root, mix, settings, workers=workers)
     listing = training.listing
 
     about: dict[str, Any] = with_metadata({}, metadata)
@@ -255,7 +271,7 @@ def finetune(
             weight_decay=weight_decay,
         )
         record = {
-            **asdict(settings),
+            **{name: value for name, value in asdict(settings).items() if name not in kind.foreign},
             "protocol": _sizes(settings.protocol),
             "model": type(unwrapped(model)).__name__,
             "trained": trained,

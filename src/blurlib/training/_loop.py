@@ -94,7 +94,7 @@ def _epoch(
                 "running statistics throughout; a larger `batch_size` or one size for all would train them",
                 stacklevel=2,
             )
-        warn_of_void(total["void"] / (total["void"] + total["counted"]))
+        warn_of_void(task.listing, total["void"] / (total["void"] + total["counted"]))
     row = {
         "epoch": epoch + 1,
         "lr": rate,
