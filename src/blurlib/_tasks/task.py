@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from .._common.checks import check_integer
 from .._common.distributed import ProcessGroup
 from .._common.model_config import ignored_config
-from ..blurs import Blur
+from ..blurs import Blur, fingerprints
 from ..data import Listing, Skipped
 from ..metrics import Statistics
 from ..mixes import BlurMixSampler
@@ -92,6 +92,7 @@ class EvaluationTask(ABC, Dataset[Any]):
                 raise ValueError(f"`{name}` must be left out for {self.name}, {reason}, got {value!r}")
         self.seed = settings.seed
         self.blurs = parse_list(self.default_blurs if settings.blurs is None else settings.blurs)
+        self._own = fingerprints(self.blurs, seed=self.seed)
         given = settings.batch_size
         self.batch_size = self.default_batch_size if given is None else given
         check_integer("batch_size", self.batch_size, low=1, high=2**31)
@@ -110,6 +111,7 @@ class EvaluationTask(ABC, Dataset[Any]):
         """Plain values for the record: the numbers of the protocol, mean and std."""
         return {
             "blurs": [str(blur) for blur in self.blurs],
+            **({"kernels": self._own} if self._own else {}),
             "canonical_side": self.protocol.canonical_side,
             "resample": self.protocol.resample,
             "border": self.protocol.border,

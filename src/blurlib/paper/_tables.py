@@ -20,7 +20,7 @@ from ..data import ImageListing, MaskListing
 from ..protocol import normalisation_source
 from ..reporting import Report, find
 from . import _published
-from ._cells import Condition, baseline_of, cells, settings_of
+from ._cells import Condition, baseline_of, cells, settings_of, telling
 from ._costs import seconds_a_view
 from ._experiment import Run
 from ._published import Cell
@@ -111,6 +111,8 @@ def reproduce_table(run: Run, item: str) -> ReproducedTable:
         training: [run.report(training, seed, needed) for seed in run.seeds(training)]
         for training, needed in conditions.items()
     }
+    classes = next(iter(reports.values()))[0].settings["classes"]
+    wanted = [telling(cell, published, classes) for cell, published in wanted]
     only = run.deblurred_images if any(training.deblurring for training in conditions) else None
     images = {
         (training, condition): _statistics(run, reports[training], condition, only)

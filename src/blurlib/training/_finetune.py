@@ -33,6 +33,7 @@ from .._tasks import (
 )
 from ..blurs import Blur
 from ..data import ImageListing, KeyedSampler, MaskListing, OnError, Skipped
+from ..functional import check_border
 from ..mixes import BlurMixSampler
 from ..protocol import Protocol, Resample, normalisation, normalisation_source
 from ._loop import _epoch
@@ -208,7 +209,7 @@ def finetune(
             network_size=network_size,
             crop=crop,
             jitter=jitter,  # type: ignore[arg-type]  # made a tuple there
-            border=mix.border,
+            border=check_border(mix.border, name="border of the mix"),
         ),
         mean=means,
         std=stds,
