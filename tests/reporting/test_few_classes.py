@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -93,3 +94,22 @@ def test_pandas_reads_what_a_report_writes(classes, tmp_path):
     assert settings["classes"].item() == classes
     wide = frame.pivot(index="blur", columns="sides", values="top1")
     assert wide.loc["D8", "256+512"] == made["D8", (256, 512)].top1
+
+
+def test_the_page_on_pandas_runs(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("pandas")
+    page = Path(__file__).parents[2] / "docs" / "imagenet.md"
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    (code,) = (block for block in blocks if "import pandas" in block)
+    monkeypatch.chdir(tmp_path)
+    made = report(7, sides=((256,), (512,)))
+    Report(records=made.records[:2], settings=made.settings).save("runs/tuned")
+    Report(records=made.records[:2], settings=made.settings).to_csv("runs/tuned/report.csv")
+    names = {}
+    exec(compile(code, str(page), "exec"), names)
+    assert names["table"]["sides"].tolist() == ["256", "256"]
+    assert names["settings"]["classes"].item() == 7
+    assert list(names["each"].columns) == ["ids", "label", "correct", "correct5", "entropy", "cross_entropy",
+                                           "confidence"]  # fmt: skip
+    assert len(names["each"]) == 40
+    assert "D8" in capsys.readouterr().out
