@@ -17,6 +17,8 @@ from torch import nn
 import blurlib
 from blurlib import BlurMixSampler, Report, blurs, evaluate, finetune, kernels
 from blurlib.blurs import Blur, Disk, PointSpread, describe
+from blurlib.deblurring import DeblurThenClassify
+from blurlib.evaluation import predictions
 from blurlib.functional import apply
 from blurlib.notation import parse, parse_list, parse_mix
 from images import examples
@@ -324,6 +326,17 @@ def test_records_tell_lenses_of_one_name_apart(measured):
         other.compare(made)
     fewer = evaluate(network(), photos(), blurs="sharp, D2", **SEEN, **QUIET)
     assert len(fewer.compare(made).rows) == 2
+
+
+def test_they_are_assumed_in_deblurring_and_seen_by_predictions():
+    lens = PointSpread(SPREAD, name="lens")
+    deblurring = DeblurThenClassify(network(), "wiener", lens)
+    report = evaluate(deblurring, photos(), blurs=[lens, "D4"], **SEEN, **QUIET)
+    assert report.settings["deblurring"]["kernels"] == report.settings["kernels"]
+    plain = evaluate(DeblurThenClassify(network(), "wiener", "D4"), photos(), blurs="D4", **SEEN, **QUIET)
+    assert "kernels" not in {**plain.settings, **plain.settings["deblurring"]}
+    found = predictions(network(), photos()[0][0], blurs=[lens, "sharp"], canonical_side=48, side=32)
+    assert [each.blur for each in found] == ["lens", "sharp"]
 
 
 def test_pictures_of_values_show_them():

@@ -96,8 +96,8 @@ def reproduce_table(run: Run, item: str) -> ReproducedTable:
         >>> import tempfile
         >>> from PIL import Image
         >>> from blurlib.paper import ClassificationSettings
-        >>> photos = [(Image.effect_noise((60, 50), 80).convert("RGB"), label) for label in (0, 1)]
-        >>> network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+        >>> photos = [(Image.effect_noise((60, 50), 80).convert("RGB"), label) for label in range(6)]
+        >>> network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 6))
         >>> small = ClassificationSettings(side=32, canonical_side=48, crops="center")
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     run = Run(network, photos, settings=small, output=folder, workers=0, progress=False)
