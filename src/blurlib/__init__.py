@@ -28,7 +28,7 @@ from . import (
 from .evaluation import evaluate
 from .functional import backends, blur
 from .mixes import BlurMixSampler
-from .reporting import compare
+from .reporting import Report, compare
 from .training import finetune
 from .transforms import CameraShakeBlur, DiskBlur, GaussianBlur, MotionBlur
 
@@ -40,6 +40,7 @@ __all__ = [
     "DiskBlur",
     "GaussianBlur",
     "MotionBlur",
+    "Report",
     "backends",
     "blur",
     "blurs",

@@ -12,8 +12,8 @@ from torchvision import tv_tensors
 
 from . import kernels
 from ._common import checks, rng
-from .blurs import Blur, PerImageShake, Shake, cached_kernel
-from .functional import Border, check_border
+from .blurs import Blur, PerImageShake, Shake, cached_kernel, fingerprints
+from .functional import Outside, check_outside
 from .notation import parse_mix
 from .transforms import BlurTransform
 
@@ -25,7 +25,7 @@ _DRAW = 0xB1  # purpose of a keyed draw
 class _BatchBlur(BlurTransform):
     """One kernel for each image of a batch, as a v2 transform: what is not an image passes through."""
 
-    def __init__(self, kernels_of: Callable[[int], Tensor], border: Border) -> None:
+    def __init__(self, kernels_of: Callable[[int], Tensor], border: Outside) -> None:
         super().__init__(border)
         self._kernels_of = kernels_of
 
@@ -56,7 +56,7 @@ class BlurMixSampler:
     Args:
         mix: "sharp + D2 + D4 + D6 + D8" (equal shares), "0.2 sharp + 0.8 shake" (`shake`: a random kernel of
             the train bank), or a mapping from names, blurs and transforms to shares, ``{"sharp": 0.2,
-            CameraShakeBlur(): 0.8}``.
+            CameraShakeBlur(): 0.8}``, ``{"sharp": 0.5, blurs.PointSpread.load("lens.npy"): 0.5}``.
         seed: of the keyed draws.
         border: see :func:`blurlib.blur`.
 
@@ -74,15 +74,17 @@ class BlurMixSampler:
     """
 
     def __init__(
-        self, mix: str | Blur | Mapping[Any, float], *, seed: int = 0, border: Border = "reflect"
+        self, mix: str | Blur | Mapping[Any, float], *, seed: int = 0, border: Outside = "reflect"
     ) -> None:
         self.shares = parse_mix(mix)
         self.seed = rng.check_seed(seed)
-        self.border = check_border(border)
+        self.border = check_outside(border)
         self._edges = np.cumsum(list(self.shares.values()))
+        self._own = fingerprints(self.shares)
 
     def __repr__(self) -> str:
-        return f"BlurMixSampler({str(self)!r}, seed={self.seed}, border={self.border!r})"
+        own = f", kernels={self._own!r}" if self._own else ""  # which no text reads back to
+        return f"BlurMixSampler({str(self)!r}, seed={self.seed}, border={self.border!r}{own})"
 
     def __str__(self) -> str:
         equal = len(set(self.shares.values())) == 1

@@ -13,7 +13,18 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ._common import checks
-from .blurs import Blur, Box, Disk, Gaussian, Line, PerImageShake, Shake, Sharp, number_text
+from .blurs import (
+    Blur,
+    Box,
+    Disk,
+    Gaussian,
+    Line,
+    PerImageShake,
+    Shake,
+    Sharp,
+    has_short_name,
+    number_text,
+)
 
 __all__ = ["parse", "parse_list", "parse_mix"]
 
@@ -59,15 +70,16 @@ def parse(text: str | Blur) -> Blur:
         The blur.
 
     Raises:
-        TypeError: if `text` is neither.
-        ValueError: if there is no such blur; the message suggests the nearest.
+        TypeError: if `text` is neither, or a blur of your own has no text.
+        ValueError: if there is no such blur; the message suggests the nearest. Likewise if a blur of your own
+            is shown by the short name of another one.
 
     Example:
         >>> parse("L12@30")
         Line(length=12.0, angle=30.0)
     """
     if isinstance(text, Blur):
-        return text
+        return text if has_short_name(text) else _named(text)
     if not isinstance(text, str):
         raise TypeError(
             f"`blur` must be a short name such as 'D4' or a Blur, got {type(text).__name__}: {text!r}"
@@ -81,6 +93,27 @@ def parse(text: str | Blur) -> Blur:
         f"`blur` must be one of the forms {', '.join(_EXAMPLES)}; got {text!r}, did you mean "
         f"{_nearest(name)!r}?"
     )
+
+
+def is_short_name(text: str) -> bool:
+    """Whether a text has the form of a short name; not "lens", by which a report shows a measured kernel."""
+    return any(form.fullmatch(text) for form in _FORMS)
+
+
+def _named(blur: Blur) -> Blur:
+    """A blur without a short name, whose text must tell it apart in tables and files."""
+    name, kind = str(blur), type(blur).__name__
+    if is_short_name(name):
+        raise ValueError(
+            f"`blur` of your own must not be shown by the short name of another one, got {kind} shown as "
+            f"{name!r}; give it another name, or a `__str__` of its own"
+        )
+    if name != " ".join(name.split()) or not name or " object at 0x" in name:
+        raise TypeError(
+            f"`blur` of your own must be shown by one line of text that says what it is, got {kind} shown as "
+            f"{name!r}; give it a `__str__`, or make it a dataclass"
+        )
+    return blur
 
 
 def _nearest(name: str) -> str:
@@ -118,7 +151,8 @@ def parse_list(blurs: str | Blur | Iterable[str | Blur]) -> tuple[Blur, ...]:
     parsed = tuple(parse(blur) for blur in blurs)
     if not parsed:
         raise ValueError("`blurs` must name at least one blur, got none; for example 'sharp, D4, D8'")
-    double = [str(blur) for position, blur in enumerate(parsed) if blur in parsed[:position]]
+    names = [str(blur) for blur in parsed]
+    double = [name for position, name in enumerate(names) if name in names[:position]]
     if double:
         raise ValueError(f"`blurs` must name each blur once, got {double[0]!r} twice; remove one of them")
     return parsed
@@ -143,8 +177,9 @@ def parse_mix(mix: str | Blur | Mapping[Any, float]) -> dict[Any, float]:
         >>> {str(blur): share for blur, share in parse_mix("0.2 sharp + 0.8 shake").items()}
         {'sharp': 0.2, 'shake': 0.8}
     """
+    named: list[tuple[Any, float]]
     if isinstance(mix, Blur):
-        return {mix: 1.0}
+        return {parse(mix): 1.0}
     if isinstance(mix, str):
         parts = (
             [_split_share(part) for part in mix.split(" + ")]
@@ -163,8 +198,12 @@ def parse_mix(mix: str | Blur | Mapping[Any, float]) -> dict[Any, float]:
         )
     shares: dict[Any, float] = {}
     for blur, share in named:
-        if blur in shares:
-            raise ValueError(f"`mix` must name each blur once, got {str(blur)!r} twice; add their shares")
+        names = [str(each) for each in shares if isinstance(each, Blur)]
+        if blur in shares or (isinstance(blur, Blur) and str(blur) in names):
+            raise ValueError(
+                f"`mix` must name each blur once, got {str(blur)!r} twice; add their shares, "
+                "or give one of your own another name"
+            )
         shares[blur] = checks.check_number(f"share of {blur}", share, low=1e-9, high=1.0, unit="parts of 1")
     total = math.fsum(shares.values())
     if not shares or abs(total - 1.0) > 1e-6:

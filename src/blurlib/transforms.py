@@ -26,7 +26,7 @@ from torchvision.transforms import v2
 from . import kernels
 from ._common import checks
 from .blurs import Blur, Disk, Gaussian, Line, Shake
-from .functional import ARRAY_REMEDY, Border, check_border, convolve
+from .functional import ARRAY_REMEDY, Outside, check_outside, convolve
 from .kernels import Bank
 
 __all__ = ["CameraShakeBlur", "DiskBlur", "GaussianBlur", "MotionBlur"]
@@ -142,9 +142,9 @@ class BlurTransform(v2.Transform):  # type: ignore[misc]  # torchvision has no t
     # The default would hand over masks and boxes too, which are tensors.
     _transformed_types = (tv_tensors.Image, tv_tensors.Video, _is_plain, PIL.Image.Image)
 
-    def __init__(self, border: Border) -> None:
+    def __init__(self, border: Outside) -> None:
         super().__init__()
-        self.border = check_border(border)
+        self.border = check_outside(border)
 
     def check_inputs(self, flat_inputs: list[Any]) -> None:
         """Refuse a call of which images would be left sharp (v2's hook)."""
@@ -207,7 +207,7 @@ class DiskBlur(BlurTransform):
     """
 
     def __init__(
-        self, radius: Range = (1.0, 8.0), *, antialias: bool = True, border: Border = "reflect"
+        self, radius: Range = (1.0, 8.0), *, antialias: bool = True, border: Outside = "reflect"
     ) -> None:
         super().__init__(border)
         self.radius = _range("radius", radius, 0.0, kernels.MAX_RADIUS)
@@ -236,7 +236,7 @@ class MotionBlur(BlurTransform):
     """
 
     def __init__(
-        self, length: Range = (2.0, 16.0), angle: Range = (0.0, 180.0), *, border: Border = "reflect"
+        self, length: Range = (2.0, 16.0), angle: Range = (0.0, 180.0), *, border: Outside = "reflect"
     ) -> None:
         super().__init__(border)
         self.length = _range("length", length, 0.0, 2 * kernels.MAX_RADIUS)
@@ -261,7 +261,7 @@ class CameraShakeBlur(BlurTransform):
         CameraShakeBlur(bank=train, border=reflect)
     """
 
-    def __init__(self, *, bank: Bank = "train", border: Border = "reflect") -> None:
+    def __init__(self, *, bank: Bank = "train", border: Outside = "reflect") -> None:
         super().__init__(border)
         self.bank = Shake(0, bank).bank
 
@@ -286,7 +286,7 @@ class GaussianBlur(BlurTransform):
         GaussianBlur(sigma=(0.5, 4.0), border=reflect)
     """
 
-    def __init__(self, sigma: Range, *, border: Border = "reflect") -> None:
+    def __init__(self, sigma: Range, *, border: Outside = "reflect") -> None:
         super().__init__(border)
         self.sigma = _range("sigma", sigma, 0.0, kernels.MAX_RADIUS / 4)
 

@@ -2,8 +2,17 @@
 
 from .core import cpu_backend
 from .cpu import blur_array
-from .layouts import Border, planes
+from .layouts import Border, is_interleaved, planes
 from .operators import apply
 from .trajectories import draw_trajectory, spline_basis
 
-__all__ = ["Border", "apply", "blur_array", "cpu_backend", "draw_trajectory", "planes", "spline_basis"]
+__all__ = [
+    "Border",
+    "apply",
+    "blur_array",
+    "cpu_backend",
+    "draw_trajectory",
+    "is_interleaved",
+    "planes",
+    "spline_basis",
+]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .._common.checks import one_of
 from .._common.model_config import unwrapped
-from ..blurs import Blur
+from ..blurs import Blur, fingerprints
 from ..data import ClassMap, ImageListing, Skipped, Split, class_outputs, open_images
 from ..deblurring import DeblurThenClassify
 from ..metrics import TOP_K, ImageValues, image_values
@@ -128,6 +128,7 @@ class ClassificationEvaluation(EvaluationTask):
             known["deblurring"] = {
                 "method": deblurrer.name,
                 "blur": str(deblurrer.blur),
+                **({"kernels": own} if (own := fingerprints([deblurrer.blur])) else {}),
                 "border": deblurrer.border,
             }
         return known

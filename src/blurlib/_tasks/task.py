@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from .._common.checks import check_integer
 from .._common.distributed import ProcessGroup
 from .._common.model_config import ignored_config
-from ..blurs import Blur
+from ..blurs import Blur, fingerprints
 from ..data import Listing, Skipped
 from ..metrics import Statistics
 from ..mixes import BlurMixSampler
@@ -95,6 +95,7 @@ class EvaluationTask(ABC, Dataset[Any]):
         self.seed = settings.seed
         self._columns = None if settings.columns is None else list(settings.columns)
         self.blurs = parse_list(self.default_blurs if settings.blurs is None else settings.blurs)
+        self._own = fingerprints(self.blurs, seed=self.seed)
         given = settings.batch_size
         self.batch_size = self.default_batch_size if given is None else given
         check_integer("batch_size", self.batch_size, low=1, high=2**31)
@@ -111,6 +112,7 @@ class EvaluationTask(ABC, Dataset[Any]):
         """Plain values for the record: the numbers of the protocol, mean and std."""
         return {
             "blurs": [str(blur) for blur in self.blurs],
+            **({"kernels": self._own} if self._own else {}),
             "canonical_side": self.protocol.canonical_side,
             "resample": self.protocol.resample,
             "border": self.protocol.border,

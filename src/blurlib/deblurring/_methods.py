@@ -283,7 +283,8 @@ class _Observation:
                 f"`image` must be a torch.Tensor (..., C, H, W), got {type(image).__name__}; for an array "
                 "(H, W, C): torch.from_numpy(image).permute(2, 0, 1)"
             )
-        functional.blur(image[..., :1, :1], kernel, border=border)  # for its checks of all three
+        # For its checks of all three; a border of a value would be no linear map.
+        functional.blur(image[..., :1, :1], kernel, border=check_border(border))
         if not image.numel():
             raise ValueError(f"`image` must have pixels, got shape {tuple(image.shape)}")
         self.image = image

@@ -144,7 +144,8 @@ def evaluate(
         progress: show a progress bar.
 
     Returns:
-        The report, one record a condition. With fewer than five classes top-5 looks at all of them.
+        The report, one record a condition. For five classes or fewer top-5 is 1 by definition, and tables
+        leave it out.
 
     Raises:
         TypeError: if an argument is of the wrong kind, or the network returns no scores.

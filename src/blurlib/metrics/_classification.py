@@ -47,7 +47,7 @@ class ImageValues(Statistics):
     task = "classification"
     metrics = (
         Metric(name="top1", title="top-1", label="top-1 accuracy"),
-        Metric(name="top5", title="top-5", label="top-5 accuracy", plotted=False),
+        Metric(name="top5", title="top-5", label="top-5 accuracy", plotted=False, among=TOP_K),
         Metric(name="entropy", title="entropy", label="entropy", unit="nats", better=0, listed=False),
         Metric(name="cross_entropy", title="cross-entropy", label="cross-entropy", unit="nats", better=-1),
         Metric(

@@ -31,6 +31,8 @@ class Metric:
         compared: whether it is a function of the columns' means, so that it can be resampled.
         listed: whether the printed table of changes has it.
         plotted: whether the page plots it and has it in its first table.
+        among: how many classes it looks at; with as many or fewer it is 100 % by definition, and tables leave
+            it out. 0 for other metrics.
 
     Example:
         >>> Metric(name="miou", title="mIoU", label="mean IoU").heading
@@ -45,6 +47,7 @@ class Metric:
     compared: bool = True
     listed: bool = True
     plotted: bool = True
+    among: int = 0
 
     @property
     def heading(self) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ..evaluation import predictions
-from ..metrics import ImageValues
+from ..metrics import TOP_K, ImageValues
 from ..notation import parse
 from ..protocol import (
     blurred,
@@ -163,7 +163,7 @@ def figure2(output: str | Path = "reproduction") -> Path:
 
 
 def figure3(run: Run, *, count: int = 12) -> Path:
-    """Blurred images, and which of three networks recognised them (top-5).
+    """Blurred images, and which of three networks recognised them (top-5; top-1 for five classes or fewer).
 
     The networks are the original, and those fine-tuned on the defocus mix and on camera shake.
 
@@ -195,11 +195,13 @@ def figure3(run: Run, *, count: int = 12) -> Path:
     sides = run.settings.sides((USUAL_SIDE,))
     right: dict[str, dict[str, np.ndarray]] = {}
     ids: list[str] = []
+    few = False
     for name, (training, of) in networks.items():
         report = run.report(training, of, [((USUAL_SIDE,), blur) for blur in blurs])
         images = {blur: find(report.records, (blur, sides)).images for blur in blurs}
+        few = report.settings["classes"] <= TOP_K
         right[name] = {
-            blur: values.correct5.astype(bool)
+            blur: (values.correct if few else values.correct5).astype(bool)
             for blur, values in images.items()
             if isinstance(values, ImageValues)
         }
@@ -219,7 +221,9 @@ def figure3(run: Run, *, count: int = 12) -> Path:
             )
         )
     text = "Chosen to show every combination of right and wrong that occurs; the tables count all images."
-    section = Section(title="Right and wrong", text=text, parts=[recognition_figure(examples)])
+    section = Section(
+        title="Right and wrong", text=text, parts=[recognition_figure(examples, among=1 if few else TOP_K)]
+    )
     return figure_page(run, "figure3", "Recognition under blur", [section], lead=_THREE)
 
 

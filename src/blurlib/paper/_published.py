@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-Metric = Literal["top5", "entropy", "cross_entropy", "miou", "trimap_miou"]
+Metric = Literal["top1", "top5", "entropy", "cross_entropy", "miou", "trimap_miou"]
 
 CONDITIONS = {
     "sharp": "Sharp",

@@ -15,6 +15,7 @@ from ..reporting import Section, Table, markdown_table, plain_table, write_page
 _KIND = "blurlib.ReproducedTable"
 # metric: factor and format of what is printed
 _STYLES = {
+    "top1": (100.0, "{:.1f}"),
     "top5": (100.0, "{:.1f}"),
     "miou": (100.0, "{:.1f}"),
     "trimap_miou": (100.0, "{:.1f}"),
@@ -36,8 +37,10 @@ class ReproducedCell:
         network: "original", or mix and sides of the fine-tuning.
         sides: network sides that were averaged, as used here.
         blur: short name.
-        metric: "top5", "entropy", "cross_entropy", "miou" or "trimap_miou" (near boundaries).
-        paper: the paper's value, a fraction or nats; None for a network that the paper does not have.
+        metric: "top5", "entropy", "cross_entropy", "miou" or "trimap_miou" (near boundaries). With five
+            classes or fewer "top1" in place of "top5", which is 1 by definition then.
+        paper: the paper's value, a fraction or nats; None for a network or a metric that the paper does not
+            have.
         value: ours, the mean over the seeds.
         interval: its 95 % interval, by bootstrap over images.
         each: the value of each seed.
@@ -119,7 +122,9 @@ class ReproducedTable:
 
     def __str__(self) -> str:
         parts = [self.title, self.table()]
-        for content in self._contents()[2:]:
+        for content in self._contents():
+            if content in ("ours", "paper"):  # both are in the first one
+                continue
             parts += [f"{self._heading(content)}:", self._plain(content)]
         return "\n\n".join([*parts, self.caption])
 
@@ -130,6 +135,9 @@ class ReproducedTable:
         metrics = {cell.metric for cell in self.cells}
         what = "top-5 in percent" if metrics == {"top5"} else "entropies in nats"
         what = "mean IoU in percent" if metrics <= {"miou", "trimap_miou"} else what
+        if metrics == {"top1"}:
+            of = f" with {known['classes']} classes" if "classes" in known else " with so few classes"
+            what = f"top-1 in percent; the paper's top-5 is 100 % by definition{of} and is left out"
         parts = [
             what,
             f"{known['model']}" if "model" in known else "",
@@ -144,7 +152,11 @@ class ReproducedTable:
     def _contents(self) -> tuple[str, ...]:
         changes = any(cell.change is not None for cell in self.cells)
         timed = any(cell.seconds is not None for cell in self.cells)
-        return ("ours", "paper", "difference", *(["change"] * changes), *(["seconds"] * timed))
+        paper = ("paper", "difference") if self._has_paper() else ()
+        return ("ours", *paper, *(["change"] * changes), *(["seconds"] * timed))
+
+    def _has_paper(self) -> bool:
+        return any(cell.paper is not None for cell in self.cells)
 
     def _heading(self, content: str) -> str:
         if content != "change":
@@ -172,10 +184,18 @@ class ReproducedTable:
         grid = self._grid(content)
         header = [""]
         for cell in grid[0]:
-            header += [f"{cell.column}\nours", "paper"] if content == "both" else [cell.column]
+            both = [f"{cell.column}\nours", *(["paper"] if self._has_paper() else [])]
+            header += both if content == "both" else [cell.column]
         several = len(self._bases()) > 1
         return header, [
-            [line[0].row, *(text for cell in line for text in _shown(cell, content, named=several))]
+            [
+                line[0].row,
+                *(
+                    text
+                    for cell in line
+                    for text in _shown(cell, content, named=several, paper=self._has_paper())
+                ),
+            ]
             for line in grid
         ]
 
@@ -327,7 +347,7 @@ _HEADINGS = {
 }
 
 
-def _shown(cell: ReproducedCell, content: str, *, named: bool) -> list[str]:
+def _shown(cell: ReproducedCell, content: str, *, named: bool, paper: bool) -> list[str]:
     """The text of a cell; with the network that it is compared with where these differ."""
     factor, style = _STYLES[cell.metric]
     signed = f"{{:+{style[2:]}"
@@ -342,7 +362,7 @@ def _shown(cell: ReproducedCell, content: str, *, named: bool) -> list[str]:
         return [f"{whole} [{low}, {high}]"]
 
     if content == "both":
-        return written_as(style, cell.value, cell.paper)
+        return written_as(style, cell.value, *([cell.paper] if paper else []))
     if content == "seconds":
         return ["-" if cell.seconds is None else f"{cell.seconds:.2g}"]
     if content == "ours":

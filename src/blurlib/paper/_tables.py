@@ -20,7 +20,7 @@ from ..data import ImageListing, MaskListing
 from ..protocol import normalisation_source
 from ..reporting import Report, find
 from . import _published
-from ._cells import Condition, baseline_of, cells, settings_of
+from ._cells import Condition, baseline_of, cells, settings_of, telling
 from ._costs import seconds_a_view
 from ._experiment import Run
 from ._published import Cell
@@ -96,8 +96,8 @@ def reproduce_table(run: Run, item: str) -> ReproducedTable:
         >>> import tempfile
         >>> from PIL import Image
         >>> from blurlib.paper import ClassificationSettings
-        >>> photos = [(Image.effect_noise((60, 50), 80).convert("RGB"), label) for label in (0, 1)]
-        >>> network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+        >>> photos = [(Image.effect_noise((60, 50), 80).convert("RGB"), label) for label in range(6)]
+        >>> network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 6))
         >>> small = ClassificationSettings(side=32, canonical_side=48, crops="center")
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     run = Run(network, photos, settings=small, output=folder, workers=0, progress=False)
@@ -111,6 +111,8 @@ def reproduce_table(run: Run, item: str) -> ReproducedTable:
         training: [run.report(training, seed, needed) for seed in run.seeds(training)]
         for training, needed in conditions.items()
     }
+    classes = next(iter(reports.values()))[0].settings["classes"]
+    wanted = [telling(cell, published, classes) for cell, published in wanted]
     only = run.deblurred_images if any(training.deblurring for training in conditions) else None
     images = {
         (training, condition): _statistics(run, reports[training], condition, only)

@@ -17,7 +17,14 @@ import numpy as np
 from .. import metrics
 from .._common.files import written
 from ..metrics import Averaged, Metric
-from ._records import check_same_images, condition_cells, find, value_of
+from ._records import (
+    check_same_images,
+    condition_cells,
+    find,
+    left_out_text,
+    shown_metrics,
+    value_of,
+)
 from ._report import Report
 from ._text import change_text, markdown_table, plain_table, recovered_text, sides_text, value_text
 
@@ -154,18 +161,20 @@ class Comparison:
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """The metrics that are compared, in the order of the tables."""
-        return tuple(each for each in metrics.statistics_of(self.task).metrics if each.compared)
+        """The metrics of the tables, in their order; top-5 is left out for five classes or fewer."""
+        shown = shown_metrics(metrics.statistics_of(self.task), self.settings)
+        return tuple(each for each in shown if each.compared)
 
     @property
     def caption(self) -> str:
         """Number of images, reference and intervals, in one line."""
         mean = f"mean of {self.runs['after']} networks; " if max(self.runs.values()) > 1 else ""
         against = "the control" if self.runs.get("control") else "the network before"
+        left_out = left_out_text(metrics.statistics_of(self.task), self.settings)
         return (
             f"{self.rows[0].count} images; {mean}changes and recovered shares against {against}, "
             f"paired bootstrap {self.level:.0%} intervals; "
-            "-: not defined, the loss is under two standard errors"
+            "-: not defined, the loss is under two standard errors" + (f"; {left_out}" if left_out else "")
         )
 
     def table(self) -> str:
@@ -377,6 +386,12 @@ def _check_settings(role: str, first: Report, other: Report) -> None:
         f"`{name}` {first.settings.get(name)!r} and {other.settings.get(name)!r}"
         for name in names
         if first.settings.get(name) != other.settings.get(name)
+    ]
+    kernels, others = (each.settings.get("kernels", {}) for each in (first, other))
+    different += [
+        f"kernel {name!r} of {known} and {others[name]}"
+        for name, known in kernels.items()
+        if others.get(name, known) != known
     ]
     if different:
         raise ValueError(

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from .. import blurs, notation
-from ..metrics import Statistics
+from ..metrics import Metric, Statistics
 from ._text import sides_text
 
 
@@ -112,8 +112,8 @@ def find(rows: Sequence[_Row], key: str | blurs.Blur | tuple[str | blurs.Blur, i
 
     Args:
         rows: with `blur` and `sides`.
-        key: a blur or its short name; with the side, or the sides that were averaged, if there are several
-            settings.
+        key: a blur, its short name, or what one of your own is called; with the side, or the sides that were
+            averaged, if there are several settings.
 
     Returns:
         The row.
@@ -130,7 +130,7 @@ def find(rows: Sequence[_Row], key: str | blurs.Blur | tuple[str | blurs.Blur, i
         True
     """
     blur, side = key if isinstance(key, tuple) else (key, None)
-    name = str(notation.parse(blur))
+    name = blur if blur in {row.blur for row in rows} else str(notation.parse(blur))
     sides = None if side is None else (side,) if isinstance(side, int) else tuple(side)
     matches = [row for row in rows if row.blur == name and sides in (None, row.sides)]
     if not matches:
@@ -142,6 +142,19 @@ def find(rows: Sequence[_Row], key: str | blurs.Blur | tuple[str | blurs.Blur, i
             f"{', '.join(sides_text(row.sides) for row in matches)}: ask for [{name!r}, {matches[0].sides}]"
         )
     return matches[0]
+
+
+def shown_metrics(kind: type[Statistics], settings: Mapping[str, Any]) -> tuple[Metric, ...]:
+    """The metrics of a task that say something about a network of so many classes, if that is known."""
+    classes = settings.get("classes")
+    return tuple(each for each in kind.metrics if classes is None or each.among < classes)
+
+
+def left_out_text(kind: type[Statistics], settings: Mapping[str, Any]) -> str:
+    """What tables leave out and why, for captions; empty where they leave out nothing."""
+    shown = shown_metrics(kind, settings)
+    names = " and ".join(each.title for each in kind.metrics if each not in shown)
+    return f"{names} left out, 100 % by definition with {settings['classes']} classes" if names else ""
 
 
 def condition_cells(rows: Sequence[_Condition], kind: type[Statistics]) -> tuple[list[str], list[list[str]]]:

@@ -14,7 +14,14 @@ from .. import blurs
 from .._common.files import csv_table, json_path, read_arrays, read_plain, write_arrays, written
 from .._common.provenance import network_name
 from ..metrics import Metric, Statistics, statistics_of
-from ._records import Record, check_same_images, condition_cells, find
+from ._records import (
+    Record,
+    check_same_images,
+    condition_cells,
+    find,
+    left_out_text,
+    shown_metrics,
+)
 from ._text import markdown_table, percent, plain_table, sides_text
 
 if TYPE_CHECKING:
@@ -110,6 +117,7 @@ class Report:
             parts.append(f"boundaries: within {known['band']} px of one, {share} % of the pixels")
         if known.get("void_share", 0.0) > 0.5:
             parts.append(f"{percent(known['void_share'])} % of the pixels are void and do not count")
+        parts.append(left_out_text(self.statistics, known))
         if known.get("complete") is False:
             parts.append("stopped before all images were seen")
         return ", ".join(part for part in parts if part)
@@ -121,7 +129,7 @@ class Report:
         return f" of {' and '.join(map(str, sizes))} px"
 
     def cells(self, *, skipped: bool = False) -> tuple[list[str], list[list[str]]]:
-        """Headings and cells of the table: a row a condition.
+        """Headings and cells of the table: a row a condition, without top-5 for five classes or fewer.
 
         Args:
             skipped: also how many images could not be read.
@@ -130,10 +138,11 @@ class Report:
             The headings, and the cells of each row.
         """
         kind = self.statistics
+        metrics = shown_metrics(kind, self.settings)
         header, rows = condition_cells(self.records, kind)
-        header = [*header, *(metric.heading for metric in kind.metrics), "images"]
+        header = [*header, *(metric.heading for metric in metrics), "images"]
         for record, row in zip(self.records, rows, strict=True):
-            row += [_exact(metric, record.values[metric.name]) for metric in kind.metrics]
+            row += [_exact(metric, record.values[metric.name]) for metric in metrics]
             row += [str(record.count), *([str(record.skipped)] if skipped else [])]
         return [*header, *(["skipped"] if skipped else [])], rows
 

@@ -34,6 +34,7 @@ from .._tasks import (
 )
 from ..blurs import Blur
 from ..data import ImageListing, KeyedSampler, MaskListing, OnError, Skipped
+from ..functional import check_border
 from ..metrics import VOID
 from ..mixes import BlurMixSampler
 from ..protocol import Protocol, Resample, normalisation, normalisation_source
@@ -220,7 +221,7 @@ def finetune(
             network_size=network_size,
             crop=crop,
             jitter=jitter,  # type: ignore[arg-type]  # made a tuple there
-            border=mix.border,
+            border=check_border(mix.border, name="border of the mix"),
         ),
         mean=means,
         std=stds,

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from ..._common.provenance import flattened, network_name
 from ...blurs import PerImageShake, describe
 from ...metrics import Metric
-from ...notation import parse
+from ...notation import is_short_name, parse
 from .._comparison import Change, Comparison
-from .._records import condition_cells, condition_labels
+from .._records import condition_cells, condition_labels, left_out_text
 from .._text import (
     change_text,
     label_text,
@@ -65,13 +65,19 @@ def report_page(
         details.append(_changes_table(report, comparison))
     explanation = report.statistics.explanation
     parts = [Section(title="Accuracy under blur", text=explanation, parts=first), *sections]
-    known = [blur for blur in report.blurs if blur != "sharp"]
-    if known:
+    blurs = [blur for blur in report.blurs if blur != "sharp"]
+    if blurs:
         side = settings.get("canonical_side")
         measure = "geometric mean of its sides" if report.task == "segmentation" else "shorter side"
         where = "the canonical one" if side is None else f"{side} px"
         text = f"Blurs are defined in pixels of the image when its {measure} is {where}."
-        parts.append(Section(title="The blurs", text=text, parts=[kernels_figure(known)]))
+        known = [blur for blur in blurs if is_short_name(blur)]
+        if len(known) < len(blurs):
+            own = ", ".join(blur for blur in blurs if blur not in known)
+            text += (
+                f" Not pictured, for a report holds names alone: {own}; the settings tell size and digest."
+            )
+        parts.append(Section(title="The blurs", text=text, parts=[kernels_figure(known)] if known else []))
     if details:
         parts.append(Section(title="All numbers", parts=details))
     table = _settings_table(settings, None if before is None else before.settings)
@@ -182,8 +188,8 @@ def _legend(rows: Sequence[Row], comparison: Comparison | None) -> str:
 
 def _records_table(report: Report, when: str) -> Table:
     header, rows = report.cells(skipped=True)
-    top = report.settings.get("top_k", 5)
-    few = "" if top == 5 else f" Top-5 looks at all {top} classes."
+    left_out = left_out_text(report.statistics, report.settings)
+    few = f" {left_out[0].upper()}{left_out[1:]}." if left_out else ""
     return Table(header=header, rows=rows, caption=f"Every number{f' {when}' if when else ''}.{few}")
 
 
@@ -225,8 +231,10 @@ def _finding(report: Report, rows: Sequence[Row]) -> str:
     if not measured:
         return f"{label} is not defined under any of the blurs."
     worst = min(measured, key=lambda row: (metric.better or 1) * (row.value(role, name) or 0.0))
-    blur = parse(worst.blur)
-    where = "camera shake" if isinstance(blur, PerImageShake) else f"{worst.blur} ({describe(blur)})"
+    where = worst.blur
+    if is_short_name(worst.blur):
+        blur = parse(worst.blur)
+        where = "camera shake" if isinstance(blur, PerImageShake) else f"{worst.blur} ({describe(blur)})"
     several = len({row.sides for row in rows}) > 1
     where += f" at side {sides_text(worst.sides, report.statistics.between_sides)}" if several else ""
     reference = sharp.get(worst.sides)

@@ -85,11 +85,12 @@ class Verdict:
     right: Mapping[str, bool]
 
 
-def recognition_figure(examples: Sequence[Verdict]) -> Figure:
+def recognition_figure(examples: Sequence[Verdict], *, among: int = 5) -> Figure:
     """Images with the networks that recognised them and those that did not (the paper, figure 3).
 
     Args:
         examples: a tile each; all of the same networks, at most three.
+        among: how many of the most probable classes count as right, 1 or 5.
 
     Returns:
         The figure.
@@ -125,7 +126,8 @@ def recognition_figure(examples: Sequence[Verdict]) -> Figure:
         ", ".join(f"{name} {'right' if right else 'wrong'}" for name, right in example.right.items())
         for example in examples
     )
-    caption = "✓: the true class is among the five that the network finds most probable; ✗: it is not."
+    place = "the one" if among == 1 else "among the five"
+    caption = f"✓: the true class is {place} that the network finds most probable; ✗: it is not."
     return _figure("verdicts", {"tiles": tiles}, examples, found, caption)
 
 

@@ -1,42 +1,14 @@
-"""Blurs as values: each names one kernel and has a short name that reads back to the same value.
-
-========== ============================ ==========================================================
-Short name Value                        Kernel
-========== ============================ ==========================================================
-sharp      Sharp()                      none
-D4, D2.5a  Disk(4), Disk(2.5, True)     defocus disk of that radius, binary (paper), antialiased
-H8, V8     Box(8), Box(8, True)         box of that many pixels, horizontal, vertical
-L12@30     Line(12, 30)                 line of that length at that angle in degrees
-G4         Gaussian(4)                  Gaussian of that standard deviation
-S17        Shake(17)                    camera-shake kernel 17 of the test bank
-S17@train  Shake(17, "train")           camera-shake kernel 17 of the train bank
-shake      PerImageShake()              a different camera-shake kernel for each image
-========== ============================ ==========================================================
-"""
+"""The blurs that have a short name, and what all blurs are."""
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 import torch
 
-from . import kernels
-from ._common import checks, rng
-from .kernels import Bank
-
-__all__ = [
-    "Blur",
-    "Box",
-    "Disk",
-    "Gaussian",
-    "Line",
-    "PerImageShake",
-    "Shake",
-    "Sharp",
-    "describe",
-    "shake_of_image",
-]
+from .. import kernels
+from .._common import checks, rng
+from ..kernels import Bank
 
 # Purposes that keep keyed draws apart from those of other modules.
 _OWN_SHAKE = 0x5AE
@@ -50,10 +22,27 @@ def check_scale(scale: float) -> None:
 class Blur:
     """A value that names one blur kernel; compare, hash, print and parse it.
 
+    A kernel of one's own is a frozen dataclass that extends this: it has a method `kernel`, and a ``__str__``
+    by which tables and pages show it. Mixes, `evaluate` and transforms take it as they take others.
+
     Example:
         >>> from blurlib.notation import parse
         >>> str(Disk(4)), parse("D4") == Disk(4)
         ('D4', True)
+        >>> @dataclass(frozen=True)
+        ... class Ghost(Blur):
+        ...     offset: int
+        ...
+        ...     def kernel(self, scale=1.0):
+        ...         kernel = torch.zeros(1, 2 * round(self.offset * scale) + 1, dtype=torch.float64)
+        ...         kernel[0, kernel.shape[1] // 2] += 0.9
+        ...         kernel[0, -1] += 0.1
+        ...         return kernel
+        ...
+        ...     def __str__(self):
+        ...         return f"ghost{self.offset}"
+        >>> parse(Ghost(3)).kernel().shape, str(Ghost(3))
+        (torch.Size([1, 7]), 'ghost3')
     """
 
     def kernel(self, scale: float = 1.0) -> torch.Tensor:
@@ -297,21 +286,6 @@ def number_text(number: float) -> str:
     return repr(int(number)) if number == int(number) and abs(number) < 1e15 else repr(number)
 
 
-def cached_kernel(blur: Blur, scale: float = 1.0) -> torch.Tensor:
-    """`blur.kernel(scale)`, cached for the latest blurs: the tensor must not be written to."""
-    return _cached(blur, scale) if type(blur) in _OWN_KINDS else blur.kernel(scale)
-
-
-# Those that are nothing but their kernel; who knows what blurs of others do.
-_OWN_KINDS = (Sharp, Disk, Box, Line, Gaussian, Shake)
-
-
-@functools.lru_cache(maxsize=64)
-def _cached(blur: Blur, scale: float) -> torch.Tensor:
-    with torch.device("cpu"):
-        return blur.kernel(scale)
-
-
 def shake_of_image(index: int, *, seed: int = 0) -> Shake:
     """The test-bank kernel of an image, the same in every setting (the paper, section 3).
 
@@ -336,34 +310,3 @@ def shake_of_image(index: int, *, seed: int = 0) -> Shake:
     number = checks.check_integer("index", index, low=0, high=2**62)
     order = rng.permutation(size, seed=seed, key=(number // size, _OWN_SHAKE))
     return Shake(int(order[number % size]))
-
-
-def describe(blur: Blur) -> str:
-    """A blur in words, for tables and pictures.
-
-    Args:
-        blur: any blur.
-
-    Returns:
-        Such as "defocus disk, radius 8 px".
-
-    Example:
-        >>> describe(Disk(8))
-        'defocus disk, radius 8 px'
-    """
-    match blur:
-        case Sharp():
-            return "sharp"
-        case Disk(radius, antialias):
-            return f"defocus disk, radius {number_text(radius)} px{', antialiased' if antialias else ''}"
-        case Box(length, vertical):
-            return f"{'vertical' if vertical else 'horizontal'} motion, length {length} px"
-        case Line(length, angle):
-            return f"straight motion, length {number_text(length)} px at {number_text(angle)}°"
-        case Gaussian(sigma):
-            return f"Gaussian, sigma {number_text(sigma)} px"
-        case Shake(index, bank):
-            return f"camera shake, kernel {index} of the {bank} bank"
-        case PerImageShake():
-            return "camera shake, a kernel for each image"
-    return str(blur)
