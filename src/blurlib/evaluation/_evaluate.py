@@ -143,7 +143,7 @@ def evaluate(
         TypeError: if an argument is of the wrong kind, or the network does not return a tensor.
         ValueError: if a value is out of its range, a blur is unknown, an image is broken (under "raise"), the
             network's outputs do not match the classes or are not finite, or it cannot be made dense.
-        FileNotFoundError: if the folder or its `val` is missing.
+        FileNotFoundError: if the folder, its `val` or the file of `class_map` is missing.
 
     Example:
         >>> from PIL import Image
