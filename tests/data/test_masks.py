@@ -480,6 +480,8 @@ def test_the_number_of_void_is_what_the_caller_says(ignore_index, reduce_zero_la
     assert found.dtype == np.uint8 and void[2, 3]
     np.testing.assert_array_equal(found[void], 255)
     np.testing.assert_array_equal(found[~void], labels[~void] - reduce_zero_label)
+    if reduce_zero_label:  # 255 stays void, whatever else is
+        assert mask_array(np.array([[1, 255]]), ignore_index=7, reduce_zero_label=True).tolist() == [[0, 255]]
 
 
 @pytest.mark.parametrize(

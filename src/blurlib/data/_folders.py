@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from .._common.checks import check_integer
 from .._common.devices import pick_workers
+from .._common.distributed import local_world_size
 from ._columns import column_classes, column_values
 from ._listing import Listing, OnError, Skipped, contents, decoded, opened
 from ._sampling import class_balanced
@@ -182,7 +183,7 @@ def labelled(listing: ImageListing, *, workers: int | None = None) -> ImageListi
     loader: DataLoader[Any] = DataLoader(
         _Read(listing),
         batch_size=64,
-        num_workers=pick_workers(workers, len(listing)),
+        num_workers=pick_workers(workers, len(listing), world=local_world_size()),
         collate_fn=list,
         generator=torch.Generator(),  # its own, so that the user's random numbers stay where they were
     )

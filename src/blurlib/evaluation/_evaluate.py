@@ -152,7 +152,7 @@ def evaluate(
         ValueError: if a value is out of its range, the network does not take the images (found out by empty
             ones of each size, before any is opened), a blur is unknown, an image is broken (under "raise"),
             the network's outputs do not match the classes or are not finite, or it cannot be made dense.
-        FileNotFoundError: if the folder or its `val` is missing.
+        FileNotFoundError: if the folder, its `val` or the file of `class_map` is missing.
 
     Example:
         >>> from PIL import Image

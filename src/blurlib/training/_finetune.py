@@ -181,7 +181,7 @@ def finetune(
         The fine-tuned model, the history, the checkpoint's path and the broken images.
 
     Raises:
-        FileNotFoundError: if the folder or its train folder is missing.
+        FileNotFoundError: if the folder, its train folder or the file of `class_map` is missing.
         TypeError: if an argument, a dataset's item or the model's output is of the wrong kind.
         ValueError: if an argument is out of its range, the data are not usable, the model does not take the
             images (found out by empty ones of each size, before the first epoch), its outputs do not match
