@@ -150,8 +150,10 @@ def test_the_probe_is_in_the_mode_of_the_run(crop):
     if crop == 25:
         trained(Auxiliary(), crop=crop)
         return
+    photos = Counting(PHOTOS)
     with pytest.raises(ValueError, match=r"Kernel size.*it takes 32 x 32: choose `network_side`"):
-        trained(Auxiliary(), crop=crop)
+        trained(Auxiliary(), photos, crop=crop)
+    assert photos.reads == 0
 
 
 def odd_sizes_fail():
@@ -222,6 +224,20 @@ def test_what_stops_a_run_stays_itself():
 
     with pytest.raises(torch.OutOfMemoryError):
         trained(Applied(network(trained), memory))
+
+
+@each_run
+def test_an_error_that_does_not_come_again_stays_itself(run):
+    calls = []
+
+    def once(scores, _):
+        calls.append(1)
+        if len(calls) == 2 + (run in (trained, trained_on_masks)):  # after the probe
+            raise RuntimeError("of the device")
+        return scores
+
+    with pytest.raises(RuntimeError, match=r"^of the device$"):
+        run(Applied(network(run), once))
 
 
 @each_run

@@ -691,6 +691,18 @@ def test_settings_print_fully_and_do_not_change():
 # --- several processes -----------------------------------------------------------------------------------
 
 
+class WithAuxiliary(nn.Module):
+    """As Inception in training: a second output, by layers of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.inside, self.auxiliary = network(), nn.Conv2d(3, 1, 3)
+
+    def forward(self, images):
+        scores = self.inside(images)
+        return (scores, self.auxiliary(images)) if self.training else scores
+
+
 def runs(root, broken, out):
     """Weights, history and skipped images of runs that one process and two must agree on."""
     many = SMALL | {"epochs": (1, 1), "lr": (0.1, 0.01), "blur": "sharp + D2"}
@@ -704,6 +716,7 @@ def runs(root, broken, out):
         "resumed": (root, many | {"output": out, "resume": True}),
     }
     results = {name: finetune(network(), place, **options) for name, (place, options) in settings.items()}
+    results["auxiliary"] = finetune(WithAuxiliary(), root, **many | {"batch_size": 20})
     # Statistics of batches differ with the processes: the weights must agree among these only.
     results["norm"] = finetune(network(nn.BatchNorm2d(6)), root, **many | {"network_side": (10, 16)})
     for size in (19, 20):  # the last batch: one image for each process, or for the first one alone
@@ -730,6 +743,7 @@ def test_two_processes_compute_what_one_does(root, broken_root, tmp_path):
                 before[key] for key in ("images", "skipped", "top1", "lr")
             ]
             assert after["loss"] == pytest.approx(before["loss"], rel=1e-4)
+    assert one["auxiliary"][1][1]["loss"] == pytest.approx(one["one left"][1][1]["loss"])
     singles = {
         (name, count): [row["single_image_batches"] for row in found[f"norm, last {name}"][1]]
         for name in (1, 2)

@@ -346,4 +346,6 @@ class TrainingTask(ABC, Dataset[Any]):
         result = parallel(self.feed.empty(1, self.sizes[0], team.device))
         for module in training:
             module.training = True
-        return torch.stack([part.float().sum() for part in tensors(result)]).sum() * 0.0, zero
+        # Also those parameters that only training uses, as auxiliary outputs have them.
+        parts = [*tensors(result), *(part for part in parallel.parameters() if part.requires_grad)]
+        return torch.stack([part.float().sum() for part in parts]).sum() * 0.0, zero
