@@ -65,12 +65,12 @@ def class_outputs(
             f"{', '.join(map(repr, list(table)[:2])) or 'nothing'}"
         )
     outputs = tuple(table[name] for name in classes)
-    for name, output in zip(classes, outputs, strict=True):
+    for output in outputs:
         if output < 0 or outputs.count(output) > 1:
-            rule = "be 0 or more" if output < 0 else "differ"
+            names = [repr(name) for name in classes if table[name] == output]
             raise ValueError(
-                f"`class_map` must give each class an output of its own; numbers must {rule}, got {output} "
-                f"for {name!r} in {source}; correct it"
+                f"`class_map` must give each class an output of its own, counted from 0, got {output} for "
+                f"{' and '.join(names[:2])} in {source}; correct its numbers"
             )
     return ClassMap(outputs, known)
 

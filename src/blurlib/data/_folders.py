@@ -59,8 +59,8 @@ class ImageListing(Listing[int]):
         if found is None:
             raise FileNotFoundError(
                 f"`root` must hold a folder {names_text(self.split)} with one folder a class, got "
-                f"{str(folder)!r} with {contents(folder)}; pass the folder above train and val; class "
-                f"folders that are in none belong in one named {self.split}"
+                f"{str(folder)!r} with {contents(folder)}; pass the folder above train and val, or "
+                f"move the folders of the classes into a folder {self.split}"
             )
         self.found, inside = found, folder / found
         self.classes = _subfolders(inside)
