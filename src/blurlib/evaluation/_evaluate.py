@@ -94,8 +94,9 @@ def evaluate(
             and :func:`~blurlib.data.open_masks`.
         task: "classification", or "segmentation" (the paper, section 5): mean IoU of all pixels and of those
             near class boundaries, at the label image's own resolution, to which logits are interpolated.
-        blurs: short names or blurs; None takes the paper's: twelve for classification (table 1), sharp and
-            four disks for segmentation (table 6).
+        blurs: short names or blurs, of which one may be a measured kernel
+            (:class:`blurlib.blurs.PointSpread`); None takes the paper's: twelve for classification (table 1),
+            sharp and four disks for segmentation (table 6).
         scales: settings, each a network side in px or several sides to average: ``(128, 256, (256, 512),
             512)`` are the four of the paper's table 1. None takes 256, or what
             a :class:`blurlib.models.MultiScale` or :class:`~blurlib.models.PerScale` has; likewise below. For

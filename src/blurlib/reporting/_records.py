@@ -147,7 +147,7 @@ def find(rows: Sequence[_Row], key: str | blurs.Blur | tuple[str | blurs.Blur, i
 def shown_metrics(kind: type[Statistics], settings: Mapping[str, Any]) -> tuple[Metric, ...]:
     """The metrics of a task that say something about a network of so many classes, if that is known."""
     classes = settings.get("classes")
-    return tuple(each for each in kind.metrics if classes is None or each.among < classes)
+    return tuple(each for each in kind.metrics if not each.among or classes is None or each.among < classes)
 
 
 def left_out_text(kind: type[Statistics], settings: Mapping[str, Any]) -> str:
