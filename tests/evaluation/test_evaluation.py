@@ -605,7 +605,7 @@ def test_networks_that_are_no_classifiers(root, say, error, message):
         ({"workers": -1}, ValueError, "`workers`"),
         ({"limit": 0}, ValueError, "`limit`"),
         ({"on_error": "ignore"}, ValueError, "`on_error`"),
-        ({"mean": (0.5,)}, ValueError, "`mean`"),
+        ({"mean": (0.5, 0.5)}, ValueError, "`mean`"),
         ({"std": (0.5, 0.5, 0.0)}, ValueError, "`std`"),
         ({"device": "cudaa"}, ValueError, "`device`"),
     ],

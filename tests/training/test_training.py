@@ -618,7 +618,7 @@ def test_weights_that_are_not_finite_after_the_last_step_are_not_saved(root, tmp
         ({"network_side": 0}, ValueError, "`network_side`"),
         ({"crop": 0}, ValueError, "`crop`"),
         ({"jitter": ()}, ValueError, "`jitter`"),
-        ({"mean": (0.5,)}, ValueError, "`mean`"),
+        ({"mean": (0.5, 0.5)}, ValueError, "`mean`"),
         ({"std": (0.0, 1.0, 1.0)}, ValueError, "`std`"),
         ({"limit": -3}, ValueError, "`limit`"),
         ({"on_error": "ignore"}, ValueError, "`on_error`"),
