@@ -60,11 +60,11 @@ def _page(path: Path, trained: Trained, seed: int) -> Path:
 _SHOWN = ("cat", "temple", "coins")
 _PREDICTIONS = "Predictions before and after fine-tuning, as in the paper's figure 1. "
 _CHOSEN = (
-    "These are the first validation crops, one a photograph, that the original network knew sharp and lost "
-    "under D8, and that the fine-tuned one knew again: chosen to show the effect. The table above counts all "
-    "crops."
+    "These are the first validation crops, one a photograph, that the original network classifies correctly "
+    "sharp and wrongly under D8, and the fine-tuned one correctly in both cases. They are chosen to show the "
+    "effect; the table above counts all crops."
 )
-_NOT_CHOSEN = "No crop was lost under blur and known again in this run: these are any three."
+_NOT_CHOSEN = "No crop was lost under blur and recovered in this run: these are any three."
 _PHOTOGRAPHS = """
 Three of the sixteen photographs at a shorter side of 384 px, where the paper defines its blurs.
 """
