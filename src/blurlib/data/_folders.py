@@ -223,7 +223,7 @@ def _subfolders(folder: Path) -> tuple[str, ...]:
 def _images(root: str, folder: str) -> Iterator[str]:
     """Paths below `root` of the images in a folder: sorted folders, and in each its files sorted by name."""
     # Strings instead of Path objects: with a million files the objects alone take half a minute.
-    for place, _, names in sorted(os.walk(os.path.join(root, folder), followlinks=True)):  # noqa: PTH118  see above
+    for place, _, names in sorted(os.walk(os.path.join(root, folder), followlinks=True)):  # noqa: PTH118  text, not Path
         below = place[len(root) :].lstrip(os.sep)
         if f"{os.sep}." in below[len(folder) :]:
             continue

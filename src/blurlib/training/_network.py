@@ -29,7 +29,7 @@ def copied(model: nn.Module) -> nn.Module:
             stored = io.BytesIO()
             torch.jit.save(model, stored)
             stored.seek(0)
-            return cast("nn.Module", torch.jit.load(stored))  # type: ignore[no-untyped-call]
+            return cast("nn.Module", torch.jit.load(stored))  # type: ignore[no-untyped-call]  # torch's
         return copy.deepcopy(model)
     except Exception as error:
         raise ValueError(
