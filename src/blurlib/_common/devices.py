@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from .checks import check_integer
+from .interrupts import leave_signals_to_parent
 
-__all__ = ["batches", "pick_device", "pick_workers"]
+__all__ = ["batches", "make_loader", "pick_device", "pick_workers"]
 
 T = TypeVar("T")
+
+
+def make_loader(dataset: Dataset[Any], *, workers: int, **options: Any) -> DataLoader[Any]:
+    """A loader whose processes, if it has any, leave Ctrl-C to this one.
+
+    It has a generator of its own, so that the user's random numbers stay where they were.
+    """
+    options.setdefault("generator", torch.Generator())
+    return DataLoader(dataset, num_workers=workers, worker_init_fn=leave_signals_to_parent, **options)
 
 
 def batches(loader: DataLoader[T]) -> Iterator[T]:

@@ -1,7 +1,8 @@
-"""Ctrl-C while the command `blurlib` is being imported: one line, not the traceback of some module of torch.
+"""Signals that ask to stop: while the command is being imported, and while a run has work to keep.
 
-An exception would not do: on their way out of imports some become an ImportError or a RecursionError, others
-are lost. Nothing has been begun yet that must be ended in order. In any other program nothing is installed.
+An exception would not do during imports: on their way out some become an ImportError or a RecursionError,
+others are lost. Nothing has been begun yet that must be ended in order, so the process exits. In any other
+program nothing is installed then.
 """
 
 from __future__ import annotations
@@ -9,8 +10,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import PurePath
 from types import FrameType
+from typing import TypeVar
+
+_T = TypeVar("_T")
 
 
 def _is_command() -> bool:
@@ -38,6 +45,87 @@ def end() -> None:
     """Ctrl-C raises KeyboardInterrupt again: from here on the command knows what to do."""
     if signal.getsignal(signal.SIGINT) is _stop:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# What a terminal, a scheduler and a lost connection send; not all systems have all.
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+class StopRequest:
+    """Whether a signal has asked this process to stop, and which; yielded by :func:`stop_requests`."""
+
+    def __init__(self) -> None:
+        self.signum = 0
+        self._waiting = False
+
+    def __bool__(self) -> bool:
+        return self.signum != 0
+
+    def exception(self) -> BaseException:
+        """What ends the work: KeyboardInterrupt for Ctrl-C, else SystemExit with 128 + signal."""
+        return KeyboardInterrupt() if self.signum == signal.SIGINT else SystemExit(128 + self.signum)
+
+    def interruptible(self, items: Iterable[_T]) -> Iterator[_T]:
+        """Go through items, such as a loader's batches, until a signal comes: then the exception is raised.
+
+        While the next item is awaited it is raised at once, but never while the caller works on an item.
+        """
+        iterator = iter(items)
+        while True:
+            try:
+                self._waiting = True
+                if self:
+                    raise self.exception()
+                item = next(iterator)
+            except StopIteration:
+                return
+            finally:
+                self._waiting = False
+            yield item
+
+    def receive(self, signum: int, frame: FrameType | None) -> None:
+        """Take a signal, as its handler."""
+        del frame
+        again, self.signum = bool(self), signum
+        if self._waiting or again:
+            raise self.exception()
+
+
+@contextmanager
+def stop_requests() -> Iterator[StopRequest]:
+    """Within the block, SIGINT, SIGTERM and SIGHUP do not end the process but make a request.
+
+    A second signal ends it at once. Signals that are ignored, or that the program handles itself, stay so;
+    in a thread that is not the main one, where Python allows no handlers, all do.
+    """
+    request = StopRequest()
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for each in _SIGNALS:
+            if signal.getsignal(each) in (signal.SIG_DFL, signal.default_int_handler):
+                before[each] = signal.signal(each, request.receive)
+    try:
+        yield request
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def leave_signals_to_parent(worker: int = 0) -> None:
+    """In a loader's process: a signal to the whole group of processes stops the parent, which ends this one.
+
+    SIGTERM ends it 10 s later all the same, for that is what the parent sends to a process that hangs.
+    """
+    del worker
+    for each in _SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+    if hasattr(signal, "setitimer"):
+        signal.signal(signal.SIGTERM, _end_soon)
+
+
+def _end_soon(signum: int, frame: FrameType | None) -> None:
+    del signum, frame
+    signal.setitimer(signal.ITIMER_REAL, 10)  # SIGALRM, which nobody handles
 
 
 begin()

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import Dataset, Subset
 
 from .._common.checks import check_integer
-from .._common.devices import pick_workers
+from .._common.devices import make_loader, pick_workers
 from .._common.distributed import local_world_size
 from ._columns import column_classes, column_values
 from ._listing import Listing, OnError, Skipped, contents, decoded, opened
@@ -180,13 +179,8 @@ def labelled(listing: ImageListing, *, workers: int | None = None) -> ImageListi
     """
     if listing.labels.min(initial=0) >= 0:
         return listing
-    loader: DataLoader[Any] = DataLoader(
-        _Read(listing),
-        batch_size=64,
-        num_workers=pick_workers(workers, len(listing), world=local_world_size()),
-        collate_fn=list,
-        generator=torch.Generator(),  # its own, so that the user's random numbers stay where they were
-    )
+    processes = pick_workers(workers, len(listing), world=local_world_size())
+    loader = make_loader(_Read(listing), workers=processes, batch_size=64, collate_fn=list)
     labels: list[int | Skipped] = []
     for batch in loader:
         for label in batch:

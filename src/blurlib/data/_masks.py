@@ -6,9 +6,9 @@ import warnings
 from typing import Any
 
 import numpy as np
-import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
+from .._common.devices import make_loader
 from ..metrics import VOID
 from ._listing import Listing, Skipped
 from ._voc import MaskListing
@@ -50,14 +50,9 @@ def check_masks(listing: MaskListing, *, workers: int) -> None:
     rest = sorted(set(range(count)) - set(first))
     found: set[int] = set()
     for positions in (first, rest):
-        loader: DataLoader[Any] = DataLoader(
-            _Values(listing),
-            batch_size=None,
-            sampler=positions,
-            num_workers=min(workers, 1),
-            generator=torch.Generator(),  # its own, so that the user's random numbers stay where they were
-        )
-        for values in loader:
+        for values in make_loader(
+            _Values(listing), workers=min(workers, 1), batch_size=None, sampler=positions
+        ):
             if isinstance(values, Exception):
                 raise values
             found |= values

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
 
-from .._common.devices import pick_workers
+from .._common.devices import make_loader, pick_workers
 from .._common.distributed import ProcessGroup, local_world_size, process_group
 from .._common.progress import progress_bar
 from .._common.provenance import check_replaceable
@@ -59,15 +58,13 @@ def measure(
         processes = pick_workers(workers, len(positions), world=local_world_size() if distributed else 1)
         task.prepare(workers=processes)
         tally = _Tally(task, settings)
-        loader: DataLoader[Any] = DataLoader(
+        loader = make_loader(
             task,
+            workers=processes,
             batch_size=None,
             sampler=positions,
-            num_workers=processes,
             # Images in flight are in shared memory, which containers often limit to 64 MB.
             prefetch_factor=None if not processes else 1 if task.large else 2,
-            # Its own, so that the user's random numbers stay where they were.
-            generator=torch.Generator(),
         )
         saved = time.monotonic()
         show = progress and team.rank == 0

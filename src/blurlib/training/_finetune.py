@@ -15,11 +15,11 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from .._common import rng
 from .._common.checks import check_integer, one_of
-from .._common.devices import pick_device, pick_workers
+from .._common.devices import make_loader, pick_device, pick_workers
 from .._common.distributed import local_world_size, process_group, seeded_rng
 from .._common.model_config import ignored_config, load_plain_state, plain_state, unwrapped
 from .._common.provenance import model_facts, with_metadata
@@ -298,10 +298,10 @@ def finetune(
         sampler = KeyedSampler(
             len(listing), batch_size=batch_size, seed=seed, rank=team.rank, world=team.world
         )
-        loader: DataLoader[Any] = DataLoader(
+        loader = make_loader(
             training,
+            workers=processes,
             batch_sampler=sampler,
-            num_workers=processes,
             collate_fn=training.collate,
             pin_memory=picked.type == "cuda",
             persistent_workers=processes > 0,
