@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import re
 import runpy
 import sys
 import warnings
@@ -70,6 +71,19 @@ def test_real_photographs_are_asked_for(tmp_path):
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
+@pytest.mark.slow
+def test_a_cluster_gives_the_numbers_of_one_process(tmp_path):
+    pytest.importorskip("ray")
+    shown = run("06_ray_data.py", tmp_path, folder=tmp_path)
+    lines = re.findall(
+        r"top-1 (\S+) by the cluster, (\S+) by one process; cross-entropy (\S+) and (\S+)", shown
+    )
+    assert len(lines) == 3
+    for cluster, one, *entropies in lines:
+        assert cluster == one
+        assert float(entropies[0]) == pytest.approx(float(entropies[1]), abs=2e-6)
+
+
 def test_every_example_is_run_here():
-    named = {*WRITTEN, "05_real_photographs.py"}
+    named = {*WRITTEN, "05_real_photographs.py", "06_ray_data.py"}
     assert {path.name for path in EXAMPLES.glob("*.py")} == named

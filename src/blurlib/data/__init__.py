@@ -1,8 +1,9 @@
-"""Listings of the images in folders, datasets and Pascal VOC; an image keeps its position in all subsets."""
+"""Listings of the images in folders, tar shards, datasets and Pascal VOC; subsets keep the positions."""
 
 from ._folders import IMAGE_SUFFIXES, ImageListing, labelled, open_images
 from ._listing import Listing, OnError, Skipped
 from ._sampling import KeyedSampler, class_balanced
+from ._shards import TarShards
 from ._splits import Split
 from ._voc import MaskListing, mask_array, open_masks
 
@@ -20,6 +21,7 @@ __all__ = [
     "OnError",
     "Skipped",
     "Split",
+    "TarShards",
     "class_balanced",
     "labelled",
     "mask_array",

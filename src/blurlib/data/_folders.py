@@ -18,6 +18,7 @@ from .._common.distributed import local_world_size
 from ._columns import column_classes, column_values
 from ._listing import Listing, OnError, Skipped, contents, decoded, opened
 from ._sampling import class_balanced
+from ._shards import LABELLED
 from ._splits import NAMES, Split, found_split, names_text
 
 IMAGE_SUFFIXES = (
@@ -48,6 +49,7 @@ class ImageListing(Listing[int]):
 
     classes: tuple[str, ...] = ()
     labels: np.ndarray
+    _members = LABELLED
     _target, _layout = "label", "with train/<class>/* and val/<class>/*"
 
     def __repr__(self) -> str:
@@ -128,9 +130,10 @@ def open_images(
     the sorted classes. Where there is no `val`, `validation`, `valid` or `test` is taken, in this order.
 
     Args:
-        root: the folder; or a map-style dataset of (PIL image, label) that takes the split's place, of
-            mappings with these too, as Hugging Face's are; or a mapping of such datasets (`DatasetDict`) by
-            the names of the splits; or a listing of that split, of which another is made.
+        root: the folder; or tar shards (:class:`TarShards`, or their path or pattern, or a folder with
+            ``*train*.tar`` and ``*val*.tar``); or a map-style dataset of (PIL image, label) that takes the
+            split's place, of mappings with these too, as Hugging Face's are; or a mapping of such datasets
+            (`DatasetDict`) by the names of the splits; or a listing of that split, of which another is made.
         split: "train" or "val".
         limit: take a class-balanced subset of this many images, see :func:`class_balanced`; None takes all.
             Where only reading tells the labels (no `targets`, no column), every image is read for it, once.

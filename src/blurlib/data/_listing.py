@@ -22,6 +22,7 @@ from torch.utils.data import Subset
 
 from .._common.checks import check_integer, one_of
 from ._columns import USUAL, as_pair, check_columns, check_named
+from ._shards import TarShards, shards_of
 from ._splits import Split, entry_of
 
 OnError = Literal["raise", "skip"]
@@ -73,6 +74,7 @@ class Listing(ABC, Generic[Target]):
 
     labels: np.ndarray | None = None
     found: str = ""
+    _members: tuple[str, str]  # of a sample in a tar archive
     _target: str  # for messages, as is the layout of a folder
     _layout: str
 
@@ -84,6 +86,9 @@ class Listing(ABC, Generic[Target]):
         self.split, self.on_error = split, on_error
         if isinstance(root, Mapping):
             self.found, root = entry_of(root, split)
+        archives = shards_of(root, split)
+        if archives is not None:
+            root, columns = TarShards(archives, columns=columns or self._members), None
         self.root, self.columns = root, tuple(columns or USUAL)
         # Encoded names in one array, not a list of strings: a forked worker that touches an object copies its
         # memory page, and in a list of a million strings it ends up with copies of all of them.
@@ -140,6 +145,8 @@ class Listing(ABC, Generic[Target]):
     @property
     def name(self) -> str:
         """The folder's name without its path; or the dataset's name (Hugging Face), else its type."""
+        if isinstance(self.root, TarShards):
+            return self.root.source
         if self._names is None:
             named = getattr(getattr(self.root, "info", None), "dataset_name", None)
             return named if isinstance(named, str) else type(self.root).__name__
@@ -186,8 +193,10 @@ class Listing(ABC, Generic[Target]):
 
         Returns:
             Its path below the root with forward slashes ("val/cat/7.jpg"), for Pascal VOC its file's name
-            without ending ("2007_000033"), for a dataset its index ("7").
+            without ending ("2007_000033"), as for a sample in tar archives; for a dataset its index ("7").
         """
+        if isinstance(self.root, TarShards):
+            return self.root.name(int(self.index[position]))
         if self._names is None:
             return str(int(self.index[position]))
         return os.fsdecode(self._names[position]).replace(os.sep, "/")
@@ -206,6 +215,8 @@ class Listing(ABC, Generic[Target]):
         return hashlib.sha256(ids + labels + _subset_indices(self.root)).hexdigest()
 
     def _place(self, position: int) -> str:
+        if isinstance(self.root, TarShards):
+            return self.root.place(int(self.index[position]))
         if self._names is None:
             return f"item {self.index[position]} of the dataset"
         return str(self._path(position))

@@ -17,6 +17,7 @@ from .._common.checks import check_integer
 from ..metrics import VOID
 from ..protocol import check_sizes, to_rgb, turn_upright
 from ._listing import Listing, OnError, contents, decoded, opened
+from ._shards import MASKED
 from ._splits import NAMES, Split, found_split
 
 _LIMIT = 13  # purpose that keeps these draws apart from those of other modules
@@ -103,6 +104,7 @@ class MaskListing(Listing[np.ndarray]):
         (1, (6, 8))
     """
 
+    _members = MASKED
     _target, _layout = "mask", "in the layout of Pascal VOC"
     ignore_index: int = VOID
     reduce_zero_label: bool = False
@@ -171,8 +173,8 @@ def open_masks(
             another single year, or that folder itself) with `ImageSets/Segmentation/<split>.txt` (of val else
             validation.txt, valid.txt or test.txt), `JPEGImages` and `SegmentationClass`; or a map-style
             dataset of (PIL image, mask) that takes the split's place, of mappings with these too, as Hugging
-            Face's are; or a mapping of such datasets by the names of the splits; or a listing, of which
-            another is made.
+            Face's are; or tar shards, see :func:`open_images`; or a mapping of such datasets by the names of
+            the splits; or a listing, of which another is made.
         split: "train" or "val".
         limit: take a seeded random subset of this many images; None takes all.
         seed: chooses the subset.
