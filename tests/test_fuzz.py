@@ -26,6 +26,7 @@ import blurlib
 from blurlib import kernels, notation
 from blurlib.data import open_images
 from blurlib.models import named_network
+from blurlib.paper import ReproducedTable
 from blurlib.protocol import Protocol, evaluation_views
 from images import LAYOUTS, check, in_layout, normalised, pixels
 from oracles import BORDERS
@@ -197,7 +198,7 @@ def test_tables(seconds, tmp_path):
     for rng in rounds(seconds):
         path.write_bytes(spoiled(whole, rng))
         try:
-            blurlib.paper.ReproducedTable.load(path).to_markdown()
+            ReproducedTable.load(path).to_markdown()
         except DOCUMENTED as error:
             check_message(error, str(path))
 
