@@ -53,10 +53,11 @@ docs: $(VENV)/.dev  ## the pages, in docs/_build/html; a warning is an error
 portable: $(VENV)/.dev  ## the core by other compilers, for other processors and systems, as far as they are installed
 	$(BIN)/python -m pytest -m slow tests/engine/test_portability.py
 
-bench: $(VENV)/.bench  ## time the engine against other libraries, within 20 minutes; writes records, page and table
+bench: $(VENV)/.bench  ## time the engine against other libraries, within 25 minutes; writes records, page and table
 	$(BIN)/python benchmarks/engine.py
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/pipeline.py
+	$(BIN)/python benchmarks/loading.py
 	$(BIN)/python benchmarks/speed_page.py
 	$(BIN)/python docs/tables.py
 

@@ -28,7 +28,7 @@ def write(results: Path = RESULTS, page: Path = PAGE) -> None:
     engine = timing.read("engine", results)
     if engine is None:
         raise SystemExit(f"there is no engine.json in {results}; run `make bench` first")
-    others = (timing.read(kind, results) for kind in ("startup", "pipeline"))
+    others = (timing.read(kind, results) for kind in ("startup", "pipeline", "loading"))
     page.write_text(text(engine, *others), encoding="utf-8")
     (results / SHORT).write_text(short(engine), encoding="utf-8")
 
@@ -103,7 +103,7 @@ libraries take for the same output, layout and type conversions included.
 """
 
 
-def text(engine: Record, startup: Record | None, pipeline: Record | None) -> str:
+def text(engine: Record, startup: Record | None, pipeline: Record | None, loading: Record | None) -> str:
     """The whole page."""
     parts = [
         _head(engine),
@@ -113,6 +113,7 @@ def text(engine: Record, startup: Record | None, pipeline: Record | None) -> str
         _instructions(engine),
         _first(engine, startup),
         _pipeline(pipeline) if pipeline else "",
+        _loading(loading) if loading else "",
         _compared(engine),
         _repeat(engine),
     ]
@@ -221,6 +222,22 @@ ours.
 {table(columns, lines)}"""
 
 
+def _loading(record: Record) -> str:
+    lines = []
+    for row in record["rows"]:
+        rates = [f"{row['images'] / row[name]:.0f}" for name in ("epoch_s", "evaluate_s")]
+        lines.append([row["source"], str(row["images"]), ms(1e3 * row["list_s"]), *rates])
+    columns = ["read from", "images", "listed in, ms", "`finetune`, images/s", "`evaluate`, images/s"]
+    return f"""## Whole runs
+
+`finetune` with the mix {record["mix"]} and `evaluate` under {record["blurs"]} (every image under
+each), with a network that costs nothing and {record["workers"]} loader processes; the photographs of the
+pipeline above. An epoch and an evaluation have their start in them, so a run of few images is slower; beyond
+that the rate does not depend on the number of images.
+
+{table(columns, lines)}"""
+
+
 def _compared(record: Record) -> str:
     agrees, worst = record["agrees"], {}
     for row in record["rows"]:
@@ -256,7 +273,7 @@ def _repeat(record: Record) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     return f"""## Repeat it
 
-Leave the machine alone and run `make bench`, within twenty minutes; `python benchmarks/engine.py --quick`
+Leave the machine alone and run `make bench`, within 25 minutes; `python benchmarks/engine.py --quick`
 is a first look. All variants of an image run in turns, in an order drawn anew for each of {record["rounds"]}
 rounds (slow ones join fewer). Times are medians, of CPU time or, for batches and 1 x 8 x 8, of the wall
 clock (hot, the mean of 100 calls of 1 x 8 x 8 in a row). The records are in `benchmarks/results`.

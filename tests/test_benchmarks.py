@@ -229,7 +229,10 @@ def test_page_of_a_small_record(tmp_path):
     startup = {"first_ms": 1.23, "import_ms": 210.0, "import_mb": 4.4, "kernels_mb": 9.6, "kernels": 15}
     stages = {"decode": 4.0, "resize": 2.0, "blur": 1.0, "shrink": 2.0, "normalise": 1.0}
     pipeline = {"rows": [{"blur": "disk", "by": "blurlib", "stages": stages}]}
-    for kind, content in (("engine", whole), ("startup", startup), ("pipeline", pipeline)):
+    runs = {"source": "folder", "images": 500, "list_s": 0.0123, "epoch_s": 2.5, "evaluate_s": 5.0}
+    loading = {"mix": "sharp + D2", "blurs": "sharp", "workers": 2, "rows": [runs]}
+    records = {"engine": whole, "startup": startup, "pipeline": pipeline, "loading": loading}
+    for kind, content in records.items():
         timing.write(kind, {**content, "load": [0.1]}, tmp_path / f"{kind}.json")
     speed_page.write(tmp_path, tmp_path / "page.md")
     page = (tmp_path / "page.md").read_text("utf-8")
@@ -241,6 +244,7 @@ def test_page_of_a_small_record(tmp_path):
         "| a call on 1 x 8 x 8, torch, uint8 | 12 / 300 µs |",
         "| first `DiskBlur` of a process, made and called | 1.2 ms |",
         "| disk | blurlib | 1.00 | 10% | 100 |",
+        "| folder | 500 | 12.30 | 200 | 100 |",
         "- Pillow GaussianBlur: Gaussian, sigma 8 px (3.6)",
         "compiled by a compiler",
     ):
