@@ -57,5 +57,11 @@ def column_values(root: Any, column: str) -> np.ndarray | None:
     return np.asarray(root.with_format("numpy")[column][:])
 
 
+def dataset_name(root: Any) -> str:
+    """The name that Hugging Face's datasets have, else the type's."""
+    named = getattr(getattr(root, "info", None), "dataset_name", None)
+    return named if isinstance(named, str) else type(root).__name__
+
+
 def _listed(names: Any) -> str:
     return ", ".join(map(repr, list(names)[:8])) or "none"

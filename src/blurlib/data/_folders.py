@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from .._common.checks import check_integer
 from .._common.devices import pick_workers
 from .._common.distributed import local_world_size
 from ._columns import column_classes, column_values
@@ -112,7 +111,7 @@ class ImageListing(Listing[int]):
 
 
 def open_images(
-    root: str | os.PathLike[str] | Dataset[Any] | Sequence[Any] | Mapping[str, Any] | ImageListing,
+    root: str | os.PathLike[str] | Dataset[Any] | Iterable[Any] | Mapping[str, Any] | ImageListing,
     *,
     split: Split,
     limit: int | None = None,
@@ -128,13 +127,19 @@ def open_images(
     that is asked for must be there; where both are, their classes must agree, since labels are positions in
     the sorted classes. Where there is no `val`, `validation`, `valid` or `test` is taken, in this order.
 
+    The items of a stream (a generator, torch's `IterableDataset`, Hugging Face's `streaming=True`) are read
+    once, here, and kept in a temporary file in the order in which they come, as encoded files where the
+    stream has these, else as pixels; their positions in the stream are their positions in the listing. Under
+    torchrun each process does so. Give the listing instead of the stream to what needs the images again.
+
     Args:
-        root: the folder; or a map-style dataset of (PIL image, label) that takes the split's place, of
+        root: the folder; or a dataset or stream of (PIL image, label) that takes the split's place, of
             mappings with these too, as Hugging Face's are; or a mapping of such datasets (`DatasetDict`) by
             the names of the splits; or a listing of that split, of which another is made.
         split: "train" or "val".
         limit: take a class-balanced subset of this many images, see :func:`class_balanced`; None takes all.
             Where only reading tells the labels (no `targets`, no column), every image is read for it, once.
+            Of a stream the first ones are taken, and no more is read.
         seed: chooses the subset.
         on_error: what to do with a broken image: "raise" with its path, or "skip" and count it.
         columns: where items are mappings, the names of image and label; None for ("image", "label").
@@ -147,18 +152,17 @@ def open_images(
         FileNotFoundError: if the folder or the split is missing.
         ValueError: if there are no classes or no images, a class is empty, classes differ between the splits,
             or an option is unknown.
-        TypeError: if `root` is neither a folder nor a dataset with a length.
+        TypeError: if `root` is neither a folder nor a dataset nor a stream, or an item of a stream is no
+            image with a label.
 
     Example:
         >>> open_images([(Image.new("L", (4, 4)), 1)], split="train")
         ImageListing('list', split='train', images=1, classes=0)
     """
-    listing = opened(
-        ImageListing, root, split=split, limit=None, seed=seed, on_error=on_error, columns=columns
-    )
+    listing = opened(ImageListing, root, split=split, limit=limit, on_error=on_error, columns=columns)
     if limit is None:
         return listing
-    if check_integer("limit", limit, low=1, high=2**62) < len(listing):
+    if limit < len(listing):
         listing = labelled(listing, workers=workers)
     return listing.limited(limit, seed=seed)
 

@@ -21,8 +21,9 @@ from PIL import Image
 from torch.utils.data import Subset
 
 from .._common.checks import check_integer, one_of
-from ._columns import USUAL, as_pair, check_columns, check_named
+from ._columns import USUAL, as_pair, check_columns, check_named, dataset_name
 from ._splits import Split, entry_of
+from ._streams import StoredStream, is_stream
 
 OnError = Literal["raise", "skip"]
 
@@ -77,14 +78,23 @@ class Listing(ABC, Generic[Target]):
     _layout: str
 
     def __init__(
-        self, root: Any, *, split: Split, on_error: OnError, columns: Sequence[str] | None = None
+        self,
+        root: Any,
+        *,
+        split: Split,
+        on_error: OnError,
+        columns: Sequence[str] | None = None,
+        limit: int | None = None,  # how many items of a stream are read at most
     ) -> None:
         if columns is not None:
             check_columns(columns)
         self.split, self.on_error = split, on_error
         if isinstance(root, Mapping):
             self.found, root = entry_of(root, split)
-        self.root, self.columns = root, tuple(columns or USUAL)
+        self.columns = tuple(columns or USUAL)
+        if is_stream(root):
+            root = StoredStream(root, self.columns, limit=limit, check=self._check_first)
+        self.root = root
         # Encoded names in one array, not a list of strings: a forked worker that touches an object copies its
         # memory page, and in a list of a million strings it ends up with copies of all of them.
         self._names: np.ndarray | None = None
@@ -102,10 +112,8 @@ class Listing(ABC, Generic[Target]):
             root, (bytes, Mapping)
         ):
             raise TypeError(
-                f"`root` must be a folder or a map-style dataset (with a length) of (PIL image, "
-                f"{self._target}), got {type(root).__name__}; an image's blur and crop follow from its "
-                "position, which a stream has not: load it whole (Hugging Face: without streaming=True), or "
-                "give a part of it as a list, list(itertools.islice(stream, 1000))"
+                f"`root` must be a folder, or a dataset or stream of (PIL image, {self._target}), got "
+                f"{type(root).__name__}; a list of such pairs is a dataset"
             )
         else:
             check_named(root, self.columns)
@@ -141,8 +149,7 @@ class Listing(ABC, Generic[Target]):
     def name(self) -> str:
         """The folder's name without its path; or the dataset's name (Hugging Face), else its type."""
         if self._names is None:
-            named = getattr(getattr(self.root, "info", None), "dataset_name", None)
-            return named if isinstance(named, str) else type(self.root).__name__
+            return self.root.name if isinstance(self.root, StoredStream) else dataset_name(self.root)
         # For texts: bytes that are no text are escaped.
         return Path(self.root).resolve().name.encode(errors="backslashreplace").decode()
 
@@ -231,21 +238,34 @@ class Listing(ABC, Generic[Target]):
                 item = self.root[int(self.index[position])]
             except (OSError, SyntaxError, ValueError) as error:
                 raise _broken("read", place, error) from error
-            item = as_pair(item, self.columns, place)
-            if not (isinstance(item, (tuple, list)) and len(item) == 2 and isinstance(item[0], Image.Image)):
-                is_tuple = isinstance(item, (tuple, list))
-                kind = tuple(type(part).__name__ for part in item) if is_tuple else type(item)
-                raise TypeError(
-                    f"`root` must be a dataset of (PIL image, {self._target}), got {kind} from {place}; "
-                    "leave transforms out of the dataset: resizing, blur and conversion are done here; of "
-                    "Hugging Face's pass dataset.with_format(None), with images decoded"
-                )
+            item = self._pair(item, place)
         else:
             item = self._read(position)
         try:
             return self._checked(item[0], item[1])
         except ValueError as error:
             raise _broken("use", place, error) from error
+        except TypeError as error:
+            raise TypeError(f"{error} (in {place})") from None
+
+    def _pair(self, item: Any, place: str) -> Any:
+        """Image and target of an item of a dataset."""
+        item = as_pair(item, self.columns, place)
+        if not (isinstance(item, (tuple, list)) and len(item) == 2 and isinstance(item[0], Image.Image)):
+            is_tuple = isinstance(item, (tuple, list))
+            kind = tuple(type(part).__name__ for part in item) if is_tuple else type(item)
+            raise TypeError(
+                f"`root` must be a dataset of (PIL image, {self._target}), got {kind} from {place}; "
+                "leave transforms out of the dataset: resizing, blur and conversion are done here; of "
+                "Hugging Face's pass dataset.with_format(None), with images decoded"
+            )
+        return item
+
+    def _check_first(self, item: Any, place: str) -> None:
+        """Refuse a stream of something else before it is read to its end."""
+        image, target = self._pair(item, place)
+        try:
+            self._checked(image, target)
         except TypeError as error:
             raise TypeError(f"{error} (in {place})") from None
 
@@ -282,13 +302,14 @@ def opened(
     *,
     split: Split,
     limit: int | None,
-    seed: int,
     on_error: OnError,
     columns: Sequence[str] | None,
 ) -> AnyListing:
-    """A listing of a folder, of a dataset or of another listing."""
+    """A listing of a folder, of a dataset, of the first `limit` items of a stream or of another listing."""
     one_of("split", split, get_args(Split))
     one_of("on_error", on_error, get_args(OnError))
+    if limit is not None:
+        check_integer("limit", limit, low=1, high=2**62)
     if isinstance(root, kind):
         if root.split != split:
             raise ValueError(f"`root` must list {split} images, got {root!r}; open it with split={split!r}")
@@ -300,12 +321,10 @@ def opened(
                 f"{listing.columns}, got {columns!r}; open it with these"
             )
     else:
-        listing = kind(root, split=split, on_error=on_error, columns=columns)
+        listing = kind(root, split=split, on_error=on_error, columns=columns, limit=limit)
     if not len(listing):
         raise ValueError(f"`root` must hold at least one image of {split!r}, got none in {listing.name!r}")
-    if limit is None:
-        return listing
-    return listing.limited(check_integer("limit", limit, low=1, high=2**62), seed=seed)
+    return listing
 
 
 def decoded(path: Path) -> Image.Image:

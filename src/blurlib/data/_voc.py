@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +149,7 @@ class MaskListing(Listing[np.ndarray]):
 
 
 def open_masks(
-    root: str | os.PathLike[str] | Dataset[Any] | Sequence[Any] | Mapping[str, Any] | MaskListing,
+    root: str | os.PathLike[str] | Dataset[Any] | Iterable[Any] | Mapping[str, Any] | MaskListing,
     *,
     split: Split,
     limit: int | None = None,
@@ -169,12 +169,12 @@ def open_masks(
     Args:
         root: a folder as `torchvision.datasets.VOCSegmentation` has it: `VOCdevkit/VOC2012` inside it (or
             another single year, or that folder itself) with `ImageSets/Segmentation/<split>.txt` (of val else
-            validation.txt, valid.txt or test.txt), `JPEGImages` and `SegmentationClass`; or a map-style
-            dataset of (PIL image, mask) that takes the split's place, of mappings with these too, as Hugging
-            Face's are; or a mapping of such datasets by the names of the splits; or a listing, of which
-            another is made.
+            validation.txt, valid.txt or test.txt), `JPEGImages` and `SegmentationClass`; or a dataset or
+            stream (see :func:`open_images`) of (PIL image, mask) that takes the split's place, of mappings
+            with these too, as Hugging Face's are; or a mapping of such datasets by the names of the splits;
+            or a listing, of which another is made.
         split: "train" or "val".
-        limit: take a seeded random subset of this many images; None takes all.
+        limit: take a seeded random subset of this many images, of a stream the first ones; None takes all.
         seed: chooses the subset.
         on_error: what to do with a broken image or mask: "raise" with its path, or "skip" and count it.
         columns: where items are mappings, the names of image and mask; None for ("image", "label").
@@ -189,7 +189,8 @@ def open_masks(
     Raises:
         FileNotFoundError: if the folder or the list of the split is missing.
         ValueError: if there is no image, or an option is unknown.
-        TypeError: if `root` is neither a folder nor a dataset with a length.
+        TypeError: if `root` is neither a folder nor a dataset nor a stream, or an item of a stream is no
+            image with a mask.
 
     Example:
         >>> open_masks([(Image.new("RGB", (8, 6)), Image.new("L", (8, 6)))], split="train")
@@ -198,9 +199,9 @@ def open_masks(
     check_integer("ignore_index", ignore_index, low=-(2**31), high=2**31)
     if not isinstance(reduce_zero_label, bool):
         raise TypeError(f"`reduce_zero_label` must be True or False, got {reduce_zero_label!r}")
-    listing = opened(
-        MaskListing, root, split=split, limit=limit, seed=seed, on_error=on_error, columns=columns
-    )
+    listing = opened(MaskListing, root, split=split, limit=limit, on_error=on_error, columns=columns)
+    if limit is not None:
+        listing = listing.limited(limit, seed=seed)
     if ignore_index != VOID:
         listing.ignore_index = ignore_index
     if reduce_zero_label:
