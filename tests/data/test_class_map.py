@@ -134,6 +134,8 @@ def test_the_numbers_are_those_of_a_network_without_the_other_outputs(data, clas
     )
     expected = blurlib.evaluate(alone, photos, progress=False, **usual)
     assert found.settings["class_map"] == list(outputs) and found.settings["classes"] == classes
+    assert f"7 images of Photos on {classes} of the network's {classes + more} classes, " in found.caption
+    assert "of the network's" not in expected.caption
     for record, other in zip(found.records, expected.records, strict=True):
         np.testing.assert_array_equal(record.images.correct, other.images.correct)
         for name in ("cross_entropy", "entropy", "confidence"):

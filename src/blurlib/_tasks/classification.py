@@ -107,6 +107,7 @@ class ClassificationEvaluation(EvaluationTask):
         self.networks, self._numbers = networks(model, self.sides, dense_crops=self.crops == "dense")
         self._feeds: list[Feed] = []  # of each network
         self._seconds = 0.0  # of restoring
+        self._all_outputs = 0  # of the network, where a class map chooses some
 
     @property
     def large(self) -> bool:
@@ -144,6 +145,7 @@ class ClassificationEvaluation(EvaluationTask):
             self._feeds.append(feed)
             for images, result in found:
                 scores = class_scores(result, len(images))
+                self._all_outputs = scores.shape[1]
                 scores = scores if self.class_map is None else self.class_map.chosen(scores)
                 self._check_outputs(scores.shape[1])
 
@@ -233,6 +235,8 @@ class ClassificationEvaluation(EvaluationTask):
 
     def metadata(self, totals: Mapping[str, float]) -> dict[str, Any]:
         known: dict[str, Any] = {"classes": self.outputs, "top_k": min(TOP_K, self.outputs)}
+        if self.class_map is not None:
+            known["network_outputs"] = self._all_outputs
         if self._deblurrer is not None:  # a mean over images and blurs
             seconds = totals["seconds"] / (totals["images"] * len(self.blurs))
             known["deblurring"] = {**self.settings()["deblurring"], "seconds": seconds}

@@ -55,33 +55,44 @@ class ImageListing(Listing[int]):
 
     def _list_folder(self, folder: Path) -> list[bytes]:
         found = found_split(self.split, subfolders := _subfolders(folder))
-        if found is None:
+        inside = folder / (found or "")
+        if found is not None:
+            self.found, self.classes = found, _subfolders(inside)
+            if not self.classes:
+                raise ValueError(
+                    f"`root` must hold {found}/<class>/*, got no class folders in {str(inside)!r}; "
+                    "put the images of each class in their own folder"
+                )
+            _compare_classes(folder, self.split, found, self.classes, subfolders)
+        elif self._without_split(folder, subfolders):
+            self.classes = subfolders
+        else:
             raise FileNotFoundError(
                 f"`root` must hold a folder {names_text(self.split)} with one folder a class, got "
                 f"{str(folder)!r} with {contents(folder)}; pass the folder above train and val, or "
                 f"move the folders of the classes into a folder {self.split}"
             )
-        self.found, inside = found, folder / found
-        self.classes = _subfolders(inside)
-        if not self.classes:
-            raise ValueError(
-                f"`root` must hold {found}/<class>/*, got no class folders in {str(inside)!r}; "
-                "put the images of each class in their own folder"
-            )
-        _compare_classes(folder, self.split, found, self.classes, subfolders)
         files: list[bytes] = []
         counts = []
         for name in self.classes:
-            images = [os.fsencode(path) for path in _images(self.root, f"{found}{os.sep}{name}")]
+            below = name if found is None else f"{found}{os.sep}{name}"
+            images = [os.fsencode(path) for path in _images(self.root, below)]
             if not images:
                 raise ValueError(
                     f"`root` must hold images of every class, got none in {str(inside / name)!r} (suffixes "
-                    f"looked for: {' '.join(IMAGE_SUFFIXES)}); add some, or remove the class from both splits"
+                    f"looked for: {' '.join(IMAGE_SUFFIXES)}); add some, or remove "
+                    + ("the folder" if found is None else "the class from both splits")
                 )
             files += images
             counts.append(len(images))
         self.labels = np.repeat(np.arange(len(counts)), counts)
         return files
+
+    def _without_split(self, folder: Path, subfolders: Sequence[str]) -> bool:
+        """Whether a folder has the classes themselves, to measure: who trains says what is held out."""
+        if self.split == "train" or found_split("train", subfolders):
+            return False
+        return any(_holds_images(folder / name) for name in subfolders)
 
     def _list_dataset(self) -> None:
         classes = getattr(self.root, "classes", None)
@@ -125,7 +136,8 @@ def open_images(
     A folder holds `train/<class>/*` and `val/<class>/*`. Classes, then folders and files below them, are
     sorted as torchvision's `ImageFolder` sorts them; hidden files and folders are left out. Only the split
     that is asked for must be there; where both are, their classes must agree, since labels are positions in
-    the sorted classes. Where there is no `val`, `validation`, `valid` or `test` is taken, in this order.
+    the sorted classes. Where there is no `val`, `validation`, `valid` or `test` is taken, in this order; of a
+    folder without any split, `<class>/*` in it, for "val" alone.
 
     The items of a stream (a generator, torch's `IterableDataset`, Hugging Face's `streaming=True`) are read
     once, here, and kept in a temporary file in the order in which they come, as encoded files where the
@@ -222,6 +234,11 @@ class _Read(Dataset[Any]):
 def _subfolders(folder: Path) -> tuple[str, ...]:
     with os.scandir(folder) as entries:
         return tuple(sorted(entry.name for entry in entries if entry.is_dir() and entry.name[0] != "."))
+
+
+def _holds_images(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return any(entry.name[0] != "." and entry.name.lower().endswith(IMAGE_SUFFIXES) for entry in entries)
 
 
 def _images(root: str, folder: str) -> Iterator[str]:

@@ -22,7 +22,7 @@ from torch.utils.data import Subset
 
 from .._common.checks import check_integer, one_of
 from ._columns import USUAL, as_pair, check_columns, check_named, dataset_name
-from ._splits import Split, entry_of
+from ._splits import NAMES, Split, entry_of
 from ._streams import StoredStream, is_stream
 
 OnError = Literal["raise", "skip"]
@@ -150,13 +150,16 @@ class Listing(ABC, Generic[Target]):
         """The folder's name without its path; or the dataset's name (Hugging Face), else its type."""
         if self._names is None:
             return self.root.name if isinstance(self.root, StoredStream) else dataset_name(self.root)
-        # For texts: bytes that are no text are escaped.
-        return Path(self.root).resolve().name.encode(errors="backslashreplace").decode()
+        return _text(Path(self.root).resolve().name)
 
     @property
     def source(self) -> str:
         """The name and the split as it is there, such as "imagenet/val"; for records."""
-        return f"{self.name}/{self.found}" if self.found else self.name
+        if self.found:
+            return f"{self.name}/{self.found}"
+        if self._names is None or self.name not in NAMES["val"]:
+            return self.name
+        return f"{_text(Path(self.root).resolve().parent.name)}/{self.name}"  # the split itself was given
 
     def subset(self: AnyListing, positions: np.ndarray) -> AnyListing:
         """Subset of the images, which keep their `index`.
@@ -344,6 +347,11 @@ def decoded(path: Path) -> Image.Image:
 def contents(folder: Path) -> str:
     """What a folder holds, for messages."""
     return ", ".join(sorted(entry.name for entry in folder.iterdir())[:8]) or "nothing"
+
+
+def _text(name: str) -> str:
+    """A file's name for texts: bytes that are no text are escaped."""
+    return name.encode(errors="backslashreplace").decode()
 
 
 def _broken(verb: str, place: str, error: BaseException) -> ValueError:

@@ -88,9 +88,9 @@ def evaluate(
             :class:`blurlib.deblurring.DeblurThenClassify` around one; for segmentation to logits (B, classes,
             h, w). They may be the first of a tuple, or "out" or "logits" of a mapping. A network of one
             channel is shown grey, the luminance of the normalised colours.
-        root: a folder with `val/<class>/*` (else `validation`, `valid` or `test`), or a dataset of (PIL
-            image, label), Hugging Face's and streams included, or a mapping of these by split; for
-            segmentation a folder in Pascal VOC's layout, or a dataset of (PIL image, mask). See
+        root: a folder with `val/<class>/*` (else `validation`, `valid` or `test`), or with `<class>/*` alone;
+            or a dataset of (PIL image, label), Hugging Face's and streams included, or a mapping of these by
+            split; for segmentation a folder in Pascal VOC's layout, or a dataset of (PIL image, mask). See
             :func:`blurlib.data.open_images` and :func:`~blurlib.data.open_masks`.
         task: "classification", or "segmentation" (the paper, section 5): mean IoU of all pixels and of those
             near class boundaries, at the label image's own resolution, to which logits are interpolated.
