@@ -66,7 +66,7 @@ def parameter_dtype(model: nn.Module) -> torch.dtype:
 
 def probe(
     network: nn.Module,
-    sizes: Iterable[tuple[int, int]],
+    sizes: Iterable[Sequence[int]],
     device: torch.device,
     *,
     count: int,

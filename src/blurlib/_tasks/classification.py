@@ -55,6 +55,22 @@ def _class_map(settings: EvaluationSettings | TrainingSettings, listing: ImageLi
     return None if settings.class_map is None else class_outputs(settings.class_map, listing.classes)
 
 
+def _check_label(label: int, outputs: int, name: str) -> None:
+    if not 0 <= label < outputs:
+        raise ValueError(
+            f"`root` must have labels from 0 to {outputs - 1}, one for each output of `model`, got {label} "
+            f"for the image {name!r}; number the classes from 0, and give the model an output for each"
+        )
+
+
+def _check_labels(listing: ImageListing, outputs: int) -> None:
+    """Refuse labels without an output before the work, where labels are known: one that is not is -1."""
+    if listing.labels.max(initial=-1) >= 0:
+        wrong = np.flatnonzero((listing.labels < 0) | (listing.labels >= outputs))
+        for position in wrong[:1]:
+            _check_label(int(listing.labels[position]), outputs, listing.id(position))
+
+
 # --- Evaluation
 
 
@@ -197,17 +213,14 @@ class ClassificationEvaluation(EvaluationTask):
         if classes and outputs != classes:
             raise ValueError(
                 f"`model` must give one score a class, got {outputs} scores for the {classes} classes of "
-                "`root`; replace its last layer, or pass `class_map`, which tells the output of each"
+                "`root`; replace its last layer, or pass `class_map`, which says which output each class is"
             )
+        _check_labels(self.listing, outputs)
         self.outputs = outputs
 
     def _statistics(self, position: int, image: ViewSums) -> dict[str, np.ndarray]:
         name = self.listing.id(position)
-        if not 0 <= image.label < self.outputs:
-            raise ValueError(
-                f"`root` must have labels from 0 to {self.outputs - 1}, one for each score of `model`, "
-                f"got {image.label} for the image {name!r}"
-            )
+        _check_label(image.label, self.outputs, name)
         values = image_values(self._averaged(image), [image.label] * len(self.conditions))
         finite = np.isfinite(values.cross_entropy) & np.isfinite(values.entropy)
         if not finite.all():
@@ -285,15 +298,12 @@ class ClassificationTraining(TrainingTask):
                 f"classes of {self.listing.name!r}; replace its last layer by one with {known} outputs, or "
                 "pass `class_map`, which says which of its outputs they are"
             )
+        _check_labels(self.listing, self.outputs)
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int] | Skipped:
         item = super().__getitem__(key)
-        if not isinstance(item, Skipped) and not 0 <= item[1] < self.outputs:
-            raise ValueError(
-                f"`root` must have labels from 0 to {self.outputs - 1}, one for each output of `model`, got "
-                f"{item[1]} for {self.listing.id(key[1])}; number the classes from 0 and give the model an "
-                "output for each"
-            )
+        if not isinstance(item, Skipped):
+            _check_label(item[1], self.outputs, self.listing.id(key[1]))
         return item
 
     def loss(self, results: list[Any], targets: list[Tensor]) -> tuple[Tensor, Tensor]:
