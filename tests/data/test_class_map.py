@@ -144,6 +144,16 @@ def test_the_numbers_are_those_of_a_network_without_the_other_outputs(data, clas
             )
 
 
+def test_the_same_evaluation_writes_over_its_report(tmp_path):
+    """What it finds out, such as the number of the network's outputs, is no other setting."""
+    usual = {"blurs": "sharp", "scales": 24, "crop": 20, "canonical_side": 36, "device": "cpu", "workers": 0}
+    photos = Photos(3, 4)
+    usual |= {"class_map": {name: 2 - place for place, name in enumerate(photos.classes)}, "progress": False}
+    for _ in range(2):
+        report = blurlib.evaluate(Scored(5), photos, output=tmp_path, **usual)
+    assert report.settings["network_outputs"] == 5
+
+
 def test_training_learns_among_the_classes_of_the_root_alone(tmp_path):
     photos, usual = Photos(2, 6), {"epochs": 2, "lr": 0.01, "canonical_side": 32, "network_side": 24}
     usual |= {"crop": 16, "device": "cpu", "workers": 0, "progress": False, "batch_size": 4}
