@@ -72,7 +72,7 @@ def test_a_name_that_is_there_twice_is_of_no_output():
         ({"a": 0.5}, ("a",), TypeError, "names of classes to numbers of outputs, got {'a': 0.5}"),
         ([0, 1], ("a",), TypeError, "`class_map` must be a text file, a list .* or a mapping.*got list"),
         (7, ("a",), TypeError, "got int"),
-        ({"a": 0}, (), ValueError, "got a dataset without `classes`"),
+        ({"a": 0}, (), ValueError, "got a dataset without the attribute `classes`"),
         ([], ("a",), ValueError, "a list of 0 without 'a'.*begins with nothing"),
     ],
 )

@@ -194,7 +194,7 @@ def test_other_folders_are_not_taken_for_classes(tmp_path, path):
 
 
 def test_training_needs_a_split(root):
-    with pytest.raises(FileNotFoundError, match="move the folders of the classes into a folder train"):
+    with pytest.raises(FileNotFoundError, match="move the class folders into a folder train"):
         open_images(root / "train", split="train")
 
 

@@ -250,7 +250,9 @@ def test_a_stream_that_stops_says_how_many_came(count):
         raise ConnectionError("gone")
 
     rest = (
-        "after 2 items; mend it, or pass limit=2 to take those before" if count else "after 0 items; mend it$"
+        "after 2 items; repair its source, or pass limit=2 to take those before"
+        if count
+        else "after 0 items; repair its source$"
     )
     with pytest.raises(ValueError, match=rf"^`root` must be a stream.*ConnectionError \(gone\) {rest}"):
         open_images(stream(), split="val")

@@ -34,7 +34,8 @@ from ._views import ImageViews, ViewSums, batches
 from .settings import EvaluationSettings, TrainingSettings
 from .task import EvaluationTask, TrainingTask
 
-_FOREIGN = dict.fromkeys(("ignore_index", "reduce_zero_label"), "which has no masks")
+_LABELS = "where targets are labels, not masks"
+_FOREIGN = dict.fromkeys(("ignore_index", "reduce_zero_label"), _LABELS)
 
 
 def _opened(
@@ -81,7 +82,7 @@ class ClassificationEvaluation(EvaluationTask):
     default_blurs = "sharp, D2, D4, D6, D8, H4, H8, V4, V8, shake, G4, G8"  # table 1
     default_batch_size = 64
     foreign = MappingProxyType(
-        {"network_size": "where crops are square", "band": "which has no masks", **_FOREIGN}
+        {"network_size": "where crops are square (`crop`)", "band": _LABELS, **_FOREIGN}
     )
     statistics = ImageValues
     opened = staticmethod(_opened)
@@ -213,7 +214,7 @@ class ClassificationEvaluation(EvaluationTask):
         if classes and outputs != classes:
             raise ValueError(
                 f"`model` must give one score a class, got {outputs} scores for the {classes} classes of "
-                "`root`; replace its last layer, or pass `class_map`, which says which output each class is"
+                "`root`; replace its last layer, or pass `class_map` to say which output each class is"
             )
         _check_labels(self.listing, outputs)
         self.outputs = outputs
@@ -296,7 +297,7 @@ class ClassificationTraining(TrainingTask):
             raise ValueError(
                 f"`model` must have one output for each class, got {self.outputs} outputs for {known} "
                 f"classes of {self.listing.name!r}; replace its last layer by one with {known} outputs, or "
-                "pass `class_map`, which says which of its outputs they are"
+                "pass `class_map` to say which output each class is"
             )
         _check_labels(self.listing, self.outputs)
 

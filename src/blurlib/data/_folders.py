@@ -70,8 +70,8 @@ class ImageListing(Listing[int]):
             raise FileNotFoundError(
                 f"`root` must hold a folder {names_text(self.split)} with one folder a class, got "
                 f"{str(folder)!r} with {contents(folder)}; pass the folder above train and val, or "
-                + ("move" if self.split == "train" else "that of the folders of the classes, or move")
-                + f" the folders of the classes into a folder {self.split}"
+                + ("move" if self.split == "train" else "the folder that holds")
+                + f" the class folders{' into a folder train' if self.split == 'train' else ''}"
             )
         files: list[bytes] = []
         counts = []

@@ -259,8 +259,8 @@ class Listing(ABC, Generic[Target]):
             kind = tuple(type(part).__name__ for part in item) if is_tuple else type(item)
             raise TypeError(
                 f"`root` must be a dataset of (PIL image, {self._target}), got {kind} from {place}; "
-                "leave transforms out of the dataset: resizing, blur and conversion are done here; of "
-                "Hugging Face's pass dataset.with_format(None), with images decoded"
+                "leave transforms out of the dataset: resizing, blur and conversion are done here; for "
+                "one of Hugging Face pass dataset.with_format(None), with images decoded"
             )
         return item
 

@@ -132,7 +132,8 @@ def _items(stream: Iterable[Any], limit: int | None) -> Iterable[Any]:
         except Exception as error:  # a stream's own, whatever it reads from
             raise ValueError(
                 f"`root` must be a stream that can be read, got {type(error).__name__} ({error}) after "
-                f"{count} items; mend it" + (f", or pass limit={count} to take those before" if count else "")
+                f"{count} items; repair its source"
+                + (f", or pass limit={count} to take those before" if count else "")
             ) from error
         count += 1
         yield item

@@ -115,8 +115,8 @@ class MaskListing(Listing[np.ndarray]):
         if found is None:
             raise FileNotFoundError(
                 f"`root` must hold a list of its {self.split} images, got no "
-                f"{', '.join(f'{name}.txt' for name in NAMES[self.split])} in {str(lists)!r}; write one, an "
-                "image's name without ending a line"
+                f"{', '.join(f'{name}.txt' for name in NAMES[self.split])} in {str(lists)!r}; write one "
+                "with the name of an image, without its file extension, on each line"
             )
         self.found, path = found, lists / f"{found}.txt"
         names = path.read_text(encoding="utf-8", errors="surrogateescape").split()  # as the system's names
