@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import pickle
+import re
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,6 +23,8 @@ from blurlib.deblurring import DeblurThenClassify
 from blurlib.evaluation import predictions
 from blurlib.functional import apply
 from blurlib.notation import parse, parse_list, parse_mix
+from blurlib.reporting import blurred_figure, kept_kernels, kernels_figure
+from blurlib.reporting._html.pictures import report_kernels
 from images import examples
 
 RNG = np.random.default_rng(0)
@@ -304,15 +308,50 @@ def test_a_report_shows_them_when_made_and_when_loaded(measured, tmp_path):
         assert compared["lens"].top1.difference == 0
         for number, other in enumerate((None, made)):
             text = report.to_html(tmp_path / f"{number}.html", before=other).read_text(encoding="utf-8")
-            assert "Not pictured, for a report holds names alone: lens, ghost3" in text
-            assert "Kernels of D2" in text
+            assert "Kernels of D2, lens and ghost3, each a small picture" in text
+            assert "own kernel, 7 x 5\u00a0px" in text
+            assert "Not pictured" not in text and "kernel_pictures" not in text
             assert lens.digest in text
+            pictures = re.findall(r'src="(data:image/png[^"]*)" alt="kernel of (\w+)"', text)
+            direct = kernels_figure(["D2", lens, Ghost(3)]).image
+            assert [name for _, name in pictures] == ["D2", "lens", "ghost3"]
+            assert all(uri in direct for uri, _ in pictures)
+
+
+def test_a_report_without_kernels_says_what_is_not_pictured(measured, tmp_path):
+    made = measured[1]
+    older = Report(
+        records=made.records,
+        settings={name: value for name, value in made.settings.items() if name != "kernel_pictures"},
+    )
+    text = older.to_html(tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "Not pictured, for the report has no kernel of theirs: lens, ghost3." in text
+    assert "Kernels of D2" in text
+
+
+@pytest.mark.parametrize("side", [1, 17, 19, 253, 255, 257])
+@pytest.mark.parametrize("strong", [False, True])
+def test_kept_kernels_are_as_large_as_needed(side, strong):
+    """Of wide ones the middle is kept, where the rest is faint."""
+    spread = np.full((side, 3), 1.0 if strong else 0.01)
+    spread[side // 2, 1] = 2.0
+    kept = kept_kernels([PointSpread(spread, name="lens"), *parse_list("D4, shake")])
+    assert list(kept) == (["lens"] if side <= 255 or not strong else [])
+    for text in kept.values():
+        figure, absent = report_kernels(["lens"], {"kernel_pictures": kept})
+        assert figure is not None and not absent
+        width, levels = text.split()
+        levels = np.frombuffer(base64.b64decode(levels), np.uint8).reshape(-1, int(width))
+        assert levels.shape == (min(side, 255), 3)
+        expected = np.rint(spread / 2 * 255)
+        np.testing.assert_array_equal(levels, expected[max(0, side - 255) // 2 :][:255])
 
 
 def test_pages_of_nothing_else_have_no_pictures(tmp_path):
-    report = evaluate(network(), photos(), blurs=[Ghost(3)], **SEEN, **QUIET)
-    text = report.to_html(tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "Under ghost3, " in text
+    made = evaluate(network(), photos(), blurs=[Ghost(3)], **SEEN, **QUIET)
+    text = made.to_html(tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "Under ghost3, " in text and "Kernels of ghost3, each a small picture" in text
+    text = Report(records=made.records).to_html(tmp_path / "page.html").read_text(encoding="utf-8")
     assert "Kernels of" not in text
 
 
@@ -340,8 +379,6 @@ def test_they_are_assumed_in_deblurring_and_seen_by_predictions():
 
 
 def test_pictures_of_values_show_them():
-    from blurlib.reporting import blurred_figure, kernels_figure
-
     figure = kernels_figure([PointSpread(SPREAD, name="lens"), Ghost(3), "D4"])
     assert figure.alt == "Kernels of lens, ghost3 and D4, each a small picture."
     image = np.zeros((24, 32, 3), np.uint8)

@@ -72,7 +72,7 @@ def test_a_name_that_is_there_twice_is_of_no_output():
         ({"a": 0.5}, ("a",), TypeError, "names of classes to numbers of outputs, got {'a': 0.5}"),
         ([0, 1], ("a",), TypeError, "`class_map` must be a text file, a list .* or a mapping.*got list"),
         (7, ("a",), TypeError, "got int"),
-        ({"a": 0}, (), ValueError, "got a dataset without `classes`"),
+        ({"a": 0}, (), ValueError, "got a dataset without the attribute `classes`"),
         ([], ("a",), ValueError, "a list of 0 without 'a'.*begins with nothing"),
     ],
 )
@@ -134,12 +134,24 @@ def test_the_numbers_are_those_of_a_network_without_the_other_outputs(data, clas
     )
     expected = blurlib.evaluate(alone, photos, progress=False, **usual)
     assert found.settings["class_map"] == list(outputs) and found.settings["classes"] == classes
+    assert f"7 images of Photos on {classes} of the network's {classes + more} classes, " in found.caption
+    assert "of the network's" not in expected.caption
     for record, other in zip(found.records, expected.records, strict=True):
         np.testing.assert_array_equal(record.images.correct, other.images.correct)
         for name in ("cross_entropy", "entropy", "confidence"):
             np.testing.assert_allclose(
                 getattr(record.images, name), getattr(other.images, name), rtol=1e-5, atol=1e-6
             )
+
+
+def test_the_same_evaluation_writes_over_its_report(tmp_path):
+    """What it finds out, such as the number of the network's outputs, is no other setting."""
+    usual = {"blurs": "sharp", "scales": 24, "crop": 20, "canonical_side": 36, "device": "cpu", "workers": 0}
+    photos = Photos(3, 4)
+    usual |= {"class_map": {name: 2 - place for place, name in enumerate(photos.classes)}, "progress": False}
+    for _ in range(2):
+        report = blurlib.evaluate(Scored(5), photos, output=tmp_path, **usual)
+    assert report.settings["network_outputs"] == 5
 
 
 def test_training_learns_among_the_classes_of_the_root_alone(tmp_path):

@@ -16,7 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
+from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision.datasets import ImageFolder
 
 from blurlib._common import devices
@@ -169,6 +169,33 @@ def test_a_validation_split_of_another_name_is_found(root, name):
     write(root / "val" / "Ant" / "9.png")
     (root / "train").rename(root / "elsewhere")
     assert ids(open_images(root, split="val")) == ["val/Ant/9.png"]
+
+
+def test_folders_of_classes_without_a_split_are_measured(root):
+    listing, whole = open_images(root / "val", split="val"), open_images(root, split="val")
+    assert (listing.found, listing.source, whole.source) == ("", "photos/val", "photos/val")
+    assert (listing.classes, listing.labels.tolist()) == (whole.classes, whole.labels.tolist())
+    assert [f"val/{name}" for name in ids(listing)] == ids(whole)  # in the same order: the same shakes
+    assert listing.load(2)[0].tobytes() == whole.load(2)[0].tobytes()
+    (root / "val").rename(root / "imagenet-a")
+    assert open_images(root / "imagenet-a", split="val").source == "imagenet-a"
+    (root / "imagenet-a" / "empty").mkdir()
+    with pytest.raises(
+        ValueError, match=r"images of every class, got none in '.*empty'.*or remove the folder$"
+    ):
+        open_images(root / "imagenet-a", split="val")
+
+
+@pytest.mark.parametrize("path", ["train/a/0.png", "sets/one/val/a/0.png", "photos/.hidden.png", "0.png"])
+def test_other_folders_are_not_taken_for_classes(tmp_path, path):
+    write(tmp_path / path)
+    with pytest.raises(FileNotFoundError, match=r"a folder 'val' \(or .*one folder a class"):
+        open_images(tmp_path, split="val")
+
+
+def test_training_needs_a_split(root):
+    with pytest.raises(FileNotFoundError, match="move the class folders into a folder train"):
+        open_images(root / "train", split="train")
 
 
 def test_validation_comes_before_test(root):
@@ -338,13 +365,8 @@ def test_a_broken_item_is_named_by_its_index():
     assert isinstance(skipped, Skipped) and skipped.name == "1"
 
 
-class Stream(IterableDataset):
-    def __iter__(self):
-        yield picture(), 0
-
-
 @pytest.mark.parametrize(
-    "root", [Stream(), None, 3, {"a": 1}, iter([])], ids=lambda root: type(root).__name__
+    "root", [None, 3, b"ab", {"a": 1}, {3, 4}, iter("ab")], ids=lambda root: type(root).__name__
 )
 def test_what_is_no_dataset_is_refused(root):
     with pytest.raises(TypeError, match="`root`"):

@@ -246,7 +246,7 @@ def test_masks_of_every_kind():
         (lambda _: open_masks([], split="val"), ValueError, "at least one image"),
         (lambda _: open_masks([1], split="test"), ValueError, "`split`"),
         (lambda _: open_masks([1], split="val", on_error="x"), ValueError, "`on_error`"),
-        (lambda _: open_masks(iter([]), split="val"), TypeError, "which a stream has not"),
+        (lambda _: open_masks(iter([]), split="val"), ValueError, "at least one image"),
         (lambda _: open_masks([1], split="val").load(0), TypeError, r"dataset of \(PIL image, mask\)"),
         (
             lambda _: open_masks(open_masks([1], split="val"), split="train"),

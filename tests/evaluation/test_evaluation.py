@@ -621,7 +621,7 @@ def test_bad_models_roots_labels_and_outputs(root, tmp_path):
     with pytest.raises(FileNotFoundError, match="`root`"):
         evaluate(Net(), tmp_path / "nowhere", **SMALL)
     with pytest.raises(FileNotFoundError, match="'val'"):
-        evaluate(Net(), root / "val", **SMALL)
+        evaluate(Net(), next((root / "val").iterdir()), **SMALL)
     with pytest.raises(ValueError, match=r"labels from 0 to 2, .* got 3 for the image '1'"):
         evaluate(Net(), [(photo(0), 0), (photo(1), 3)], **SMALL)
     with pytest.raises(ValueError, match="got -1 for the image '0'"):

@@ -183,6 +183,36 @@ def test_distributions_are_the_networks_own():
         assert distribution.entropy == pytest.approx(float(-(p * p.log()).sum()), rel=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_networks_of_one_channel_are_shown_grey(dtype):
+    """Their numbers are those of a network whose first layer weighs the colours by the luminance."""
+    colour, grey = small().to(dtype), small().to(dtype)
+    grey[0] = nn.Conv2d(1, 6, 3, padding=1).to(dtype)
+    luminance = torch.tensor([0.299, 0.587, 0.114], dtype=dtype).view(3, 1, 1)
+    with torch.no_grad():
+        colour[0].weight.copy_(grey[0].weight * luminance)
+        colour[0].bias.copy_(grey[0].bias)
+    usual = {"side": 20, "crop": 16, "canonical_side": 24}
+    both = [predictions(model, photos(1)[0][0], blurs=["sharp", "D2"], **usual) for model in (grey, colour)]
+    for mine, theirs in zip(*both, strict=True):
+        assert mine.entropy == pytest.approx(theirs.entropy, rel=1e-5)
+    changes = [
+        invariance(model, photos(2), blur="D2", crops="center", device="cpu", progress=False, **usual)
+        for model in (grey, colour)
+    ]
+    np.testing.assert_allclose(changes[0].cosine, changes[1].cosine, rtol=1e-4)
+
+
+def test_a_network_that_does_not_take_the_image_says_so():
+    with pytest.raises(ValueError, match=r"take images of \(1, 3, 9, 9\).*choose `side` and `crop`"):
+        predictions(small(), photos(1)[0][0], side=9, crop=9, canonical_side=24)
+    with pytest.raises(ValueError, match=r"take images of \(2, 3, 9, 9\).*`side`, `crops` and `crop`"):
+        invariance(small(), photos(1), side=12, crops="center", crop=9, canonical_side=24, progress=False)
+    for function in (predictions, invariance):
+        with pytest.raises(TypeError, match="`model` must be a"):
+            function("resnet18", photos(1)[0][0])
+
+
 def test_each_output_has_a_name():
     with pytest.raises(ValueError, match="each of the network's 3 outputs, got 2"):
         predictions(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), photos(1)[0][0], names=["a", "b"])

@@ -372,7 +372,7 @@ def test_exported_programs(exported):
     alike(found(classified, exported["1"], batch_size=1), found(classified, network(classified)), atol=1e-5)
     with pytest.raises(ValueError, match="it takes one image at a time: pass batch_size=1"):
         classified(exported["1"])
-    with pytest.raises(ValueError, match="it takes batches of 4 images alone: export it"):
+    with pytest.raises(ValueError, match="it takes only batches of 4 images: export it"):
         classified(exported["4"])
     with pytest.raises(
         ValueError, match=r"`model` must have a training mode, got a program of torch\.export"

@@ -4,6 +4,7 @@ import argparse
 import importlib.util
 import re
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -205,6 +206,51 @@ def test_timm_suggests_of_its_own():
 
 class Settings:
     """A class that no file of weights should need."""
+
+
+@pytest.mark.parametrize(
+    ("given", "held"), [({"a": 1}, None), (argparse.Namespace(a=1), "argparse.Namespace")]
+)
+def test_checkpoints_of_lightning(given, held):
+    """As its trainer writes them, with optimiser, callbacks and hyperparameters."""
+    lightning = pytest.importorskip("lightning.pytorch")
+
+    class Module(lightning.LightningModule):
+        def __init__(self, given):
+            super().__init__()
+            self.save_hyperparameters()
+            self.model = built()
+            self.criterion = nn.CrossEntropyLoss(weight=torch.ones(CLASSES))
+
+        def configure_optimizers(self):
+            optimizer = torch.optim.SGD(self.parameters(), 0.1)
+            return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1)]
+
+        def training_step(self, batch, _):
+            return self.criterion(self.model(batch[0]), batch[1])
+
+    module = Module(given)
+    keeping = lightning.callbacks.ModelCheckpoint(dirpath=".", filename="a")
+    quiet = {
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "accelerator": "cpu",
+    }
+    loader = torch.utils.data.DataLoader([(torch.zeros(3, 32, 32), 0)] * 2, batch_size=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        lightning.Trainer(max_epochs=1, callbacks=[keeping], **quiet).fit(module, loader)
+    if held is None:
+        notes = []
+        assert same(loaded("a.ckpt", notes=notes), module.model.state_dict())
+        assert notes == [f"note: not of {ARCH} and left out: criterion.weight"]
+        return
+    text = refusal("a.ckpt")
+    remedy = "torch.save(torch.load('a.ckpt', weights_only=False)['state_dict'], 'weights.pt')"
+    assert f"(it holds an object of {held}); " in text and text.endswith(remedy)
+    exec(remedy, {"torch": torch})
+    assert same(loaded("weights.pt"), module.model.state_dict())
 
 
 # What is refused: the reason, and how to take the weights out.

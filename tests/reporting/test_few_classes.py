@@ -56,6 +56,18 @@ def test_tables_leave_top_5_out_where_it_is_always_right(classes, known):
     assert [metric.name for metric in ImageValues.metrics] == list(made["D8"].values)
 
 
+@pytest.mark.parametrize("more", [{}, {"network_outputs": 1000}])
+def test_a_class_map_is_told_in_captions_and_on_pages(tmp_path, more):
+    mapped = report(7, class_map=list(range(7)), **more)
+    told = f"7 of the network's {'1000 ' if more else ''}classes"
+    assert f"40 images on {told}" in mapped.caption
+    assert told in compare(mapped, report(7, seed=1)).caption
+    assert "network's" not in compare(report(7, seed=1), mapped).caption
+    pytest.importorskip("jinja2")
+    page = mapped.to_html(tmp_path / "page.html").read_text(encoding="utf-8")
+    assert told.replace("'", "&#39;") in page
+
+
 @pytest.mark.parametrize("classes", [5, 6])
 def test_pages_leave_it_out_and_say_so(classes, tmp_path):
     made = report(classes)

@@ -22,6 +22,7 @@ from blurlib._common.provenance import weights_digest
 from blurlib._tasks import TrainingSettings
 from blurlib.blurs import Disk
 from blurlib.data import open_images
+from blurlib.evaluation import evaluate
 from blurlib.mixes import BlurMixSampler
 from blurlib.protocol import Protocol, normalised, training_view
 from blurlib.training import FinetuneResult, finetune
@@ -645,9 +646,55 @@ def test_the_models_outputs_must_match_the_classes(root):
     with pytest.raises(ValueError, match=r"`model`.*5 outputs for 2 classes.*with 2 outputs"):
         finetune(network(outputs=5), root, **SMALL)
     items = [(picture(0, 0), 0), (picture(1, 0), 2)]
-    with pytest.raises(ValueError, match=r"`root`.*labels from 0 to 1.*got 2 for 1"):
+    with pytest.raises(ValueError, match=r"`root`.*labels from 0 to 1.*got 2 for the image '1'"):
         finetune(network(), items, **SMALL)
     assert finetune(network(outputs=3), items, **SMALL).history[0]["images"] == 2
+
+
+class Targets(Dataset):
+    """Labels are known, images are not to be read."""
+
+    classes = ("a", "b")
+
+    def __init__(self, targets):
+        self.targets = targets
+
+    def __len__(self):
+        return len(self.targets)
+
+    def __getitem__(self, index):
+        raise AssertionError("read")
+
+
+@pytest.mark.parametrize(
+    ("targets", "found"), [([1, 2, 0], "2 for the image '1'"), ([1, 0, -1], "-1 for the image '2'")]
+)
+def test_labels_without_an_output_are_found_before_an_image_is_read(targets, found):
+    for run, options in (
+        (finetune, SMALL),
+        (evaluate, {"device": "cpu", "workers": 0, "progress": False}),
+    ):
+        with pytest.raises(ValueError, match=rf"`root`.*labels from 0 to 1, .*got {found}; number"):
+            run(network(), Targets(targets), **options)
+
+
+@pytest.mark.parametrize("pattern", ["4.*", "module.4.*", "module._orig_mod.4.*"])
+def test_trained_parameters_have_the_names_of_the_network_inside(root, tmp_path, pattern):
+    """They were "module.4.weight", which the weights that the run keeps do not have."""
+    wrapped = nn.DataParallel(torch.compile(network(), backend="eager"))
+    finetune(wrapped, root, trainable=[pattern], output=tmp_path, **SMALL)
+    place = tmp_path / "settings.json"
+    known = json.loads(place.read_text(encoding="utf-8"))
+    assert known["settings"]["trained"] == ["4.weight", "4.bias"]
+    seen = []
+    finetune(wrapped, root, trainable=lambda name, _: not seen.append(name), **SMALL)
+    assert seen == [name for name, _ in network().named_parameters()]
+    # As earlier versions have written it.
+    known["settings"]["trained"] = ["module._orig_mod.4.weight", "module._orig_mod.4.bias"]
+    place.write_text(json.dumps(known), encoding="utf-8")
+    finetune(wrapped, root, trainable=[pattern], output=tmp_path, resume=True, **SMALL)
+    with pytest.raises(ValueError, match=r"`resume` must go on with the settings.*trained"):
+        finetune(wrapped, root, output=tmp_path, resume=True, **SMALL)
 
 
 class Auxiliary(nn.Module):

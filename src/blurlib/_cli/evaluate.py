@@ -35,7 +35,9 @@ def evaluate(
     model: Model,
     root: Annotated[
         Path,
-        typer.Argument(metavar="ROOT", help="Folder with images in val/CLASS; or in Pascal VOC's layout."),
+        typer.Argument(
+            metavar="ROOT", help="Folder with images in val/CLASS, or in CLASS; or in Pascal VOC's layout."
+        ),
     ],
     arch: Arch = None,
     classes: Annotated[int | None, option("N", "Outputs that --arch has.")] = None,

@@ -30,7 +30,11 @@ __all__ = [
 ]
 
 # What an evaluation finds out, or what changes from day to day: no sign of another evaluation.
-_FOUND = ("classes", "complete", "date", "deblurring.seconds", "skipped", "top_k", "void_share")
+_FOUND = (
+    *("classes", "complete", "date", "deblurring.seconds", "network_outputs", "skipped", "top_k"),
+    "void_share",
+)
+_ABOUT = ("metadata.", "kernel_pictures.")  # of kernels, `kernels` tells which they are
 
 
 def model_facts(model: nn.Module) -> dict[str, Any]:
@@ -144,7 +148,7 @@ def check_replaceable(folder: Path, settings: Mapping[str, Any], *, overwrite: b
         different = [
             f"{key} (was {known.get(key)!r:.80}, now {wanted.get(key)!r:.80})"
             for key in dict.fromkeys([*wanted, *known])
-            if known.get(key) != wanted.get(key) and key not in _FOUND and not key.startswith("metadata.")
+            if known.get(key) != wanted.get(key) and key not in _FOUND and not key.startswith(_ABOUT)
         ]
         if different:
             raise ValueError(

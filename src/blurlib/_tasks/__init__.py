@@ -4,7 +4,7 @@ The loops of evaluation and training know a task by `EvaluationTask` and `Traini
 """
 
 from ._batch_norm import running_statistics
-from ._probe import check_network, said
+from ._probe import Feed, check_network, probe, said
 from .classification import ClassificationEvaluation, ClassificationTraining
 from .segmentation import SegmentationEvaluation, SegmentationTraining, predicted
 from .settings import BatchNorm, ClassNames, EvaluationSettings, TrainingSettings
@@ -17,12 +17,14 @@ __all__ = [
     "ClassificationTraining",
     "EvaluationSettings",
     "EvaluationTask",
+    "Feed",
     "SegmentationEvaluation",
     "SegmentationTraining",
     "TrainingSettings",
     "TrainingTask",
     "check_network",
     "predicted",
+    "probe",
     "running_statistics",
     "said",
 ]

@@ -66,7 +66,7 @@ def parameter_dtype(model: nn.Module) -> torch.dtype:
 
 def probe(
     network: nn.Module,
-    sizes: Iterable[tuple[int, int]],
+    sizes: Iterable[Sequence[int]],
     device: torch.device,
     *,
     count: int,
@@ -81,24 +81,20 @@ def probe(
     feeds = [colour, colour._replace(channels=1)]
     found: list[Probe] = []
     # Uncompiled: what is compiled for two empty images is of no use to the run.
-    with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+    with torch.compiler.set_stance("force_eager"):
         for size in sizes:
             failures: list[tuple[Tensor, Exception]] = []
             for feed in feeds:
                 images = feed.empty(count, size, device)
-                try:
-                    with context():
-                        found.append(Probe(images, network(images)))
-                except torch.OutOfMemoryError:  # not the network's
-                    raise
-                except Exception as error:
-                    failures.append((images, error))
-                else:
+                result = _passed(network, images, context)
+                if not isinstance(result, Exception):
+                    found.append(Probe(images, result))
                     feeds = [feed]
                     break
+                failures.append((images, result))
             else:
                 images, failure = failures[-1 if _stem_channels(network) == 1 else 0]
-                remedy = next(_remedies(network, images, settings, context), None)
+                remedy = _remedy(network, images, settings, context)
                 otherwise = f"choose {settings} to fit it, or wrap it in a module that takes such images"
                 raise _refusal(images, failure, remedy or otherwise) from failure
     return feeds[0], found
@@ -123,9 +119,10 @@ def applied(
         raise
     except Exception as error:
         # Processes that wait for each other in a layer are not to try anything out alone.
-        if (dist.is_available() and dist.is_initialized()) or _takes(network, images, context):
+        together = dist.is_available() and dist.is_initialized()
+        if together or not isinstance(_passed(network, images, context), Exception):
             raise
-        remedy = next(_remedies(network, images, settings, context), None)
+        remedy = _remedy(network, images, settings, context)
         if remedy is None:
             raise
         raise _refusal(images, error, remedy) from error
@@ -167,17 +164,15 @@ def tensors(result: object) -> Iterator[Tensor]:
             yield from tensors(part)
 
 
-def _takes(
-    network: nn.Module, images: Tensor, context: Callable[[], AbstractContextManager[Any]] = nullcontext
-) -> bool:
+def _passed(network: nn.Module, images: Tensor, context: Callable[[], AbstractContextManager[Any]]) -> object:
+    """What the network returns; its error where it fails."""
     try:
         with torch.no_grad(), context():
-            network(images)
-    except torch.OutOfMemoryError:
+            return network(images)
+    except torch.OutOfMemoryError:  # not the network's
         raise
-    except Exception:
-        return False
-    return True
+    except Exception as error:
+        return error
 
 
 def _stem_channels(network: nn.Module) -> int | None:
@@ -185,48 +180,50 @@ def _stem_channels(network: nn.Module) -> int | None:
     return next((p.shape[1] for p in network.parameters() if p.ndim == 4), None)
 
 
-def _remedies(
+def _remedy(
     network: nn.Module,
     images: Tensor,
     settings: str,
     context: Callable[[], AbstractContextManager[Any]],
-) -> Iterator[str]:
+) -> str | None:
     """What to change, found by trying it out."""
 
     def takes(count: int, channels: int, size: tuple[int, ...]) -> bool:
-        return _takes(network, images.new_zeros(count, channels, *size), context)
+        result = _passed(network, images.new_zeros(count, channels, *size), context)
+        return not isinstance(result, Exception)
 
     count, channels, size = len(images), images.shape[1], tuple(images.shape[2:])
-    types = {p.dtype for p in network.parameters() if p.is_floating_point()}
     sides = _sides(network, size)
     if count > 1 and takes(1, channels, size):
-        yield "it takes one image at a time: pass batch_size=1, or export it for batches of any size"
+        return "it takes one image at a time: pass batch_size=1, or export it for batches of any size"
     for other in (2, 4, 8, 16, 32, 64):
         if other != count and takes(other, channels, size):
-            yield f"it takes batches of {other} images alone: export it for batches of any size"
+            return f"it takes only batches of {other} images: export it for batches of any size"
     own = _stem_channels(network)
     if own not in (None, 1, 3) and any(takes(count, own, each) for each in (size, *sides)):
-        yield (
+        return (
             f"it takes images of {own} channels, where photographs have 3 (grey 1): put a layer before it, "
             f"torch.nn.Sequential(torch.nn.Conv2d(3, {own}, 1), model)"
         )
     for each in sides:
         if each != size and takes(count, channels, each):
-            yield f"it takes {each[0]} x {each[1]}: choose {settings} to fit it"
+            return f"it takes {each[0]} x {each[1]}: choose {settings} to fit it"
+    types = {p.dtype for p in network.parameters() if p.is_floating_point()}
     if len(types) > 1:
         names = " and ".join(sorted(str(each).removeprefix("torch.") for each in types))
-        yield f"its weights are of several types, {names}: pass model.float()"
+        return f"its weights are of several types, {names}: pass model.float()"
     if images.dtype in _HALF:
-        yield "pass model.float(), if its layers cannot compute in half precision here"
+        return "pass model.float(), if its layers cannot compute in half precision here"
+    return None
 
 
 def _sides(network: nn.Module, size: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """Sizes to try: the network's own where it tells, the next multiple of 32, and usual ones."""
-    told: list[Any] = config_values(network, "input_size")  # timm's (3, h, w)
+    """Sizes to try: those that the network names, the next multiple of 32, and usual ones."""
+    named: list[Any] = config_values(network, "input_size")  # timm's (3, h, w)
     for module in network.modules():
-        told += [getattr(module, name, None) for name in ("image_size", "img_size")]
-    told += [tuple(-(-side // 32) * 32 for side in size), *_USUAL_SIDES]
-    sizes = [(each, each) if isinstance(each, int) else each for each in told]
+        named += [getattr(module, name, None) for name in ("image_size", "img_size")]
+    named += [tuple(-(-side // 32) * 32 for side in size), *_USUAL_SIDES]
+    sizes = [(each, each) if isinstance(each, int) else each for each in named]
     return list(
         dict.fromkeys(tuple(each[-2:]) for each in sizes if isinstance(each, (tuple, list)) and len(each) > 1)
     )

@@ -34,7 +34,8 @@ from ._views import ImageViews, ViewSums, batches
 from .settings import EvaluationSettings, TrainingSettings
 from .task import EvaluationTask, TrainingTask
 
-_FOREIGN = dict.fromkeys(("ignore_index", "reduce_zero_label"), "which has no masks")
+_LABELS = "where targets are labels, not masks"
+_FOREIGN = dict.fromkeys(("ignore_index", "reduce_zero_label"), _LABELS)
 
 
 def _opened(
@@ -55,6 +56,22 @@ def _class_map(settings: EvaluationSettings | TrainingSettings, listing: ImageLi
     return None if settings.class_map is None else class_outputs(settings.class_map, listing.classes)
 
 
+def _check_label(label: int, outputs: int, name: str) -> None:
+    if not 0 <= label < outputs:
+        raise ValueError(
+            f"`root` must have labels from 0 to {outputs - 1}, one for each output of `model`, got {label} "
+            f"for the image {name!r}; number the classes from 0, and give the model an output for each"
+        )
+
+
+def _check_labels(listing: ImageListing, outputs: int) -> None:
+    """Refuse labels without an output before the work, where labels are known: one that is not is -1."""
+    if listing.labels.max(initial=-1) >= 0:
+        wrong = np.flatnonzero((listing.labels < 0) | (listing.labels >= outputs))
+        for position in wrong[:1]:
+            _check_label(int(listing.labels[position]), outputs, listing.id(position))
+
+
 # --- Evaluation
 
 
@@ -65,7 +82,7 @@ class ClassificationEvaluation(EvaluationTask):
     default_blurs = "sharp, D2, D4, D6, D8, H4, H8, V4, V8, shake, G4, G8"  # table 1
     default_batch_size = 64
     foreign = MappingProxyType(
-        {"network_size": "where crops are square", "band": "which has no masks", **_FOREIGN}
+        {"network_size": "where crops are square (`crop`)", "band": _LABELS, **_FOREIGN}
     )
     statistics = ImageValues
     opened = staticmethod(_opened)
@@ -107,6 +124,7 @@ class ClassificationEvaluation(EvaluationTask):
         self.networks, self._numbers = networks(model, self.sides, dense_crops=self.crops == "dense")
         self._feeds: list[Feed] = []  # of each network
         self._seconds = 0.0  # of restoring
+        self._all_outputs = 0  # of the network, where a class map chooses some
 
     @property
     def large(self) -> bool:
@@ -144,6 +162,7 @@ class ClassificationEvaluation(EvaluationTask):
             self._feeds.append(feed)
             for images, result in found:
                 scores = class_scores(result, len(images))
+                self._all_outputs = scores.shape[1]
                 scores = scores if self.class_map is None else self.class_map.chosen(scores)
                 self._check_outputs(scores.shape[1])
 
@@ -195,17 +214,14 @@ class ClassificationEvaluation(EvaluationTask):
         if classes and outputs != classes:
             raise ValueError(
                 f"`model` must give one score a class, got {outputs} scores for the {classes} classes of "
-                "`root`; replace its last layer, or pass `class_map`, which tells the output of each"
+                "`root`; replace its last layer, or pass `class_map` to say which output each class is"
             )
+        _check_labels(self.listing, outputs)
         self.outputs = outputs
 
     def _statistics(self, position: int, image: ViewSums) -> dict[str, np.ndarray]:
         name = self.listing.id(position)
-        if not 0 <= image.label < self.outputs:
-            raise ValueError(
-                f"`root` must have labels from 0 to {self.outputs - 1}, one for each score of `model`, "
-                f"got {image.label} for the image {name!r}"
-            )
+        _check_label(image.label, self.outputs, name)
         values = image_values(self._averaged(image), [image.label] * len(self.conditions))
         finite = np.isfinite(values.cross_entropy) & np.isfinite(values.entropy)
         if not finite.all():
@@ -233,6 +249,8 @@ class ClassificationEvaluation(EvaluationTask):
 
     def metadata(self, totals: Mapping[str, float]) -> dict[str, Any]:
         known: dict[str, Any] = {"classes": self.outputs, "top_k": min(TOP_K, self.outputs)}
+        if self.class_map is not None:
+            known["network_outputs"] = self._all_outputs
         if self._deblurrer is not None:  # a mean over images and blurs
             seconds = totals["seconds"] / (totals["images"] * len(self.blurs))
             known["deblurring"] = {**self.settings()["deblurring"], "seconds": seconds}
@@ -279,17 +297,14 @@ class ClassificationTraining(TrainingTask):
             raise ValueError(
                 f"`model` must have one output for each class, got {self.outputs} outputs for {known} "
                 f"classes of {self.listing.name!r}; replace its last layer by one with {known} outputs, or "
-                "pass `class_map`, which says which of its outputs they are"
+                "pass `class_map` to say which output each class is"
             )
+        _check_labels(self.listing, self.outputs)
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int] | Skipped:
         item = super().__getitem__(key)
-        if not isinstance(item, Skipped) and not 0 <= item[1] < self.outputs:
-            raise ValueError(
-                f"`root` must have labels from 0 to {self.outputs - 1}, one for each output of `model`, got "
-                f"{item[1]} for {self.listing.id(key[1])}; number the classes from 0 and give the model an "
-                "output for each"
-            )
+        if not isinstance(item, Skipped):
+            _check_label(item[1], self.outputs, self.listing.id(key[1]))
         return item
 
     def loss(self, results: list[Any], targets: list[Tensor]) -> tuple[Tensor, Tensor]:

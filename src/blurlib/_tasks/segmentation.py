@@ -28,7 +28,7 @@ BOUNDARY_RATIO = 0.02  # of the diagonal: Boundary IoU as its authors take it
 _SIZES_BY = "`scales` or `network_size`"
 _AUXILIARY = 0.5  # weight of a second output's loss; torchvision's networks were trained with it
 
-_FOREIGN = {"class_map": "whose masks number the outputs themselves"}
+_FOREIGN = {"class_map": "where the values of the masks are the numbers of the outputs"}
 
 _FROM_ONE = "where 0 is void and classes are counted from 1, pass reduce_zero_label=True"
 

@@ -24,6 +24,7 @@ from ..metrics import Statistics
 from ..mixes import BlurMixSampler
 from ..notation import parse_list
 from ..protocol import Measure, Protocol, normalisation, normalisation_source, training_view
+from ..reporting import kept_kernels
 from ._batch_norm import batch_norms, needs_several
 from ._probe import Feed, applied, probe, score_count, tensors
 from .settings import EvaluationSettings, TrainingSettings, check_foreign
@@ -96,6 +97,7 @@ class EvaluationTask(ABC, Dataset[Any]):
         self._columns = None if settings.columns is None else list(settings.columns)
         self.blurs = parse_list(self.default_blurs if settings.blurs is None else settings.blurs)
         self._own = fingerprints(self.blurs, seed=self.seed)
+        self._pictures = kept_kernels(self.blurs, seed=self.seed)
         given = settings.batch_size
         self.batch_size = self.default_batch_size if given is None else given
         check_integer("batch_size", self.batch_size, low=1, high=2**31)
@@ -112,7 +114,7 @@ class EvaluationTask(ABC, Dataset[Any]):
         """Plain values for the record: the numbers of the protocol, mean and std."""
         return {
             "blurs": [str(blur) for blur in self.blurs],
-            **({"kernels": self._own} if self._own else {}),
+            **({"kernels": self._own, "kernel_pictures": self._pictures} if self._own else {}),
             "canonical_side": self.protocol.canonical_side,
             "resample": self.protocol.resample,
             "border": self.protocol.border,

@@ -50,8 +50,8 @@ def class_outputs(
     """
     if not classes:
         raise ValueError(
-            "`class_map` must meet the names of the classes of `root`, got a dataset without `classes`; give "
-            "it that attribute, or a folder"
+            "`class_map` needs the names of the classes of `root`, got a dataset without the attribute "
+            "`classes`; set it to their names in the order of the labels, or pass a folder"
         )
     source, tables = _tables(class_map)
     # Of the ways in which a file can be read, the first that knows most of the classes.

@@ -27,7 +27,7 @@ def check_named(root: Any, columns: Sequence[str]) -> None:
     if missing:
         raise ValueError(
             f"`columns` must name the columns of image and target, got {tuple(columns)} where `root` has "
-            f"{_listed(there)}; pass those that are meant, as columns=(image, target)"
+            f"{_listed(there)}; pass the right two names, columns=(image, target)"
         )
 
 
@@ -38,7 +38,7 @@ def as_pair(item: Any, columns: Sequence[str], place: str) -> Any:
     if not all(name in item for name in columns):
         raise TypeError(
             f"`columns` must name the columns of image and target, got {tuple(columns)} where {place} has "
-            f"{_listed(item)}; pass those that are meant, as columns=(image, target)"
+            f"{_listed(item)}; pass the right two names, columns=(image, target)"
         )
     return tuple(item[name] for name in columns)
 
@@ -55,6 +55,12 @@ def column_values(root: Any, column: str) -> np.ndarray | None:
     if not hasattr(root, "with_format") or column not in (getattr(root, "column_names", None) or ()):
         return None
     return np.asarray(root.with_format("numpy")[column][:])
+
+
+def dataset_name(root: Any) -> str:
+    """The name that Hugging Face's datasets have, else the type's."""
+    named = getattr(getattr(root, "info", None), "dataset_name", None)
+    return named if isinstance(named, str) else type(root).__name__
 
 
 def _listed(names: Any) -> str:

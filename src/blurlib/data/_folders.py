@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ import numpy as np
 from PIL import Image
 from torch.utils.data import Dataset, Subset
 
-from .._common.checks import check_integer
 from .._common.devices import make_loader, pick_workers
 from .._common.distributed import local_world_size
 from ._columns import column_classes, column_values
@@ -57,33 +56,45 @@ class ImageListing(Listing[int]):
 
     def _list_folder(self, folder: Path) -> list[bytes]:
         found = found_split(self.split, subfolders := _subfolders(folder))
-        if found is None:
+        inside = folder / (found or "")
+        if found is not None:
+            self.found, self.classes = found, _subfolders(inside)
+            if not self.classes:
+                raise ValueError(
+                    f"`root` must hold {found}/<class>/*, got no class folders in {str(inside)!r}; "
+                    "put the images of each class in their own folder"
+                )
+            _compare_classes(folder, self.split, found, self.classes, subfolders)
+        elif self._without_split(folder, subfolders):
+            self.classes = subfolders
+        else:
             raise FileNotFoundError(
                 f"`root` must hold a folder {names_text(self.split)} with one folder a class, got "
                 f"{str(folder)!r} with {contents(folder)}; pass the folder above train and val, or "
-                f"move the folders of the classes into a folder {self.split}"
+                + ("move" if self.split == "train" else "the folder that holds")
+                + f" the class folders{' into a folder train' if self.split == 'train' else ''}"
             )
-        self.found, inside = found, folder / found
-        self.classes = _subfolders(inside)
-        if not self.classes:
-            raise ValueError(
-                f"`root` must hold {found}/<class>/*, got no class folders in {str(inside)!r}; "
-                "put the images of each class in their own folder"
-            )
-        _compare_classes(folder, self.split, found, self.classes, subfolders)
         files: list[bytes] = []
         counts = []
         for name in self.classes:
-            images = [os.fsencode(path) for path in _images(self.root, f"{found}{os.sep}{name}")]
+            below = name if found is None else f"{found}{os.sep}{name}"
+            images = [os.fsencode(path) for path in _images(self.root, below)]
             if not images:
                 raise ValueError(
                     f"`root` must hold images of every class, got none in {str(inside / name)!r} (suffixes "
-                    f"looked for: {' '.join(IMAGE_SUFFIXES)}); add some, or remove the class from both splits"
+                    f"looked for: {' '.join(IMAGE_SUFFIXES)}); add some, or remove "
+                    + ("the folder" if found is None else "the class from both splits")
                 )
             files += images
             counts.append(len(images))
         self.labels = np.repeat(np.arange(len(counts)), counts)
         return files
+
+    def _without_split(self, folder: Path, subfolders: Sequence[str]) -> bool:
+        """Whether a folder has the classes themselves, to measure: who trains says what is held out."""
+        if self.split == "train" or found_split("train", subfolders):
+            return False
+        return any(_holds_images(folder / name) for name in subfolders)
 
     def _list_dataset(self) -> None:
         classes = getattr(self.root, "classes", None)
@@ -113,7 +124,7 @@ class ImageListing(Listing[int]):
 
 
 def open_images(
-    root: str | os.PathLike[str] | Dataset[Any] | Sequence[Any] | Mapping[str, Any] | ImageListing,
+    root: str | os.PathLike[str] | Dataset[Any] | Iterable[Any] | Mapping[str, Any] | ImageListing,
     *,
     split: Split,
     limit: int | None = None,
@@ -127,16 +138,23 @@ def open_images(
     A folder holds `train/<class>/*` and `val/<class>/*`. Classes, then folders and files below them, are
     sorted as torchvision's `ImageFolder` sorts them; hidden files and folders are left out. Only the split
     that is asked for must be there; where both are, their classes must agree, since labels are positions in
-    the sorted classes. Where there is no `val`, `validation`, `valid` or `test` is taken, in this order.
+    the sorted classes. Where there is no `val`, `validation`, `valid` or `test` is taken, in this order; of a
+    folder without any split, `<class>/*` in it, for "val" alone.
+
+    The items of a stream (a generator, torch's `IterableDataset`, Hugging Face's `streaming=True`) are read
+    once, here, and kept in a temporary file in the order in which they come, as encoded files where the
+    stream has these, else as pixels; their positions in the stream are their positions in the listing. Under
+    torchrun each process does so. Give the listing instead of the stream to what needs the images again.
 
     Args:
         root: the folder; or tar shards (:class:`TarShards`, or their path or pattern, or a folder with
-            ``*train*.tar`` and ``*val*.tar``); or a map-style dataset of (PIL image, label) that takes the
+            ``*train*.tar`` and ``*val*.tar``); or a dataset or stream of (PIL image, label) that takes the
             split's place, of mappings with these too, as Hugging Face's are; or a mapping of such datasets
             (`DatasetDict`) by the names of the splits; or a listing of that split, of which another is made.
         split: "train" or "val".
         limit: take a class-balanced subset of this many images, see :func:`class_balanced`; None takes all.
             Where only reading tells the labels (no `targets`, no column), every image is read for it, once.
+            Of a stream the first ones are taken, and no more is read.
         seed: chooses the subset.
         on_error: what to do with a broken image: "raise" with its path, or "skip" and count it.
         columns: where items are mappings, the names of image and label; None for ("image", "label").
@@ -149,18 +167,17 @@ def open_images(
         FileNotFoundError: if the folder or the split is missing.
         ValueError: if there are no classes or no images, a class is empty, classes differ between the splits,
             or an option is unknown.
-        TypeError: if `root` is neither a folder nor a dataset with a length.
+        TypeError: if `root` is neither a folder nor a dataset nor a stream, or an item of a stream is no
+            image with a label.
 
     Example:
         >>> open_images([(Image.new("L", (4, 4)), 1)], split="train")
         ImageListing('list', split='train', images=1, classes=0)
     """
-    listing = opened(
-        ImageListing, root, split=split, limit=None, seed=seed, on_error=on_error, columns=columns
-    )
+    listing = opened(ImageListing, root, split=split, limit=limit, on_error=on_error, columns=columns)
     if limit is None:
         return listing
-    if check_integer("limit", limit, low=1, high=2**62) < len(listing):
+    if limit < len(listing):
         listing = labelled(listing, workers=workers)
     return listing.limited(limit, seed=seed)
 
@@ -215,6 +232,11 @@ class _Read(Dataset[Any]):
 def _subfolders(folder: Path) -> tuple[str, ...]:
     with os.scandir(folder) as entries:
         return tuple(sorted(entry.name for entry in entries if entry.is_dir() and entry.name[0] != "."))
+
+
+def _holds_images(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return any(entry.name[0] != "." and entry.name.lower().endswith(IMAGE_SUFFIXES) for entry in entries)
 
 
 def _images(root: str, folder: str) -> Iterator[str]:

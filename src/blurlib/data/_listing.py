@@ -21,9 +21,10 @@ from PIL import Image
 from torch.utils.data import Subset
 
 from .._common.checks import check_integer, one_of
-from ._columns import USUAL, as_pair, check_columns, check_named
+from ._columns import USUAL, as_pair, check_columns, check_named, dataset_name
 from ._shards import TarShards, shards_of
-from ._splits import Split, entry_of
+from ._splits import NAMES, Split, entry_of
+from ._streams import StoredStream, is_stream
 
 OnError = Literal["raise", "skip"]
 
@@ -79,7 +80,13 @@ class Listing(ABC, Generic[Target]):
     _layout: str
 
     def __init__(
-        self, root: Any, *, split: Split, on_error: OnError, columns: Sequence[str] | None = None
+        self,
+        root: Any,
+        *,
+        split: Split,
+        on_error: OnError,
+        columns: Sequence[str] | None = None,
+        limit: int | None = None,  # how many items of a stream are read at most
     ) -> None:
         if columns is not None:
             check_columns(columns)
@@ -89,7 +96,10 @@ class Listing(ABC, Generic[Target]):
         archives = shards_of(root, split)
         if archives is not None:
             root, columns = TarShards(archives, columns=columns or self._members), None
-        self.root, self.columns = root, tuple(columns or USUAL)
+        self.columns = tuple(columns or USUAL)
+        if is_stream(root):
+            root = StoredStream(root, self.columns, limit=limit, check=self._check_first)
+        self.root = root
         # Encoded names in one array, not a list of strings: a forked worker that touches an object copies its
         # memory page, and in a list of a million strings it ends up with copies of all of them.
         self._names: np.ndarray | None = None
@@ -107,10 +117,8 @@ class Listing(ABC, Generic[Target]):
             root, (bytes, Mapping)
         ):
             raise TypeError(
-                f"`root` must be a folder or a map-style dataset (with a length) of (PIL image, "
-                f"{self._target}), got {type(root).__name__}; an image's blur and crop follow from its "
-                "position, which a stream has not: load it whole (Hugging Face: without streaming=True), or "
-                "give a part of it as a list, list(itertools.islice(stream, 1000))"
+                f"`root` must be a folder, or a dataset or stream of (PIL image, {self._target}), got "
+                f"{type(root).__name__}; a list of such pairs is a dataset"
             )
         else:
             check_named(root, self.columns)
@@ -148,15 +156,17 @@ class Listing(ABC, Generic[Target]):
         if isinstance(self.root, TarShards):
             return self.root.source
         if self._names is None:
-            named = getattr(getattr(self.root, "info", None), "dataset_name", None)
-            return named if isinstance(named, str) else type(self.root).__name__
-        # For texts: bytes that are no text are escaped.
-        return Path(self.root).resolve().name.encode(errors="backslashreplace").decode()
+            return self.root.name if isinstance(self.root, StoredStream) else dataset_name(self.root)
+        return _text(Path(self.root).resolve().name)
 
     @property
     def source(self) -> str:
         """The name and the split as it is there, such as "imagenet/val"; for records."""
-        return f"{self.name}/{self.found}" if self.found else self.name
+        if self.found:
+            return f"{self.name}/{self.found}"
+        if self._names is None or self.name not in NAMES["val"]:
+            return self.name
+        return f"{_text(Path(self.root).resolve().parent.name)}/{self.name}"  # the split itself was given
 
     def subset(self: AnyListing, positions: np.ndarray) -> AnyListing:
         """Subset of the images, which keep their `index`.
@@ -242,21 +252,34 @@ class Listing(ABC, Generic[Target]):
                 item = self.root[int(self.index[position])]
             except (OSError, SyntaxError, ValueError) as error:
                 raise _broken("read", place, error) from error
-            item = as_pair(item, self.columns, place)
-            if not (isinstance(item, (tuple, list)) and len(item) == 2 and isinstance(item[0], Image.Image)):
-                is_tuple = isinstance(item, (tuple, list))
-                kind = tuple(type(part).__name__ for part in item) if is_tuple else type(item)
-                raise TypeError(
-                    f"`root` must be a dataset of (PIL image, {self._target}), got {kind} from {place}; "
-                    "leave transforms out of the dataset: resizing, blur and conversion are done here; of "
-                    "Hugging Face's pass dataset.with_format(None), with images decoded"
-                )
+            item = self._pair(item, place)
         else:
             item = self._read(position)
         try:
             return self._checked(item[0], item[1])
         except ValueError as error:
             raise _broken("use", place, error) from error
+        except TypeError as error:
+            raise TypeError(f"{error} (in {place})") from None
+
+    def _pair(self, item: Any, place: str) -> Any:
+        """Image and target of an item of a dataset."""
+        item = as_pair(item, self.columns, place)
+        if not (isinstance(item, (tuple, list)) and len(item) == 2 and isinstance(item[0], Image.Image)):
+            is_tuple = isinstance(item, (tuple, list))
+            kind = tuple(type(part).__name__ for part in item) if is_tuple else type(item)
+            raise TypeError(
+                f"`root` must be a dataset of (PIL image, {self._target}), got {kind} from {place}; "
+                "leave transforms out of the dataset: resizing, blur and conversion are done here; for "
+                "one of Hugging Face pass dataset.with_format(None), with images decoded"
+            )
+        return item
+
+    def _check_first(self, item: Any, place: str) -> None:
+        """Refuse a stream of something else before it is read to its end."""
+        image, target = self._pair(item, place)
+        try:
+            self._checked(image, target)
         except TypeError as error:
             raise TypeError(f"{error} (in {place})") from None
 
@@ -293,13 +316,14 @@ def opened(
     *,
     split: Split,
     limit: int | None,
-    seed: int,
     on_error: OnError,
     columns: Sequence[str] | None,
 ) -> AnyListing:
-    """A listing of a folder, of a dataset or of another listing."""
+    """A listing of a folder, of a dataset, of the first `limit` items of a stream or of another listing."""
     one_of("split", split, get_args(Split))
     one_of("on_error", on_error, get_args(OnError))
+    if limit is not None:
+        check_integer("limit", limit, low=1, high=2**62)
     if isinstance(root, kind):
         if root.split != split:
             raise ValueError(f"`root` must list {split} images, got {root!r}; open it with split={split!r}")
@@ -311,12 +335,10 @@ def opened(
                 f"{listing.columns}, got {columns!r}; open it with these"
             )
     else:
-        listing = kind(root, split=split, on_error=on_error, columns=columns)
+        listing = kind(root, split=split, on_error=on_error, columns=columns, limit=limit)
     if not len(listing):
         raise ValueError(f"`root` must hold at least one image of {split!r}, got none in {listing.name!r}")
-    if limit is None:
-        return listing
-    return listing.limited(check_integer("limit", limit, low=1, high=2**62), seed=seed)
+    return listing
 
 
 def decoded(path: Path) -> Image.Image:
@@ -336,6 +358,11 @@ def decoded(path: Path) -> Image.Image:
 def contents(folder: Path) -> str:
     """What a folder holds, for messages."""
     return ", ".join(sorted(entry.name for entry in folder.iterdir())[:8]) or "nothing"
+
+
+def _text(name: str) -> str:
+    """A file's name for texts: bytes that are no text are escaped."""
+    return name.encode(errors="backslashreplace").decode()
 
 
 def _broken(verb: str, place: str, error: BaseException) -> ValueError:

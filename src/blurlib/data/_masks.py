@@ -61,10 +61,10 @@ def check_masks(listing: MaskListing, *, workers: int) -> None:
         if found != {0, VOID}:
             return
     raise ValueError(
-        f"`root` must have masks of class numbers, with {VOID} for void alone, got nothing but 0 and {VOID} "
+        f"`root` must have masks of class numbers, with {VOID} only for void, got nothing but 0 and {VOID} "
         f"in {count} masks; if {VOID} marks an object, store it as 1, for example as "
-        f"Image.fromarray((np.asarray(mask) == {VOID}).astype(np.uint8)); if no image of these has an "
-        "object, take more of them"
+        f"Image.fromarray((np.asarray(mask) == {VOID}).astype(np.uint8)); if none of these images has "
+        "an object, take more images"
     )
 
 

@@ -32,6 +32,6 @@ def entry_of(splits: Mapping[str, Any], split: Split) -> tuple[str, Any]:
         there = ", ".join(map(repr, list(splits)[:8])) or "nothing"
         raise TypeError(
             f"`root` must be a dataset, or a mapping with one as {names_text(split)}, got "
-            f"{type(splits).__name__} with {there}; pass the entry that is meant, root[...]"
+            f"{type(splits).__name__} with {there}; pass one of the datasets, root[NAME]"
         )
     return name, splits[name]

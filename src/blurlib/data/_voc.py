@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,8 +117,8 @@ class MaskListing(Listing[np.ndarray]):
         if found is None:
             raise FileNotFoundError(
                 f"`root` must hold a list of its {self.split} images, got no "
-                f"{', '.join(f'{name}.txt' for name in NAMES[self.split])} in {str(lists)!r}; write one, an "
-                "image's name without ending a line"
+                f"{', '.join(f'{name}.txt' for name in NAMES[self.split])} in {str(lists)!r}; write one "
+                "with the name of an image, without its file extension, on each line"
             )
         self.found, path = found, lists / f"{found}.txt"
         names = path.read_text(encoding="utf-8", errors="surrogateescape").split()  # as the system's names
@@ -151,7 +151,7 @@ class MaskListing(Listing[np.ndarray]):
 
 
 def open_masks(
-    root: str | os.PathLike[str] | Dataset[Any] | Sequence[Any] | Mapping[str, Any] | MaskListing,
+    root: str | os.PathLike[str] | Dataset[Any] | Iterable[Any] | Mapping[str, Any] | MaskListing,
     *,
     split: Split,
     limit: int | None = None,
@@ -171,12 +171,12 @@ def open_masks(
     Args:
         root: a folder as `torchvision.datasets.VOCSegmentation` has it: `VOCdevkit/VOC2012` inside it (or
             another single year, or that folder itself) with `ImageSets/Segmentation/<split>.txt` (of val else
-            validation.txt, valid.txt or test.txt), `JPEGImages` and `SegmentationClass`; or a map-style
-            dataset of (PIL image, mask) that takes the split's place, of mappings with these too, as Hugging
-            Face's are; or tar shards, see :func:`open_images`; or a mapping of such datasets by the names of
-            the splits; or a listing, of which another is made.
+            validation.txt, valid.txt or test.txt), `JPEGImages` and `SegmentationClass`; or a dataset or
+            stream (see :func:`open_images`) of (PIL image, mask) that takes the split's place, of mappings
+            with these too, as Hugging Face's are; or tar shards, likewise; or a mapping of such datasets by
+            the names of the splits; or a listing, of which another is made.
         split: "train" or "val".
-        limit: take a seeded random subset of this many images; None takes all.
+        limit: take a seeded random subset of this many images, of a stream the first ones; None takes all.
         seed: chooses the subset.
         on_error: what to do with a broken image or mask: "raise" with its path, or "skip" and count it.
         columns: where items are mappings, the names of image and mask; None for ("image", "label").
@@ -191,7 +191,8 @@ def open_masks(
     Raises:
         FileNotFoundError: if the folder or the list of the split is missing.
         ValueError: if there is no image, or an option is unknown.
-        TypeError: if `root` is neither a folder nor a dataset with a length.
+        TypeError: if `root` is neither a folder nor a dataset nor a stream, or an item of a stream is no
+            image with a mask.
 
     Example:
         >>> open_masks([(Image.new("RGB", (8, 6)), Image.new("L", (8, 6)))], split="train")
@@ -200,9 +201,9 @@ def open_masks(
     check_integer("ignore_index", ignore_index, low=-(2**31), high=2**31)
     if not isinstance(reduce_zero_label, bool):
         raise TypeError(f"`reduce_zero_label` must be True or False, got {reduce_zero_label!r}")
-    listing = opened(
-        MaskListing, root, split=split, limit=limit, seed=seed, on_error=on_error, columns=columns
-    )
+    listing = opened(MaskListing, root, split=split, limit=limit, on_error=on_error, columns=columns)
+    if limit is not None:
+        listing = listing.limited(limit, seed=seed)
     if ignore_index != VOID:
         listing.ignore_index = ignore_index
     if reduce_zero_label:

@@ -42,7 +42,7 @@ def evaluate(
     root: str
     | os.PathLike[str]
     | Dataset[Any]
-    | Sequence[Any]
+    | Iterable[Any]
     | Mapping[str, Any]
     | ImageListing
     | MaskListing,
@@ -88,10 +88,10 @@ def evaluate(
             :class:`blurlib.deblurring.DeblurThenClassify` around one; for segmentation to logits (B, classes,
             h, w). They may be the first of a tuple, or "out" or "logits" of a mapping. A network of one
             channel is shown grey, the luminance of the normalised colours.
-        root: a folder with `val/<class>/*` (else `validation`, `valid` or `test`), or a dataset of (PIL
-            image, label), Hugging Face's included, or a mapping of these by split; for segmentation a folder
-            in Pascal VOC's layout, or a dataset of (PIL image, mask). See :func:`blurlib.data.open_images`
-            and :func:`~blurlib.data.open_masks`.
+        root: a folder with `val/<class>/*` (else `validation`, `valid` or `test`), or with `<class>/*` alone;
+            or a dataset of (PIL image, label), Hugging Face's and streams included, or a mapping of these by
+            split; for segmentation a folder in Pascal VOC's layout, or a dataset of (PIL image, mask). See
+            :func:`blurlib.data.open_images` and :func:`~blurlib.data.open_masks`.
         task: "classification", or "segmentation" (the paper, section 5): mean IoU of all pixels and of those
             near class boundaries, at the label image's own resolution, to which logits are interpolated.
         blurs: short names or blurs, of which one may be a measured kernel
@@ -116,7 +116,7 @@ def evaluate(
         mean: of the colours, three values in [0, 1]; None takes the model's own (timm, in any wrapper), else
             ImageNet's: the settings then say "assumed".
         std: of the colours, likewise.
-        limit: take an even, seeded, class-balanced subset of this many images.
+        limit: take an even, seeded, class-balanced subset of this many images; of a stream the first ones.
         on_error: "raise" at a broken image, or "skip" it, count it in the records and list it in the
             settings.
         class_map: where `root` has some of the classes that the network knows (ImageNet-A and -R on a network

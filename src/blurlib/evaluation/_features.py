@@ -18,11 +18,12 @@ from torch.utils.data import Dataset
 from .. import metrics
 from .._common.devices import pick_device
 from .._common.progress import progress_bar
+from .._tasks import Feed, check_network, probe
 from ..blurs import Blur, Sharp
 from ..data import ImageListing, OnError, Skipped, open_images
 from ..models import eval_mode
 from ..notation import parse
-from ..protocol import Protocol, Resample, evaluation_views, normalisation, normalised
+from ..protocol import Protocol, Resample, evaluation_views, normalisation
 from ..reporting import markdown_table, plain_table
 
 
@@ -55,7 +56,7 @@ def disparity(
 
     Args:
         model: any network; it runs in evaluation mode and is left as it was.
-        sharp: (B, 3, H, W), normalised.
+        sharp: (B, 3, H, W), normalised; for a network of one channel (B, 1, H, W).
         blurred: likewise, blurred.
         layers: names from `model.named_modules()` whose outputs are compared, (B, C, h, w), (B, N, C) of
             tokens or (B, C). None takes the pooling layers, five of them in a VGG.
@@ -290,7 +291,8 @@ def invariance(
     kept.
 
     Args:
-        model: any network; it runs in evaluation mode and is left as it was.
+        model: any network; it runs in evaluation mode and is left as it was. One of a single channel is shown
+            grey, as by :func:`evaluate`.
         root: a folder with `val/<class>/*`, or a dataset of (PIL image, label).
         blur: short name or blur.
         layers: see :func:`disparity`.
@@ -312,7 +314,7 @@ def invariance(
 
     Raises:
         TypeError: see :func:`disparity`.
-        ValueError: see :func:`disparity`; or if no image can be read.
+        ValueError: see :func:`disparity`; or if no image can be read, or the network does not take them.
         FileNotFoundError: if the folder is missing.
 
     Example:
@@ -322,12 +324,14 @@ def invariance(
         >>> found.layers, found.hamming.shape
         (('2',), (3, 1))
     """
+    check_network(model)
     value = parse(blur) if isinstance(blur, str) else blur
     names = tuple(_layers(model, layers))
     colours = normalisation(model, mean, std)
     sizes = Protocol(canonical_side=canonical_side, network_side=side, crop=crop, resample=resample)
     listing = open_images(root, split="val", limit=limit, seed=seed, on_error=on_error)
     ids, hamming, cosine = [], [], []
+    feed: Feed | None = None  # how the network takes images, once the size of one is known
     bar = progress_bar(range(len(listing)), title="invariance", unit="image", show=progress)
     with eval_mode(model, pick_device(device)) as place, bar as positions:
         for position in positions:
@@ -341,7 +345,10 @@ def invariance(
             item = listing.view(position, views)
             if isinstance(item, Skipped):
                 continue
-            both = normalised(item.to(place), *colours)
+            if feed is None:
+                size = item.shape[-2:]
+                feed, _ = probe(model, [size], place, count=2, settings="`side`, `crops` and `crop`")
+            both = feed.images(item.to(place), *colours)
             maps = disparity(model, both[:1], both[1:], layers=names)
             ids.append(listing.id(position))
             hamming.append([float(maps[name].hamming.mean()) for name in names])

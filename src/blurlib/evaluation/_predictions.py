@@ -10,10 +10,11 @@ import torch
 from PIL import Image
 from torch import nn
 
+from .._tasks import check_network, probe
 from ..blurs import Blur
 from ..models import eval_mode, logits
 from ..notation import parse
-from ..protocol import Protocol, evaluation_views, normalisation, normalised
+from ..protocol import Protocol, evaluation_views, normalisation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +55,8 @@ def predictions(
     """Predict the most probable classes of an image under several blurs.
 
     Args:
-        model: a classifier; it runs in evaluation mode where it is, and is left as it was.
+        model: a classifier; it runs in evaluation mode where it is, and is left as it was. A network of one
+            channel is shown grey, as by :func:`evaluate`.
         image: a Pillow image of any mode.
         blurs: short names or blurs.
         names: of the classes; None takes their numbers.
@@ -72,7 +74,9 @@ def predictions(
         A distribution a blur.
 
     Raises:
-        ValueError: if there are not as many names as the network has outputs, or a blur is unknown.
+        TypeError: if `model` is no network, or returns no scores.
+        ValueError: if there are not as many names as the network has outputs, a blur is unknown, or the
+            network does not take the image.
 
     Example:
         >>> network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
@@ -80,6 +84,7 @@ def predictions(
         >>> found[1].blur, found[1].classes[0][0]
         ('D8', 'red')
     """
+    check_network(model)
     values = [parse(blur) if isinstance(blur, str) else blur for blur in blurs]
     owned = [value.of_image(index, seed=seed) for value in values]
     sizes = Protocol(canonical_side=canonical_side, network_side=side, crop=crop)
@@ -88,8 +93,10 @@ def predictions(
     place = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     found = []
     with eval_mode(model, place), torch.inference_mode():
+        size = views[0, side].shape[-2:]
+        feed, _ = probe(model, [size], place, count=1, settings="`side` and `crop`")
         for number, value in enumerate(values):
-            shown = normalised(views[number, side].to(place), *colours)
+            shown = feed.images(views[number, side].to(place), *colours)
             log_p = logits(model, shown).cpu().double().log_softmax(dim=1).mean(dim=0).log_softmax(dim=0)
             known = range(len(log_p)) if names is None else names
             if len(log_p) != len(known):

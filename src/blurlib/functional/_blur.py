@@ -63,8 +63,9 @@ def blur(
                 circular    b c d | a b c d | a b c
                 zeros       0 0 0 | a b c d | 0 0 0
 
-            or :class:`blurlib.functional.Constant`, a value of one's own or one for each channel. Each works
-            for any image and any kernel size.
+            or :class:`blurlib.functional.Constant`, a value of one's own or one for each channel: after
+            `Normalize` 0 is the mean colour, and black is ``Constant([(0 - m) / s for m, s in ...])``. Each
+            works for any image and any kernel size.
         backend: None for the fastest (see :func:`backends`); "torch" for torch's own operations, with the
             precision of other devices.
 

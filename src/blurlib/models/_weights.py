@@ -85,7 +85,11 @@ def _read(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling raises whatever the bytes lead to
         blocked = re.search(r"GLOBAL ([\w.]+)", str(error))
-        reason = f"it holds a {blocked[1]}" if blocked else str(error).strip().split(". ")[0].splitlines()[0]
+        reason = (
+            f"it holds an object of {blocked[1]}"
+            if blocked
+            else str(error).strip().split(". ")[0].splitlines()[0]
+        )
         remedy = "save model.state_dict()"
         if blocked:
             remedy = f"if you trust where it is from, keep the weights alone: {_extraction(path)}"

@@ -98,13 +98,13 @@ def _triple(name: str, values: Any, *, low: float) -> tuple[float, ...]:
     try:
         numbers = tuple(float(value) for value in values)
     except (TypeError, ValueError) as error:
-        raise TypeError(f"`{name}` must be three numbers, one a colour, got {values!r}") from error
+        raise TypeError(f"`{name}` must be three numbers, one for each colour, got {values!r}") from error
     numbers = 3 * numbers if len(numbers) == 1 else numbers  # of a grey network
     if len(numbers) != 3 or not all(low <= number <= 1 for number in numbers):  # False for NaN as well
         rule = "from 0 to 1" if low == 0 else "above 0 and at most 1"
         raise ValueError(
-            f"`{name}` must be three finite numbers {rule}, one a colour, got {values!r}; images count as 0 "
-            "to 1 here, so divide values of 0 to 255 by 255"
+            f"`{name}` must be three finite numbers {rule}, one for each colour, got {values!r}; images "
+            "count as 0 to 1 here, so divide values of 0 to 255 by 255"
         )
     return numbers
 

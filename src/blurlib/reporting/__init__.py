@@ -14,6 +14,7 @@ from ._html import (
     Table,
     Verdict,
     blurred_figure,
+    kept_kernels,
     kernels_figure,
     maps_figure,
     predictions_figure,

@@ -21,7 +21,7 @@ from ._records import (
     check_same_images,
     condition_cells,
     find,
-    left_out_text,
+    notes_text,
     shown_metrics,
     value_of,
 )
@@ -170,11 +170,11 @@ class Comparison:
         """Number of images, reference and intervals, in one line."""
         mean = f"mean of {self.runs['after']} networks; " if max(self.runs.values()) > 1 else ""
         against = "the control" if self.runs.get("control") else "the network before"
-        left_out = left_out_text(metrics.statistics_of(self.task), self.settings)
+        notes = notes_text(metrics.statistics_of(self.task), self.settings)
         return (
             f"{self.rows[0].count} images; {mean}changes and recovered shares against {against}, "
             f"paired bootstrap {self.level:.0%} intervals; "
-            "-: not defined, the loss is under two standard errors" + (f"; {left_out}" if left_out else "")
+            "-: not defined, the loss is under two standard errors" + (f"; {notes}" if notes else "")
         )
 
     def table(self) -> str:

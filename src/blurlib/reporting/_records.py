@@ -150,11 +150,22 @@ def shown_metrics(kind: type[Statistics], settings: Mapping[str, Any]) -> tuple[
     return tuple(each for each in kind.metrics if not each.among or classes is None or each.among < classes)
 
 
+def classes_text(settings: Mapping[str, Any]) -> str:
+    """Under a class map, "200 of the network's 1000 classes"; else empty."""
+    chosen, known = settings.get("class_map"), settings.get("network_outputs", "")
+    return f"{len(chosen)} of the network's {known} classes".replace("  ", " ") if chosen else ""
+
+
 def left_out_text(kind: type[Statistics], settings: Mapping[str, Any]) -> str:
     """What tables leave out and why, for captions; empty where they leave out nothing."""
     shown = shown_metrics(kind, settings)
     names = " and ".join(each.title for each in kind.metrics if each not in shown)
     return f"{names} left out, 100 % by definition with {settings['classes']} classes" if names else ""
+
+
+def notes_text(kind: type[Statistics], settings: Mapping[str, Any]) -> str:
+    """Both of these, for one line."""
+    return "; ".join(filter(None, (classes_text(settings), left_out_text(kind, settings))))
 
 
 def condition_cells(rows: Sequence[_Condition], kind: type[Statistics]) -> tuple[list[str], list[list[str]]]:

@@ -17,6 +17,7 @@ from ..metrics import Metric, Statistics, statistics_of
 from ._records import (
     Record,
     check_same_images,
+    classes_text,
     condition_cells,
     find,
     left_out_text,
@@ -103,6 +104,8 @@ class Report:
         known, first = self.settings, self.records[0]
         parts = [network_name(known), f"{first.count} images"]
         parts[1] += f" of {known['root']}" if "root" in known else ""
+        if classes := classes_text(known):
+            parts[1] += f" on {classes}"
         if first.skipped:
             parts.append(f"{first.skipped} more could not be read")
         if "canonical_side" in known:

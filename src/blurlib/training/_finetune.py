@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -77,7 +77,13 @@ class FinetuneResult:
 
 def finetune(
     model: nn.Module,
-    root: str | os.PathLike[str] | Dataset[Any] | Mapping[str, Any] | ImageListing | MaskListing,
+    root: str
+    | os.PathLike[str]
+    | Dataset[Any]
+    | Iterable[Any]
+    | Mapping[str, Any]
+    | ImageListing
+    | MaskListing,
     *,
     task: Task = "classification",
     blur: str | Blur | Mapping[Any, float] | BlurMixSampler = "sharp + D2 + D4 + D6 + D8",
@@ -124,7 +130,7 @@ def finetune(
         model: the classifier: images (B, 3, H, W) to logits (B, classes), which may be the first of a tuple,
             or "out" or "logits" of a mapping. A network of one channel is shown grey, the luminance of the
             normalised colours. It is not modified; a copy is trained.
-        root: a folder with ``train/<class>/*``, or a dataset of (PIL image, label), see
+        root: a folder with ``train/<class>/*``, or a dataset or stream of (PIL image, label), see
             :func:`blurlib.data.open_images`; for segmentation a folder in Pascal VOC's layout, or a dataset
             of (PIL image, mask), see :func:`blurlib.data.open_masks`.
         task: "classification", or "segmentation" (the paper, section 5): `model` gives logits (B, classes, h,
@@ -161,7 +167,7 @@ def finetune(
             a process's share of one, of a single image runs as under "eval" where a layer would have just one
             value a channel (pooling to 1 x 1); the log counts these.
         amp: forward passes in bfloat16; None means on CUDA devices that support it.
-        limit: train on a class-balanced subset of this many images.
+        limit: train on a class-balanced subset of this many images; of a stream on the first ones.
         on_error: what to do with a broken image: "raise" with its path, or "skip" and count it.
         class_map: which of the network's outputs the classes of `root` are, see :func:`blurlib.evaluate`; the
             loss is that among these.

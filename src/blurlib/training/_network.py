@@ -11,7 +11,7 @@ from typing import cast
 import torch
 from torch import nn
 
-from .._common.model_config import plain_name
+from .._common.model_config import plain_name, unwrapped
 from .._tasks import said
 
 Trainable = Callable[[str, nn.Parameter], bool] | Sequence[str] | None
@@ -39,11 +39,15 @@ def copied(model: nn.Module) -> nn.Module:
 
 
 def select(network: nn.Module, trainable: Trainable) -> list[str]:
-    """Freeze what is not to be trained; return the names of the rest."""
-    named = list(network.named_parameters())
+    """Freeze what is not to be trained; return the names of the rest, without those of torch's wrappers."""
+    named = [(plain_name(name), parameter) for name, parameter in unwrapped(network).named_parameters()]
+    # Patterns may have the wrappers' names too.
+    whole = {plain: name for (plain, _), (name, _) in zip(named, network.named_parameters(), strict=True)}
 
     def matches(name: str, pattern: str) -> bool:
-        return any(fnmatch.fnmatchcase(each, pattern) for each in (name, plain_name(name)))
+        return any(
+            fnmatch.fnmatchcase(each, pattern) for each in (name, whole[name], plain_name(whole[name]))
+        )
 
     if trainable is None:
         chosen = [name for name, parameter in named if parameter.requires_grad]

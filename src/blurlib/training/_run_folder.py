@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from .._common.files import csv_table, replacing, written
+from .._common.model_config import plain_name
 
 _FILES = ("checkpoint.pt", "log.csv", "model.pt", "settings.json", "skipped.csv")
 
@@ -50,6 +51,10 @@ class RunFolder:
         if "settings.json" not in there:
             return
         before = json.loads((self.path / "settings.json").read_text(encoding="utf-8"))["settings"]
+        # Earlier versions kept them with the names of torch's wrappers.
+        plain = [plain_name(name).removeprefix("module.") for name in before.get("trained") or ()]
+        if plain == self.settings.get("trained"):
+            before["trained"] = plain
         changed = [
             f"{name} (was {before.get(name)!r}, now {self.settings.get(name)!r})"
             for name in sorted({*before, *self.settings})

@@ -4,7 +4,7 @@ from .charts import risk_figure
 from .evaluation_page import report_page
 from .maps import maps_figure, segmentation_figure
 from .page import Code, Figure, Section, Table, write_page
-from .pictures import blurred_figure, kernels_figure
+from .pictures import blurred_figure, kept_kernels, kernels_figure
 from .predictions import Prediction, Verdict, predictions_figure, recognition_figure
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Table",
     "Verdict",
     "blurred_figure",
+    "kept_kernels",
     "kernels_figure",
     "maps_figure",
     "predictions_figure",

@@ -11,7 +11,7 @@ from ...blurs import PerImageShake, describe
 from ...metrics import Metric
 from ...notation import is_short_name, parse
 from .._comparison import Change, Comparison
-from .._records import condition_cells, condition_labels, left_out_text
+from .._records import classes_text, condition_cells, condition_labels, left_out_text
 from .._text import (
     change_text,
     label_text,
@@ -24,7 +24,7 @@ from .._text import (
 )
 from .charts import Row, curves_figure, roles_in
 from .page import Figure, Section, Table, write_page
-from .pictures import kernels_figure
+from .pictures import report_kernels
 
 if TYPE_CHECKING:
     from .._report import Report
@@ -71,13 +71,10 @@ def report_page(
         measure = "geometric mean of its sides" if report.task == "segmentation" else "shorter side"
         where = "the canonical one" if side is None else f"{side} px"
         text = f"Blurs are defined in pixels of the image when its {measure} is {where}."
-        known = [blur for blur in blurs if is_short_name(blur)]
-        if len(known) < len(blurs):
-            own = ", ".join(blur for blur in blurs if blur not in known)
-            text += (
-                f" Not pictured, for a report holds names alone: {own}; the settings tell size and digest."
-            )
-        parts.append(Section(title="The blurs", text=text, parts=[kernels_figure(known)] if known else []))
+        figure, absent = report_kernels(blurs, settings)
+        if absent:
+            text += f" Not pictured, for the report has no kernel of theirs: {', '.join(absent)}."
+        parts.append(Section(title="The blurs", text=text, parts=[] if figure is None else [figure]))
     if details:
         parts.append(Section(title="All numbers", parts=details))
     table = _settings_table(settings, None if before is None else before.settings)
@@ -270,7 +267,7 @@ def _facts(report: Report, comparison: Comparison | None) -> dict[str, str]:
         "Network": network_name(settings),
         "Images": f"{first.count:,}",
         "From": settings.get("root"),
-        "Classes": settings.get("classes"),
+        "Classes": classes_text(settings) or settings.get("classes"),
         "Sides": ", ".join(dict.fromkeys(sides)),
         "Skipped": f"{first.skipped} unreadable" if first.skipped else None,
         "State": "stopped before the end" if settings.get("complete") is False else None,
@@ -283,7 +280,12 @@ def _facts(report: Report, comparison: Comparison | None) -> dict[str, str]:
 
 def _settings_table(settings: Mapping[str, Any], before: Mapping[str, Any] | None) -> Table:
     own, other = (
-        {name: _text(value) for name, value in flattened(each).items()} for each in (settings, before or {})
+        {
+            name: _text(value)
+            for name, value in flattened(each).items()
+            if not name.startswith("kernel_pictures.")
+        }
+        for each in (settings, before or {})
     )
     both = before is not None and any(own.get(name) != other.get(name) for name in {*own, *other})
     names = list(dict.fromkeys([*own, *other]))

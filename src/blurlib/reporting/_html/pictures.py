@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import PIL.Image
 import torch
 
-from ...blurs import Blur, PerImageShake, describe, shake_of_image
+from ...blurs import Blur, PerImageShake, describe, has_short_name, shake_of_image
 from ...functional import apply
-from ...notation import parse_list
+from ...notation import is_short_name, parse, parse_list
 from .page import Figure, markup
 
 _PHOTO_SIDE = 360  # longer side of a photograph in a table; sharp on a screen of double density
+_LARGEST = 255  # rows and columns of a kernel that a report keeps
 _FAINT = 0.1  # a kernel's tails below this share of its peak may be cut in its picture
 
 
@@ -60,29 +61,80 @@ def kernels_figure(blurs: str | Blur | Iterable[str | Blur]) -> Figure:
         >>> kernels_figure("D4, H8").alt
         'Kernels of D4 and H8, each a small picture.'
     """
-    values = parse_list(blurs)
-    kernels = [blur.of_image(0).kernel().numpy() for blur in values]
-    room = 2 + max(17, *(_reach(kernel) for kernel in kernels))  # a pixel of darkness around the widest
+    return _kernels_figure([_tile(blur) for blur in parse_list(blurs)])
+
+
+class _Tile(NamedTuple):
+    """A blur and its kernel, float or levels from 0 to 255."""
+
+    name: str
+    words: str
+    kernel: np.ndarray
+
+
+def _tile(blur: Blur) -> _Tile:
+    shake = f"; here {shake_of_image(0)}, the first image's" if isinstance(blur, PerImageShake) else ""
+    return _Tile(str(blur), describe(blur) + shake, blur.of_image(0).kernel().detach().numpy())
+
+
+def _kernels_figure(blurs: Sequence[_Tile], note: str = "") -> Figure:
+    room = 2 + max(17, *(_reach(blur.kernel) for blur in blurs))  # a pixel of darkness around the widest
     tiles = [
         {
-            "name": str(blur),
-            "words": no_break(describe(blur))
-            + (f"; here {shake_of_image(0)}, the first image's" if isinstance(blur, PerImageShake) else ""),
-            "uri": data_uri(_kernel_picture(kernel, room), "PNG"),
+            "name": blur.name,
+            "words": no_break(blur.words),
+            "uri": data_uri(_kernel_picture(blur.kernel, room), "PNG"),
         }
-        for blur, kernel in zip(values, kernels, strict=True)
+        for blur in blurs
     ]
-    cut = any(max(kernel.shape) > room for kernel in kernels)
+    cut = any(max(blur.kernel.shape) > room for blur in blurs)
     return Figure(
         image=markup("kernels", tiles=tiles, side=room * max(1, round(132 / room))),
-        alt=f"Kernels of {_listed(map(str, values))}, each a small picture.",
+        alt=f"Kernels of {_listed(blur.name for blur in blurs)}, each a small picture.",
         caption=(
             f"What a point of light becomes under each blur, in windows of {room} by {room} pixels. Each "
             "kernel is white where it is strongest."
-            f"{' Tails fainter than a tenth of the peak are cut.' if cut else ''}"
+            f"{' Tails fainter than a tenth of the peak are cut.' if cut else ''}{note}"
         ),
         wide=True,
     )
+
+
+def kept_kernels(blurs: Iterable[Blur], *, seed: int = 0) -> dict[str, str]:
+    """For a report: the kernels that no short name tells, in 256 levels, by the blur's name.
+
+    Each is its width and its levels, row by row, as base64; of wide ones the middle is kept, and those that
+    are not faint outside of it are left out.
+    """
+    found = {}
+    for blur in blurs:
+        if has_short_name(blur):
+            continue
+        levels = _levels(blur.of_image(0, seed=seed).kernel().detach().cpu().numpy())
+        if _reach(levels) <= _LARGEST:
+            top, left = (max(0, (side - _LARGEST) // 2) for side in levels.shape)
+            levels = np.ascontiguousarray(levels[top : top + _LARGEST, left : left + _LARGEST])
+            found[str(blur)] = f"{levels.shape[1]} {base64.b64encode(levels.tobytes()).decode('ascii')}"
+    return found
+
+
+def report_kernels(names: Iterable[str], settings: Mapping[str, Any]) -> tuple[Figure | None, list[str]]:
+    """The kernels of a report, of short names and as it keeps them; and the names of those it does not."""
+    tiles, absent = [], []
+    for name in names:
+        kept = settings.get("kernel_pictures", {}).get(name)
+        if is_short_name(name):
+            tiles.append(_tile(parse(name)))
+        elif kept is None:
+            absent.append(name)
+        else:
+            width, levels = kept.split()
+            kernel = np.frombuffer(base64.b64decode(levels), np.uint8).reshape(-1, int(width))
+            size = settings.get("kernels", {}).get(name, "").split(",")[0]
+            tiles.append(_Tile(name, f"own kernel, {size}" if size else name, kernel))
+    note = " Of an own blur that changes from image to image, the first image's is shown."
+    own = any(not is_short_name(tile.name) for tile in tiles)
+    return _kernels_figure(tiles, note if own else "") if tiles else None, absent
 
 
 def no_break(text: str) -> str:
@@ -98,8 +150,13 @@ def _reach(kernel: np.ndarray) -> int:
     return 2 * int(away) + 1
 
 
+def _levels(kernel: np.ndarray) -> np.ndarray:
+    levels: np.ndarray = np.rint(kernel / kernel.max() * 255)
+    return levels.clip(0).astype(np.uint8)  # an own kernel may be negative
+
+
 def _kernel_picture(kernel: np.ndarray, room: int) -> PIL.Image.Image:
-    levels = np.rint(kernel / kernel.max() * 255).astype(np.uint8)
+    levels = _levels(kernel)
     levels = np.pad(levels, [(max(0, (room - side) // 2),) * 2 for side in levels.shape])
     top, left = ((side - room) // 2 for side in levels.shape)
     return PIL.Image.fromarray(levels[top : top + room, left : left + room])
