@@ -417,7 +417,7 @@ def test_a_network_of_more_classes_than_the_folder(place):
     classes = sorted(path.name for path in Path("data/val").iterdir())
     Path("wnids.txt").write_text("\n".join([f"other {number}" for number in range(5)] + classes[::-1]))
     message = run("evaluate", "wide:build", "data", *SEEN, code=2).stderr
-    assert "got 7 scores for the 2 classes" in message and "pass --class-map FILE, which" in message
+    assert "got 7 scores for the 2 classes" in message and "pass --class-map FILE to say which" in message
     run("evaluate", "wide:build", "data", *SEEN, "--class-map", "wnids.txt", "--output", "a")
     assert Report.load("a").settings["class_map"] == [6, 5]
     mapped = ["--class-map", "wnids.txt"]
@@ -582,7 +582,7 @@ def test_report_shows_compares_and_writes(place):
         (("evaluate", "broken.pt", "data", "--arch", "networks:tiny"), "weights_only=True"),
         (("evaluate", "weights.pt", "data", "--arch", "squeezenet1_1"), "must fit"),
         (("evaluate", "networks:tiny", "absent"), "'absent'"),
-        (("evaluate", "networks:tiny", "data/val"), "`root`"),
+        (("finetune", "networks:tiny", "data/train", "--output", "o"), "`root`"),
         (("evaluate", "networks:tiny", "data", "--scales", "24,big"), "--scales"),
         (("evaluate", "networks:tiny", "data", "--mean", "a,b,c"), "--mean"),
         (("evaluate", "networks:tiny", "data", "--crops", "six"), "five"),
