@@ -16,6 +16,7 @@ import torch
 __all__ = ["file_sha256", "load_tensors"]
 
 _ARCHIVE = b"PK\3\4"  # how a file begins that torch reads as an archive
+_FOLDER = 16  # the bit of an archive's directory
 _AGAIN = "get it again, or save it again"
 # Under these names checkpoints keep the weights.
 HOLDERS = ("state_dict", "model_state_dict", "model")
@@ -86,9 +87,11 @@ def _damage(stream: BinaryIO) -> str | None:
     if start == _ARCHIVE:
         try:
             with zipfile.ZipFile(stream) as archive:
-                # Stored, as torch does it: of another size in the directory, it reads memory nobody wrote.
-                whole = all(
-                    each.compress_type == zipfile.ZIP_STORED and each.file_size == each.compress_size
+                # Of another size in the directory, or marked there as a folder, torch returns memory that
+                # nobody wrote.
+                whole = not any(
+                    each.external_attr & _FOLDER
+                    or (each.compress_type == zipfile.ZIP_STORED and each.file_size != each.compress_size)
                     for each in archive.infolist()
                 )
                 wrong = archive.testzip() if whole else None
