@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,11 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from .._common.checks import check_integer
 from .._common.devices import pick_workers
 from .._common.distributed import local_world_size
+from .._common.pictures import IMAGE_SUFFIXES, Seen, image_paths
 from ._columns import column_classes, column_values
 from ._listing import Listing, OnError, Skipped, contents, decoded, opened
 from ._sampling import class_balanced
 from ._splits import NAMES, Split, found_split, names_text
-
-IMAGE_SUFFIXES = (
-    *(".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif"),
-    *(".jp2", ".pbm", ".pgm", ".pnm", ".ppm"),
-)
 
 
 class ImageListing(Listing[int]):
@@ -71,9 +67,12 @@ class ImageListing(Listing[int]):
             )
         _compare_classes(folder, self.split, found, self.classes, subfolders)
         files: list[bytes] = []
+        seen: Seen = {}
         counts = []
         for name in self.classes:
-            images = [os.fsencode(path) for path in _images(self.root, f"{found}{os.sep}{name}")]
+            images = [
+                os.fsencode(path) for path in image_paths(self.root, f"{found}{os.sep}{name}", seen=seen)
+            ]
             if not images:
                 raise ValueError(
                     f"`root` must hold images of every class, got none in {str(inside / name)!r} (suffixes "
@@ -218,18 +217,6 @@ class _Read(Dataset[Any]):
 def _subfolders(folder: Path) -> tuple[str, ...]:
     with os.scandir(folder) as entries:
         return tuple(sorted(entry.name for entry in entries if entry.is_dir() and entry.name[0] != "."))
-
-
-def _images(root: str, folder: str) -> Iterator[str]:
-    """Paths below `root` of the images in a folder: sorted folders, and in each its files sorted by name."""
-    # Strings instead of Path objects: with a million files the objects alone take half a minute.
-    for place, _, names in sorted(os.walk(os.path.join(root, folder), followlinks=True)):  # noqa: PTH118  text, not Path
-        below = place[len(root) :].lstrip(os.sep)
-        if f"{os.sep}." in below[len(folder) :]:
-            continue
-        for name in sorted(names):
-            if name[0] != "." and name.lower().endswith(IMAGE_SUFFIXES):
-                yield f"{below}{os.sep}{name}"
 
 
 def _compare_classes(

@@ -21,7 +21,9 @@ from PIL import Image
 from torch.utils.data import Subset
 
 from .._common.checks import check_integer, one_of
+from .._common.pictures import open_image
 from ._columns import USUAL, as_pair, check_columns, check_named
+from ._names import Names
 from ._splits import Split, entry_of
 
 OnError = Literal["raise", "skip"]
@@ -85,9 +87,7 @@ class Listing(ABC, Generic[Target]):
         if isinstance(root, Mapping):
             self.found, root = entry_of(root, split)
         self.root, self.columns = root, tuple(columns or USUAL)
-        # Encoded names in one array, not a list of strings: a forked worker that touches an object copies its
-        # memory page, and in a list of a million strings it ends up with copies of all of them.
-        self._names: np.ndarray | None = None
+        self._names: Names | None = None
         if isinstance(root, (str, os.PathLike)):
             self.root, folder = str(root), Path(root)
             if not folder.is_dir():
@@ -97,7 +97,7 @@ class Listing(ABC, Generic[Target]):
                 )
             if columns is not None:
                 raise ValueError(f"`columns` must be left out where `root` is a folder, got {columns!r}")
-            self._names = np.array(self._list_folder(folder))
+            self._names = Names(self._list_folder(folder))
         elif not (hasattr(root, "__getitem__") and hasattr(root, "__len__")) or isinstance(
             root, (bytes, Mapping)
         ):
@@ -229,7 +229,7 @@ class Listing(ABC, Generic[Target]):
         if self._names is None:
             try:
                 item = self.root[int(self.index[position])]
-            except (OSError, SyntaxError, ValueError) as error:
+            except (OSError, SyntaxError, ValueError, LookupError) as error:
                 raise _broken("read", place, error) from error
             item = as_pair(item, self.columns, place)
             if not (isinstance(item, (tuple, list)) and len(item) == 2 and isinstance(item[0], Image.Image)):
@@ -311,7 +311,7 @@ def opened(
 def decoded(path: Path) -> Image.Image:
     """The image in a file; errors name it."""
     try:
-        with Image.open(str(path)) as image:
+        with open_image(str(path)) as image:
             image.load()
     except FileNotFoundError:
         raise FileNotFoundError(f"`root` lists {path}, which is missing; {_REMEDY}") from None
