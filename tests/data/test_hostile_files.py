@@ -57,9 +57,7 @@ def test_postscript_starts_no_program(folder, monkeypatch):
 
     monkeypatch.setattr(PIL.EpsImagePlugin, "Ghostscript", starts)
     (folder / "val/cat/3.jpg").write_bytes(POSTSCRIPT)
-    assert "it is damaged, not an image, or none of JPEG, PNG, BMP, GIF, TIFF, WEBP, " in reason(
-        folder, "cat/3.jpg"
-    )
+    assert "it is damaged, not an image, or none of JPEG, PNG, BMP, GIF" in reason(folder, "cat/3.jpg")
     with pytest.raises(ValueError, match="damaged, not an image, or none of"):
         PointSpread.load(folder / "val/cat/3.jpg")
 
