@@ -17,6 +17,7 @@ from .._common.checks import check_integer
 from .._common.devices import pick_workers
 from .._common.distributed import local_world_size
 from .._common.pictures import IMAGE_SUFFIXES, Seen, image_paths
+from .._common.texts import visible
 from ._columns import column_classes, column_values
 from ._listing import Listing, OnError, Skipped, contents, decoded, opened
 from ._sampling import class_balanced
@@ -234,8 +235,8 @@ def _compare_classes(
             if names
         ]
         raise ValueError(
-            f"`root` must have the same classes in train and val, got {'; '.join(parts)} in {str(root)!r}; "
-            "labels are positions in the sorted classes, so make both splits agree"
+            f"`root` must have the same classes in train and val, got {visible('; '.join(parts))} in "
+            f"{str(root)!r}; labels are positions in the sorted classes, so make both splits agree"
         )
 
 

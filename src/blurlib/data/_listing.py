@@ -22,6 +22,7 @@ from torch.utils.data import Subset
 
 from .._common.checks import check_integer, one_of
 from .._common.pictures import open_image
+from .._common.texts import visible
 from ._columns import USUAL, as_pair, check_columns, check_named
 from ._names import Names
 from ._splits import Split, entry_of
@@ -143,8 +144,8 @@ class Listing(ABC, Generic[Target]):
         if self._names is None:
             named = getattr(getattr(self.root, "info", None), "dataset_name", None)
             return named if isinstance(named, str) else type(self.root).__name__
-        # For texts: bytes that are no text are escaped.
-        return Path(self.root).resolve().name.encode(errors="backslashreplace").decode()
+        # For texts: bytes that are no text are escaped, and control characters.
+        return visible(Path(self.root).resolve().name.encode(errors="backslashreplace").decode())
 
     @property
     def source(self) -> str:
@@ -314,7 +315,7 @@ def decoded(path: Path) -> Image.Image:
         with open_image(str(path)) as image:
             image.load()
     except FileNotFoundError:
-        raise FileNotFoundError(f"`root` lists {path}, which is missing; {_REMEDY}") from None
+        raise FileNotFoundError(visible(f"`root` lists {path}, which is missing; {_REMEDY}")) from None
     except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders raise whatever the bytes lead to
@@ -324,12 +325,12 @@ def decoded(path: Path) -> Image.Image:
 
 def contents(folder: Path) -> str:
     """What a folder holds, for messages."""
-    return ", ".join(sorted(entry.name for entry in folder.iterdir())[:8]) or "nothing"
+    return visible(", ".join(sorted(entry.name for entry in folder.iterdir())[:8])) or "nothing"
 
 
 def _broken(verb: str, place: str, error: BaseException) -> ValueError:
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return ValueError(f"cannot {verb} {place}: {text}; {_REMEDY}")
+    return ValueError(visible(f"cannot {verb} {place}: {text}; {_REMEDY}"))
 
 
 def _subset_indices(root: object) -> bytes:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .._common.archives import HOLDERS, load_tensors
 from .._common.model_config import plain_name
+from .._common.texts import visible
 
 SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".tar", ".safetensors")
 # What wrappers and training modules put before names.
@@ -114,7 +115,7 @@ def _differences(own: Shapes, given: Shapes) -> list[str]:
 
 def _first(names: list[str]) -> str:
     more = f" and {len(names) - 2} more" if len(names) > 2 else ""
-    return ", ".join(names[:2]) + more if names else "nothing"
+    return visible(", ".join(names[:2])) + more if names else "nothing"
 
 
 def _outputs(own: Shapes, given: Shapes) -> int | None:
