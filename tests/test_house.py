@@ -293,6 +293,51 @@ def test_example_is_short(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 100
 
 
+# What runs what a text or a file says.
+LOADERS = ("cloudpickle", "dill", "joblib", "marshal", "pickle", "pty", "shelve", "subprocess", "yaml")
+RUNNERS = re.compile(
+    r"eval|exec|compile|__import__|os\.(system|popen|exec\w+|spawn\w+)|torch\.hub\.load|jinja2\.Template|"
+    rf"\w*\.?read_pickle|({'|'.join(LOADERS)})\.\w+"
+)
+# What does so unless it is told not to, and what it must be told.
+TOLD = {
+    "torch.load": ("weights_only", True),
+    "jinja2.Environment": ("autoescape", True),
+    "Image.open": ("formats", None),
+    "PIL.Image.open": ("formats", None),
+    "np.load": ("allow_pickle", False),
+}
+
+
+# What it has written itself, into a file that no one else may write to.
+OWN = {
+    ("data/_streams.py", each)
+    for each in ("pickle", "pickle.load(file)", "pickle.dump(pair, file, protocol=pickle.HIGHEST_PROTOCOL)")
+}
+
+
+@each_file
+def test_nothing_runs_what_a_file_says(path):
+    wrong = []
+    for node in ast.walk(tree(path)):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            module = getattr(node, "module", None) or ""
+            names = [f"{module}.{each.name}".strip(".") for each in node.names]
+            wrong += [name for name in names if name.split(".")[0] in LOADERS]
+        if not isinstance(node, ast.Call):
+            continue
+        called, given = ast.unparse(node.func), {each.arg: ast.unparse(each.value) for each in node.keywords}
+        option, value = TOLD.get(called, (None, None))
+        needed = option is not None and (
+            option not in given or (value is not None and given[option] != str(value))
+        )
+        unsafe = given.get("shell") == "True" or given.get("weights_only", "True") != "True"
+        if RUNNERS.fullmatch(called) or needed or unsafe or given.get("allow_pickle", "False") != "False":
+            wrong.append(ast.unparse(node))
+    wrong = [each for each in wrong if (path.relative_to(PACKAGE).as_posix(), each) not in OWN]
+    assert not wrong, f"{path.name}: {wrong}"
+
+
 def texts() -> Iterator[Path]:
     """Every text file of the checkout that is ours."""
     skipped = {".git", ".venv", ".hypothesis", "__pycache__", "_build", "build", "dist", "demo-output"}

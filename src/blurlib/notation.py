@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -28,18 +29,21 @@ from .blurs import (
 
 __all__ = ["parse", "parse_list", "parse_mix"]
 
-NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?"
+# Each character has one place in a number, and so a text is read in linear time.
+NUMBER = r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]+)?"
+_WHOLE = "[0-9]{1,9}"
 _FORMS: dict[re.Pattern[str], Callable[[re.Match[str]], Blur]] = {
     re.compile(rf"D({NUMBER})(a?)"): lambda m: Disk(float(m[1]), antialias=bool(m[2])),
-    re.compile(r"([HV])(\d+)"): lambda m: Box(int(m[2]), vertical=m[1] == "V"),
+    re.compile(rf"([HV])({_WHOLE})"): lambda m: Box(int(m[2]), vertical=m[1] == "V"),
     re.compile(rf"L({NUMBER})(?:@({NUMBER}))?"): lambda m: Line(float(m[1]), float(m[2] or 0)),
     re.compile(rf"G({NUMBER})"): lambda m: Gaussian(float(m[1])),
-    re.compile(r"S(\d+)(?:@(train|test))?"): lambda m: Shake(
+    re.compile(rf"S({_WHOLE})(?:@(train|test))?"): lambda m: Shake(
         int(m[1]), "train" if m[2] == "train" else "test"
     ),
     re.compile(r"sharp"): lambda _: Sharp(),
     re.compile(r"shake"): lambda _: PerImageShake(),
 }
+_LONGEST = 60  # of a text in a message, in characters
 _EXAMPLES = ("sharp", "D4", "D2.5a", "H8", "V8", "L12@30", "G4", "S17", "S17@train", "shake")
 _WORDS = {
     "disk": "D",
@@ -90,8 +94,8 @@ def parse(text: str | Blur) -> Blur:
         if match:
             return build(match)
     raise ValueError(
-        f"`blur` must be one of the forms {', '.join(_EXAMPLES)}; got {text!r}, did you mean "
-        f"{_nearest(name)!r}?"
+        f"`blur` must be one of the forms {', '.join(_EXAMPLES)}; got {_short(text)}, did you mean "
+        f"{_nearest(name[:_LONGEST])!r}?"
     )
 
 
@@ -116,15 +120,21 @@ def _named(blur: Blur) -> Blur:
     return blur
 
 
+def _short(text: str) -> str:
+    """A text as a message shows it."""
+    return repr(text if len(text) <= _LONGEST else text[:_LONGEST] + "...")
+
+
 def _nearest(name: str) -> str:
     """The short name that was most likely meant."""
-    word, number = "".join(re.findall(r"[A-Za-z]+", name)).lower(), "".join(re.findall(r"[\d.]+", name)[:1])
+    word = "".join(re.findall(r"[A-Za-z]+", name)).lower()
+    number = float("".join(re.findall(r"[0-9]{1,6}(?:\.[0-9]+)?", name)[:1]) or "nan")
     close = difflib.get_close_matches(word, [*_WORDS, "sharp", "shake"], n=1, cutoff=0.6)
     letter = _WORDS.get(close[0], close[0]) if close else name[:1].upper()
     if letter in ("sharp", "shake"):
         return letter
-    if letter in "DHVLGS" and letter and number.strip("."):
-        return letter + (str(int(float(number))) if letter in "HVS" else number_text(float(number)))
+    if letter in "DHVLGS" and letter and not math.isnan(number):
+        return letter + (str(int(number)) if letter in "HVS" else number_text(number))
     return next((example for example in _EXAMPLES if letter and example.startswith(letter)), "D4")
 
 
@@ -152,9 +162,9 @@ def parse_list(blurs: str | Blur | Iterable[str | Blur]) -> tuple[Blur, ...]:
     if not parsed:
         raise ValueError("`blurs` must name at least one blur, got none; for example 'sharp, D4, D8'")
     names = [str(blur) for blur in parsed]
-    double = [name for position, name in enumerate(names) if name in names[:position]]
-    if double:
-        raise ValueError(f"`blurs` must name each blur once, got {double[0]!r} twice; remove one of them")
+    if len(set(names)) < len(names):
+        double = next(name for name, count in Counter(names).items() if count > 1)
+        raise ValueError(f"`blurs` must name each blur once, got {double!r} twice; remove one of them")
     return parsed
 
 
@@ -188,7 +198,7 @@ def parse_mix(mix: str | Blur | Mapping[Any, float]) -> dict[Any, float]:
         )
         given = [share for share, _ in parts if share is not None]
         if given and len(given) < len(parts):
-            raise ValueError(f"`mix` must give a share for each blur or for none, got {mix!r}")
+            raise ValueError(f"`mix` must give a share for each blur or for none, got {_short(mix)}")
         named = [(parse(name), 1.0 / len(parts) if share is None else share) for share, name in parts]
     elif isinstance(mix, Mapping):
         named = [(blur if hasattr(blur, "draw") else parse(blur), share) for blur, share in mix.items()]
@@ -197,24 +207,26 @@ def parse_mix(mix: str | Blur | Mapping[Any, float]) -> dict[Any, float]:
             f"`mix` must be a text such as 'sharp + D4', a blur or a mapping to shares, got {mix!r}"
         )
     shares: dict[Any, float] = {}
+    names: set[str] = set()
     for blur, share in named:
-        names = [str(each) for each in shares if isinstance(each, Blur)]
         if blur in shares or (isinstance(blur, Blur) and str(blur) in names):
             raise ValueError(
                 f"`mix` must name each blur once, got {str(blur)!r} twice; add their shares, "
                 "or give one of your own another name"
             )
+        names |= {str(blur)} if isinstance(blur, Blur) else set()
         shares[blur] = checks.check_number(f"share of {blur}", share, low=1e-9, high=1.0, unit="parts of 1")
     total = math.fsum(shares.values())
     if not shares or abs(total - 1.0) > 1e-6:
+        shown = _short(mix) if isinstance(mix, str) else repr(mix)
         raise ValueError(
-            f"`mix` must have shares that sum to 1, got {total:g} in {mix!r}; divide each by {total:g}"
+            f"`mix` must have shares that sum to 1, got {total:g} in {shown}; divide each by {total:g}"
         )
     return {blur: share / total for blur, share in shares.items()}
 
 
 def _split_share(part: str) -> tuple[float | None, str]:
-    match = re.fullmatch(rf"\s*({NUMBER})\s*(%?)\s+(\S+)\s*", part)
+    match = re.fullmatch(rf"({NUMBER})(\s*%)?\s+(\S+)", part.strip())
     if not match:
         return None, part
     return float(match[1]) / (100.0 if match[2] else 1.0), match[3]

@@ -579,7 +579,7 @@ def test_report_shows_compares_and_writes(place):
         (("evaluate", "objects.ckpt", "data", "--arch", "networks:tiny"), "['state_dict'], 'weights.pt')"),
         (("evaluate", "weights.pt", "data", "--arch", "networks:tiny"), "got missing 0.bias, 4.weight"),
         (("evaluate", "absent.pt", "data", "--arch", "networks:tiny"), "absent.pt"),
-        (("evaluate", "broken.pt", "data", "--arch", "networks:tiny"), "weights_only=True"),
+        (("evaluate", "broken.pt", "data", "--arch", "networks:tiny"), "it is damaged, or of another kind"),
         (("evaluate", "weights.pt", "data", "--arch", "squeezenet1_1"), "must fit"),
         (("evaluate", "networks:tiny", "absent"), "'absent'"),
         (("finetune", "networks:tiny", "data/train", "--output", "o"), "`root`"),
@@ -709,6 +709,7 @@ def test_a_pretrained_network_gets_other_outputs_and_says_so(monkeypatch):
     torch.manual_seed(7)
     stored = models.squeezenet1_1().state_dict()
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: stored)
+    monkeypatch.setattr("blurlib.models._named._downloaded", lambda *_: stored)
     seen = []
     monkeypatch.setattr(
         evaluate, "evaluate_network", lambda network, *_, **__: seen.append(network) or "table"
@@ -743,11 +744,12 @@ def test_checkpoints_of_others_and_grey_networks_run(place):
     run("evaluate", "networks:grey", "data", *SEEN, "--mean", "0.5", "--std", "0.2")
 
 
-def test_weights_that_do_not_come_are_explained(monkeypatch):
+def test_weights_that_do_not_come_are_explained(tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise URLError("no network")
 
-    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
+    monkeypatch.setattr("torch.hub._hub_dir", str(tmp_path))
+    monkeypatch.setattr("torch.hub.download_url_to_file", refuse)
     for classes in ((), ("--classes", 5)):
         text = run("evaluate", "squeezenet1_1", "data", *classes, code=2).stderr
         assert "cannot download the weights of squeezenet1_1" in text and "--arch squeezenet1_1" in text

@@ -11,7 +11,7 @@ from .._common.checks import check_integer
 from ..blurs import PerImageShake
 from ..functional import check_border
 from ..notation import parse
-from .options import _line, echo_err
+from .options import _line, echo, echo_err
 from .photographs import blur_file, pairs
 
 
@@ -72,13 +72,13 @@ def blur(
                 echo_err(f"error: {_line(error)}")
                 broken += 1
             else:
-                typer.echo(line)
+                echo(line)
                 done += 1
     except KeyboardInterrupt:
         echo_err(f"\nstopped after {done} of {len(files)} images; those in {out} are whole")
         raise typer.Exit(130) from None
     if not one:
-        typer.echo(f"{done} images blurred" + (f", {broken} could not be" if broken else ""))
+        echo(f"{done} images blurred" + (f", {broken} could not be" if broken else ""))
     if broken:
         raise typer.Exit(1)
 

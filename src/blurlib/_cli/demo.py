@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .options import graceful_interrupt
+from .options import echo, graceful_interrupt
 
 
 def demo(
@@ -30,4 +30,4 @@ def demo(
     with graceful_interrupt(out):
         page = run(out, seed=seed, quick=quick, progress=progress)
     if not progress:  # else it has said so
-        typer.echo(f"The page: {page}")
+        echo(f"The page: {page}")

@@ -15,6 +15,7 @@ from ..models import named_network
 from .options import (
     Arch,
     Model,
+    echo,
     echo_err,
     graceful_interrupt,
     network_metadata,
@@ -77,7 +78,7 @@ def evaluate(
         )
     if not is_main_process():
         return
-    typer.echo(report)
+    echo(report)
     if output is not None:
         page = shlex.join(["blurlib", "report", str(output), "--html", str(output / "report.html")])
-        typer.echo(f"\nKept in {output}. As a page: {page}")
+        echo(f"\nKept in {output}. As a page: {page}")

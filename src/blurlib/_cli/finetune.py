@@ -15,6 +15,7 @@ from ..training import finetune as finetune_network
 from .options import (
     Arch,
     Model,
+    echo,
     echo_err,
     graceful_interrupt,
     network_metadata,
@@ -72,7 +73,7 @@ def finetune(
     score = "pixel_accuracy" if options["task"] == "segmentation" else "top1"
     for row in result.history:
         single = row["single_image_batches"]
-        typer.echo(
+        echo(
             f"epoch {row['epoch']}: lr {row['lr']:g}, loss {row['loss']:.3f}, "
             f"{score} {100 * row[score]:.1f} %, {row['images']} images"
             + (f", {row['skipped']} skipped" if row["skipped"] else "")
@@ -94,4 +95,4 @@ def finetune(
             command.append(option_name)
         elif value is not None and value is not False:  # 0 may be meant
             command += [option_name, ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
-    typer.echo(f"\nKept in {output}. To evaluate: {shlex.join(command)}")
+    echo(f"\nKept in {output}. To evaluate: {shlex.join(command)}")

@@ -19,7 +19,7 @@ from .blur import blur
 from .demo import demo
 from .evaluate import evaluate
 from .finetune import finetune
-from .options import _line, _warning, echo_err
+from .options import _line, _warning, echo, echo_err
 from .report import report
 from .reproduce import reproduce
 
@@ -66,7 +66,7 @@ def main() -> None:
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"blurlib {metadata.version('blurlib')}")
+        echo(f"blurlib {metadata.version('blurlib')}")
         raise typer.Exit
 
 

@@ -12,18 +12,19 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from .._common.distributed import is_main_process
+from .._common.texts import visible
 
 
 def echo_err(text: str) -> None:
     """A note; under torchrun one process speaks."""
     if is_main_process():
-        typer.echo(text, err=True)
+        typer.echo(visible(text, keep="\n"), err=True)
 
 
-def echo(text: str) -> None:
+def echo(text: object) -> None:
     """A result; under torchrun one process speaks."""
     if is_main_process():
-        typer.echo(text)
+        typer.echo(visible(str(text), keep="\n"))
 
 
 @contextmanager
@@ -211,8 +212,8 @@ def _warning(
     """The library's warnings as one line; those of other packages with their place."""
     del line
     if Path(__file__).parents[1] in Path(filename).parents:
-        return f"warning: {message}\n"
-    return f"{filename}:{lineno}: {category.__name__}: {message}\n"
+        return f"warning: {visible(str(message))}\n"
+    return visible(f"{filename}:{lineno}: {category.__name__}: {message}\n", keep="\n")
 
 
 def _line(error: Exception) -> str:

@@ -6,11 +6,11 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from .._common.files import replacing
+from .._common.pictures import IMAGE_SUFFIXES, image_paths, open_image
 from ..blurs import Blur
-from ..data import IMAGE_SUFFIXES
 from ..functional import Border, apply
 from ..protocol import to_rgb
 
@@ -33,13 +33,7 @@ def pairs(source: Path, out: Path) -> list[tuple[Path, Path]]:
         raise ValueError(
             f"`-o` must be outside the folder {str(source)!r}, got {str(out)!r}; name another folder"
         )
-    found = sorted(
-        path.relative_to(source)
-        for path in source.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(source).parts)
-        and path.is_file()
-    )
+    found = sorted(map(Path, image_paths(str(source))))
     if not found:
         raise ValueError(
             f"`INPUT` must hold images, got none in {str(source)!r} (suffixes looked for: "
@@ -64,13 +58,11 @@ def blur_file(photograph: Path, target: Path, value: Blur, *, at: int | None, bo
     The suffix of the target is its format.
     """
     try:
-        with warnings.catch_warnings(), Image.open(photograph) as opened:
+        with warnings.catch_warnings(), open_image(photograph) as opened:
             warnings.simplefilter("ignore")  # on size and broken metadata: the file was named on purpose
             image = to_rgb(opened)
             # Other modes are converted to RGB, where their profile would be wrong.
             profile = opened.info.get("icc_profile") if opened.mode in ("RGB", "RGBA") else None
-    except UnidentifiedImageError as error:
-        raise ValueError(f"cannot read {photograph}: not an image, or of a kind that is not known") from error
     except Exception as error:  # Pillow's decoders raise whatever the bytes lead to
         raise ValueError(f"cannot read {photograph}: {error}") from error
     scale = 1.0 if at is None else min(image.size) / at

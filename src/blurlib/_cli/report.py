@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..reporting import Report, confidence_table
+from .options import echo
 
 
 def report(
@@ -43,14 +44,14 @@ def report(
     original = None if before is None else Report.load(before)
     other = None if control is None else Report.load(control)
     shown = after if original is None else after.compare(original, control=other)
-    typer.echo(shown)
+    echo(shown)
     if confidence and after.task != "classification":
         raise ValueError("`--confidence` must be left out for segmentation, whose reports count pixels")
     if confidence:
-        typer.echo(f"\n{confidence_table(after.records)}")
+        echo(f"\n{confidence_table(after.records)}")
     if markdown is not None:
         shown.to_markdown(markdown)
-        typer.echo(f"\nWrote {markdown}")
+        echo(f"\nWrote {markdown}")
     if html is not None:
         after.to_html(html, before=original, control=other)
-        typer.echo(f"\nWrote {html}; open it in a browser")
+        echo(f"\nWrote {html}; open it in a browser")

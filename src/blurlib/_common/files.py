@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from .texts import spreadsheet_cell
+
 __all__ = [
     "csv_table",
     "json_path",
@@ -52,10 +54,13 @@ def written(text: str, path: str | Path | None = None) -> str:
 
 
 def csv_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Comma-separated values; a number is written so that it reads back to the same one."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    return text.getvalue()
+    """Comma-separated values; a number reads back to the same one, a text as `spreadsheet_cell` writes it."""
+    lines = []
+    for row in (header, *rows):
+        text = io.StringIO(newline="")
+        csv.writer(text).writerow(map(spreadsheet_cell, row))  # with its own line end it quotes returns
+        lines.append(text.getvalue().removesuffix("\r\n"))
+    return "\n".join([*lines, ""])
 
 
 def json_path(path: str | Path) -> Path:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL.Image
 import torch
 
 from .. import kernels
+from .._common.pictures import open_image
 from ._values import Blur, check_scale
 
 _LONGEST = int(2 * kernels.MAX_RADIUS) + 1
@@ -88,7 +88,7 @@ class PointSpread(Blur):
             if source.suffix.lower() == ".npy":
                 array = np.load(source, allow_pickle=False)
             else:
-                with PIL.Image.open(source) as image:
+                with open_image(source) as image:
                     array = np.asarray(image.convert("L") if image.mode == "1" else image)
                     if image.mode in ("P", "PA"):
                         raise ValueError("a palette in place of amounts of light")

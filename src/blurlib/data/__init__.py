@@ -1,6 +1,7 @@
 """Listings of the images in folders, tar shards, datasets and Pascal VOC; subsets keep the positions."""
 
-from ._folders import IMAGE_SUFFIXES, ImageListing, labelled, open_images
+from .._common.pictures import IMAGE_SUFFIXES
+from ._folders import ImageListing, labelled, open_images
 from ._listing import Listing, OnError, Skipped
 from ._sampling import KeyedSampler, class_balanced
 from ._shards import TarShards

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,13 @@ from torch.utils.data import Dataset, Subset
 
 from .._common.devices import make_loader, pick_workers
 from .._common.distributed import local_world_size
+from .._common.pictures import IMAGE_SUFFIXES, Seen, image_paths
+from .._common.texts import visible
 from ._columns import column_classes, column_values
 from ._listing import Listing, OnError, Skipped, contents, decoded, opened
 from ._sampling import class_balanced
 from ._shards import LABELLED
 from ._splits import NAMES, Split, found_split, names_text
-
-IMAGE_SUFFIXES = (
-    *(".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif"),
-    *(".jp2", ".pbm", ".pgm", ".pnm", ".ppm"),
-)
 
 
 class ImageListing(Listing[int]):
@@ -75,10 +72,11 @@ class ImageListing(Listing[int]):
                 + f" the class folders{' into a folder train' if self.split == 'train' else ''}"
             )
         files: list[bytes] = []
+        seen: Seen = {}
         counts = []
         for name in self.classes:
             below = name if found is None else f"{found}{os.sep}{name}"
-            images = [os.fsencode(path) for path in _images(self.root, below)]
+            images = [os.fsencode(path) for path in image_paths(self.root, below, seen=seen)]
             if not images:
                 raise ValueError(
                     f"`root` must hold images of every class, got none in {str(inside / name)!r} (suffixes "
@@ -239,18 +237,6 @@ def _holds_images(folder: Path) -> bool:
         return any(entry.name[0] != "." and entry.name.lower().endswith(IMAGE_SUFFIXES) for entry in entries)
 
 
-def _images(root: str, folder: str) -> Iterator[str]:
-    """Paths below `root` of the images in a folder: sorted folders, and in each its files sorted by name."""
-    # Strings instead of Path objects: with a million files the objects alone take half a minute.
-    for place, _, names in sorted(os.walk(os.path.join(root, folder), followlinks=True)):  # noqa: PTH118  text, not Path
-        below = place[len(root) :].lstrip(os.sep)
-        if f"{os.sep}." in below[len(folder) :]:
-            continue
-        for name in sorted(names):
-            if name[0] != "." and name.lower().endswith(IMAGE_SUFFIXES):
-                yield f"{below}{os.sep}{name}"
-
-
 def _compare_classes(
     root: Path, split: Split, found: str, classes: tuple[str, ...], there: Sequence[str]
 ) -> None:
@@ -266,8 +252,8 @@ def _compare_classes(
             if names
         ]
         raise ValueError(
-            f"`root` must have the same classes in train and val, got {'; '.join(parts)} in {str(root)!r}; "
-            "labels are positions in the sorted classes, so make both splits agree"
+            f"`root` must have the same classes in train and val, got {visible('; '.join(parts))} in "
+            f"{str(root)!r}; labels are positions in the sorted classes, so make both splits agree"
         )
 
 

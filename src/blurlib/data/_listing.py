@@ -21,7 +21,10 @@ from PIL import Image
 from torch.utils.data import Subset
 
 from .._common.checks import check_integer, one_of
+from .._common.pictures import open_image
+from .._common.texts import visible
 from ._columns import USUAL, as_pair, check_columns, check_named, dataset_name
+from ._names import Names
 from ._shards import TarShards, shards_of
 from ._splits import NAMES, Split, entry_of
 from ._streams import StoredStream, is_stream
@@ -100,9 +103,7 @@ class Listing(ABC, Generic[Target]):
         if is_stream(root):
             root = StoredStream(root, self.columns, limit=limit, check=self._check_first)
         self.root = root
-        # Encoded names in one array, not a list of strings: a forked worker that touches an object copies its
-        # memory page, and in a list of a million strings it ends up with copies of all of them.
-        self._names: np.ndarray | None = None
+        self._names: Names | None = None
         if isinstance(root, (str, os.PathLike)):
             self.root, folder = str(root), Path(root)
             if not folder.is_dir():
@@ -112,7 +113,7 @@ class Listing(ABC, Generic[Target]):
                 )
             if columns is not None:
                 raise ValueError(f"`columns` must be left out where `root` is a folder, got {columns!r}")
-            self._names = np.array(self._list_folder(folder))
+            self._names = Names(self._list_folder(folder))
         elif not (hasattr(root, "__getitem__") and hasattr(root, "__len__")) or isinstance(
             root, (bytes, Mapping)
         ):
@@ -250,7 +251,7 @@ class Listing(ABC, Generic[Target]):
         if self._names is None:
             try:
                 item = self.root[int(self.index[position])]
-            except (OSError, SyntaxError, ValueError) as error:
+            except (OSError, SyntaxError, ValueError, LookupError) as error:
                 raise _broken("read", place, error) from error
             item = self._pair(item, place)
         else:
@@ -344,10 +345,10 @@ def opened(
 def decoded(path: Path) -> Image.Image:
     """The image in a file; errors name it."""
     try:
-        with Image.open(str(path)) as image:
+        with open_image(str(path)) as image:
             image.load()
     except FileNotFoundError:
-        raise FileNotFoundError(f"`root` lists {path}, which is missing; {_REMEDY}") from None
+        raise FileNotFoundError(visible(f"`root` lists {path}, which is missing; {_REMEDY}")) from None
     except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders raise whatever the bytes lead to
@@ -357,17 +358,17 @@ def decoded(path: Path) -> Image.Image:
 
 def contents(folder: Path) -> str:
     """What a folder holds, for messages."""
-    return ", ".join(sorted(entry.name for entry in folder.iterdir())[:8]) or "nothing"
+    return visible(", ".join(sorted(entry.name for entry in folder.iterdir())[:8])) or "nothing"
 
 
 def _text(name: str) -> str:
-    """A file's name for texts: bytes that are no text are escaped."""
-    return name.encode(errors="backslashreplace").decode()
+    """A file's name for texts: bytes that are no text are escaped, and control characters."""
+    return visible(name.encode(errors="backslashreplace").decode())
 
 
 def _broken(verb: str, place: str, error: BaseException) -> ValueError:
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return ValueError(f"cannot {verb} {place}: {text}; {_REMEDY}")
+    return ValueError(visible(f"cannot {verb} {place}: {text}; {_REMEDY}"))
 
 
 def _subset_indices(root: object) -> bytes:

@@ -18,6 +18,8 @@ from torch.utils.data import Dataset
 
 from .._common.devices import make_loader, pick_workers
 from .._common.distributed import local_world_size
+from .._common.pictures import open_image
+from ._names import Names
 from ._splits import NAMES, Split
 
 Opener = Callable[[str], BinaryIO]
@@ -102,10 +104,7 @@ class TarShards(Dataset[Any]):
             shard_of = np.repeat(np.arange(len(counts)), counts)
             keys = [f"{stems[shard]}/{key}" for shard, key in zip(shard_of, keys, strict=True)]
         order = sorted(range(len(keys)), key=lambda number: os.path.split(keys[number]))
-        stripped = [os.fsencode(_key(keys[number])) for number in order]
-        # One text and not a list: a forked worker that touches an object copies its memory page.
-        self._names = b"".join(stripped)
-        self._ends = np.cumsum([0, *map(len, stripped)])
+        self._names = Names([os.fsencode(keys[number].rpartition(".")[0]) for number in order])
         #: shard, then offset and size of the image, then label, or offset and size of the mask
         self._places = np.concatenate(places)[order]
         self.targets = self._places[:, 3] if self._places.shape[1] == 4 else np.empty(0, dtype=np.int64)
@@ -136,8 +135,7 @@ class TarShards(Dataset[Any]):
         Returns:
             Such as "n01440764/n01440764_10026".
         """
-        start, end = self._ends[position : position + 2]
-        return os.fsdecode(self._names[start:end])
+        return os.fsdecode(self._names[position])
 
     def place(self, position: int) -> str:
         """A sample's name and its archive, for messages.
@@ -156,7 +154,7 @@ class TarShards(Dataset[Any]):
             content = stream.read(size)
         if len(content) < size:
             raise ValueError(f"{self.paths[shard]} ends within the sample")
-        with Image.open(io.BytesIO(content)) as image:
+        with open_image(io.BytesIO(content)) as image:
             image.load()
         return image
 
@@ -303,10 +301,6 @@ def _samples(archive: tarfile.TarFile) -> Iterator[tuple[str, dict[str, tarfile.
         members[ending.lower()] = member
     if members:
         yield key, members
-
-
-def _key(name: str) -> str:
-    return name.rpartition(".")[0]
 
 
 def _label(stream: BinaryIO, member: tarfile.TarInfo, place: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,12 @@ class MaskListing(Listing[np.ndarray]):
             )
         self.found, path = found, lists / f"{found}.txt"
         names = path.read_text(encoding="utf-8", errors="surrogateescape").split()  # as the system's names
+        outside = next((name for name in names if _leaves(name)), None)
+        if outside is not None:
+            raise ValueError(
+                f"`root` must list names of images below JPEGImages, got {outside!r} in {str(path)!r}; "
+                "remove it from the list"
+            )
         return [os.fsencode(name) for name in names]
 
     def _path(self, position: int) -> Path:
@@ -130,7 +137,8 @@ class MaskListing(Listing[np.ndarray]):
     def _read(self, position: int) -> tuple[Image.Image, Any]:
         name = self._folder / "JPEGImages" / self.id(position)
         paths = [name.with_name(f"{name.name}{ending}") for ending in (".jpg", ".jpeg", ".png")]
-        path = next((path for path in paths if path.is_file()), paths[0])
+        # Of a name that no system takes, Path.is_file would raise what it says.
+        path = next((path for path in paths if os.path.isfile(path)), paths[0])  # noqa: PTH113
         return decoded(path), decoded(self._path(position))
 
     def _checked(self, image: Image.Image, target: Any) -> tuple[Image.Image, np.ndarray]:
@@ -209,6 +217,11 @@ def open_masks(
     if reduce_zero_label:
         listing.reduce_zero_label = True
     return listing
+
+
+def _leaves(name: str) -> bool:
+    """Whether a name leads out of the folder that it is joined to."""
+    return ".." in re.split(r"[/\\]", name) or name[0] in "/\\" or bool(os.path.splitdrive(name)[0])
 
 
 def _voc_folder(root: Path) -> Path:

@@ -84,7 +84,7 @@ class PatchPrior:
             ValueError: if it is not such a file.
         """
         try:
-            with np.load(Path(path)) as stored:
+            with np.load(Path(path), allow_pickle=False) as stored:
                 weights, triangles = (torch.from_numpy(stored[key]) for key in ("weights", "covariances"))
                 size = math.isqrt(2 * triangles.shape[-1])
                 rows, columns = torch.tril_indices(size, size)

@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from .._common import rng
 from .._common.checks import check_integer, one_of
+from .._common.pictures import open_image
 
 _CROPS = 51  # purpose that keeps these draws apart from those of other modules
 
@@ -61,7 +62,7 @@ def photographs() -> list[Photograph]:
                 f'the example needs the photographs inside {module}; pip install "blurlib[demo]"'
             ) from error
         with content.open("rb") as stream:
-            image = Image.open(stream).convert("RGB")
+            image = open_image(stream).convert("RGB")
         scale = 400 / min(image.size)
         size = (round(image.width * scale), round(image.height * scale))
         found.append(Photograph(name=name, image=image.resize(size, Image.Resampling.BICUBIC), credit=credit))

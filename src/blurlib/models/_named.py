@@ -9,13 +9,15 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import torch
 from torch import nn
 from torchvision import models
 
+from .._common.archives import file_sha256, load_tensors
 from .._common.progress import is_live
 from .._common.rng import check_seed
 from ._weights import SUFFIXES, load_weights
@@ -83,6 +85,7 @@ def _timm(timm: Any, name: str, classes: int | None, *, pretrained: bool) -> nn.
             + f"timm.list_{'pretrained' if '.' in name else 'models'}() has all"
         )
     try:
+        timm.models.set_pretrained_check_hash(True)  # timm itself loads with weights_only=True
         return cast("nn.Module", timm.create_model(name, pretrained=pretrained, **outputs))
     except Exception as error:  # of timm, of its hub, of the connection
         lines = str(error).strip().splitlines() or [type(error).__name__]
@@ -163,15 +166,9 @@ def _torchvision(
         network: nn.Module = models.get_model(name, weights=None, **outputs)
         return network
     weights = models.get_model_weights(name).DEFAULT
-    try:
-        if classes is None or classes == len(weights.meta["categories"]):
-            return cast("nn.Module", models.get_model(name, weights=weights, progress=is_live()))
-        state = weights.get_state_dict(progress=is_live())
-    except OSError as error:
-        raise OSError(
-            f"cannot download the weights of {name} ({error}); look at the connection, or give a file "
-            f"of weights (.pt) and --arch {name}"
-        ) from error
+    state = _downloaded(weights, name)
+    if classes is None or classes == len(weights.meta["categories"]):
+        return cast("nn.Module", models.get_model(name, weights=weights))  # of the file that was checked
     network = models.get_model(name, weights=None, **outputs)
     own = network.state_dict()
     fits = {key: state[key] for key in own if key in state and state[key].shape == own[key].shape}
@@ -180,3 +177,25 @@ def _torchvision(
         f"note: {name} gets {classes} outputs; new, not trained yet: {', '.join(sorted(own.keys() - fits))}"
     )
     return network
+
+
+def _downloaded(weights: models.WeightsEnum, name: str) -> dict[str, Any]:
+    """What the file of torchvision's weights holds: its name tells its hash, which is compared each time."""
+    file = Path(torch.hub.get_dir(), "checkpoints", PurePosixPath(urlsplit(weights.url).path).name)
+    stated = re.search(r"-([0-9a-f]{8,})\.", file.name)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        if not file.exists():
+            torch.hub.download_url_to_file(weights.url, str(file), stated and stated[1], progress=is_live())
+    except (OSError, RuntimeError) as error:  # the connection's; of bytes with another hash
+        raise OSError(
+            f"cannot download the weights of {name} ({error}); look at the connection, or give a file "
+            f"of weights (.pt) and --arch {name}"
+        ) from error
+    again = "delete it, and it is downloaded again"
+    if stated and not file_sha256(file).startswith(stated[1]):
+        raise ValueError(
+            f"`MODEL` {name} must have its weights as they were published, got {str(file)!r} with another "
+            f"hash than its name tells; {again}"
+        )
+    return cast("dict[str, Any]", load_tensors(file, map_location="cpu", name="MODEL", remedy=again))

@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
+from .._common.pictures import open_image
 from ..evaluation import predictions
 from ..metrics import TOP_K, ImageValues
 from ..notation import parse
@@ -283,7 +284,7 @@ def positions(run: Run) -> dict[str, int]:
 
 def photograph(path: str | Path) -> Image.Image:
     """A file as it is: the protocol turns it upright and into RGB."""
-    with Image.open(path) as opened:
+    with open_image(path) as opened:
         opened.load()
     return opened
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .._common.files import read_plain, written
+from .._common.texts import visible
 from ..reporting import Section, Table, markdown_table, plain_table, write_page
 
 _KIND = "blurlib.ReproducedTable"
@@ -126,7 +127,7 @@ class ReproducedTable:
             if content in ("ours", "paper"):  # both are in the first one
                 continue
             parts += [f"{self._heading(content)}:", self._plain(content)]
-        return "\n\n".join([*parts, self.caption])
+        return visible("\n\n".join([*parts, self.caption]), keep="\n")
 
     @property
     def caption(self) -> str:
@@ -147,7 +148,7 @@ class ReproducedTable:
             f"side {known['side']} in place of 256" if known.get("side", _USUAL_SIDE) != _USUAL_SIDE else "",
             f"mean of {len(known['seeds'])} seeds" if len(known.get("seeds", ())) > 1 else "",
         ]
-        return ", ".join(part for part in parts if part)
+        return visible(", ".join(part for part in parts if part))
 
     def _contents(self) -> tuple[str, ...]:
         changes = any(cell.change is not None for cell in self.cells)
@@ -240,9 +241,9 @@ class ReproducedTable:
         Returns:
             The text.
         """
-        parts = [f"# {self.item}: {self.title}", self.caption]
+        parts = [visible(f"# {self.item}: {self.title}"), self.caption]
         for content in self._contents():
-            parts += [f"## {self._heading(content)}", markdown_table(*self._lines(content))]
+            parts += [f"## {visible(self._heading(content))}", markdown_table(*self._lines(content))]
         return written("\n\n".join(parts) + "\n", path)
 
     def to_dict(self) -> dict[str, Any]:

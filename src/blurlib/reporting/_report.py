@@ -13,6 +13,7 @@ import numpy as np
 from .. import blurs
 from .._common.files import csv_table, json_path, read_arrays, read_plain, write_arrays, written
 from .._common.provenance import network_name
+from .._common.texts import visible
 from ..metrics import Metric, Statistics, statistics_of
 from ._records import (
     Record,
@@ -123,7 +124,7 @@ class Report:
         parts.append(left_out_text(self.statistics, known))
         if known.get("complete") is False:
             parts.append("stopped before all images were seen")
-        return ", ".join(part for part in parts if part)
+        return visible(", ".join(part for part in parts if part))
 
     def _crop_sizes(self) -> str:
         """The crops as the network saw them: where a side is smaller than the crop, they have that side."""

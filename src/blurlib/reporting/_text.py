@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from .._common.texts import starts_formula, visible
 from ..metrics import Metric
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 def plain_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns aligned by spaces: the first to the left, the others to the right; no line break at the end.
 
-    A heading of several lines is aligned at its last.
+    A heading of several lines is aligned at its last. Control characters are escaped.
 
     Example:
         >>> print(plain_table(["blur", "top-1 %"], [["sharp", "76.1"], ["D8", "40.0"]]))
@@ -24,10 +25,10 @@ def plain_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         sharp     76.1
         D8        40.0
     """
-    headings = [cell.split("\n") for cell in header]
+    headings = [[visible(line) for line in cell.split("\n")] for cell in header]
     height = max(map(len, headings))
     upright = zip(*([""] * (height - len(cell)) + cell for cell in headings), strict=True)
-    lines = [*map(list, upright), *map(list, rows)]
+    lines = [*map(list, upright), *([visible(cell) for cell in row] for row in rows)]
     widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
     lines.insert(height, ["-" * width for width in widths])
     return "\n".join(
@@ -40,7 +41,7 @@ def plain_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table: the first column to the left, the others to the right; vertical bars are escaped.
+    """A Markdown table: the first column to the left, the others to the right; what has a meaning is escaped.
 
     Example:
         >>> print(markdown_table(["blur", "top-1 %"], [["sharp", "76.1"]]))
@@ -49,8 +50,14 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         | sharp | 76.1 |
     """
     rule = "|:--|" + "--:|" * (len(header) - 1)
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in (header, *rows)]
+    lines = ["| " + " | ".join(map(_markdown_cell, line)) + " |" for line in (header, *rows)]
     return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def _markdown_cell(cell: str) -> str:
+    """A cell whose vertical bars, control characters, and first character of a formula are escaped."""
+    cell = visible(cell).replace("|", "\\|")
+    return f"\\{cell}" if starts_formula(cell) else cell
 
 
 def sides_text(sides: Sequence[int], between: str = "+") -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..._common.files import written
+from ..._common.texts import visible
 
 if TYPE_CHECKING:
     import jinja2
@@ -176,7 +177,7 @@ def write_page(
     text = page.get_template("page.html.jinja").render(
         title=title, lead=lead, sections=sections, facts=dict(facts or {}), version=version("blurlib")
     )
-    written(text, target)
+    written(visible(text, keep="\n\t"), target)
     return target
 
 
