@@ -557,6 +557,48 @@ def test_scores_that_are_not_finite_name_blur_and_image(root):
         evaluate(Bad(), root, **SMALL, blurs=BLURS)
 
 
+@pytest.mark.parametrize(
+    ("excluded", "known"), [((), True), ((2,), True), ((0, 1), True), ((0, 1, 2), False)]
+)
+def test_a_network_may_exclude_classes(root, tmp_path, excluded, known):
+    """By -inf, whose probability is 0; where the truth is excluded the cross-entropy is infinite."""
+
+    class Masked(Net):
+        def forward(self, images):
+            scores = super().forward(images)
+            scores[:, list(excluded)] = -torch.inf
+            return scores
+
+    if not known:
+        with pytest.raises(ValueError, match=r"finite scores \(or -inf\), got NaN or infinity"):
+            evaluate(Masked(), root, **SMALL, blurs="sharp")
+        return
+    report = evaluate(Masked(), root, **SMALL, blurs="sharp, D2", output=tmp_path / "a")
+    for record in report.records:
+        gone = np.isin(record.images.label, excluded)
+        assert (np.isinf(record.images.cross_entropy) == gone).all() and not record.images.correct[gone].any()
+        assert np.isfinite(record.images.entropy).all()
+    again = Report.load(tmp_path / "a")
+    assert again.records[0].values == report.records[0].values
+    assert (report.records[0].cross_entropy is None) == bool(excluded)
+    whole = evaluate(Net(), root, **SMALL, blurs="sharp, D2")
+    for before, after in ((again, report), (whole, report), (report, whole)):
+        assert "nan" not in str(after.compare(before)) + after.compare(before).to_json()
+        assert after.to_html(tmp_path / "a.html", before=before).exists()
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_other_scores_that_are_no_numbers_are_refused(root, value):
+    class Bad(Net):
+        def forward(self, images):
+            scores = super().forward(images)
+            scores[:, 1] = value
+            return scores
+
+    with pytest.raises(ValueError, match=r"finite scores \(or -inf\), got NaN or infinity"):
+        evaluate(Bad(), root, **SMALL, blurs="sharp")
+
+
 class Says(nn.Module):
     def __init__(self, say):
         super().__init__()

@@ -496,6 +496,29 @@ def test_bad_input_is_named(scenes, model, changes, error, message):
         blurlib.evaluate(pixels(), scenes, network_size=(3, 3))
 
 
+class Excludes(nn.Module):
+    """Some classes by `value`, at a quarter of the size."""
+
+    def __init__(self, network, classes, value):
+        super().__init__()
+        self.network, self.classes, self.value = network, classes, value
+
+    def forward(self, images):
+        logits = nn.functional.avg_pool2d(self.network(images), 4).clone()
+        logits[:, self.classes, : logits.shape[2] // 2] = self.value
+        return logits
+
+
+def test_a_network_may_exclude_classes(scenes):
+    few, none = (
+        evaluate_segmentation(Excludes(pixels(), [1], value), scenes, blurs="sharp", **SHOWN)["sharp"]
+        for value in (-1e6, -torch.inf)
+    )
+    assert (few.images.matrix == none.images.matrix).all()
+    with pytest.raises(ValueError, match=r"finite scores \(or -inf\), got NaN or infinity"):
+        evaluate_segmentation(Excludes(pixels(), [1], torch.inf), scenes, blurs="sharp", **SHOWN)
+
+
 # Comparison
 
 

@@ -71,8 +71,16 @@ def _blur_plane(
     finite = np.isfinite(plane)
     is_whole = finite.all()
     known = plane if is_whole else np.where(finite, plane, 0)
-    middle = known.min() / 2 + known.max() / 2
+    low, high = known.min(), known.max()
+    # A transform adds up a whole plane: near the largest number it is shrunk before, by a power of two.
+    largest = max(-float(low), float(high))
+    shrunk = int(np.frexp(largest)[1]) if largest > np.sqrt(np.finfo(real).max) else 0
+    if shrunk:
+        known, low, high = (np.ldexp(each, -shrunk) for each in (known, low, high))
+    middle = low / 2 + high / 2
     sums = convolve(_bordered((known - middle).astype(real), rows, columns, -middle)) + middle * kernel.sum()
+    if shrunk:
+        sums = np.ldexp(sums, shrunk)
     return sums if is_whole else _with_what_is_not_finite(sums, plane, kernel, rows, columns)
 
 

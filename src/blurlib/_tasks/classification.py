@@ -223,11 +223,12 @@ class ClassificationEvaluation(EvaluationTask):
         name = self.listing.id(position)
         _check_label(image.label, self.outputs, name)
         values = image_values(self._averaged(image), [image.label] * len(self.conditions))
-        finite = np.isfinite(values.cross_entropy) & np.isfinite(values.entropy)
-        if not finite.all():
-            blur, sides = self.conditions[int(np.argmin(finite))]
+        # NaN comes of NaN, of infinity, and where every class is excluded (-inf); of some it has no harm.
+        known = ~(np.isnan(values.cross_entropy) | np.isnan(values.entropy))
+        if not known.all():
+            blur, sides = self.conditions[int(np.argmin(known))]
             raise ValueError(
-                f"`model` must give finite scores, got NaN or infinity under {blur} at side "
+                f"`model` must give finite scores (or -inf), got NaN or infinity under {blur} at side "
                 f"{sides_text(sides)} for the image {name!r}; check its weights, `mean` and `std`"
             )
         return {key: value for key, value in vars(values).items() if key != "ids"}

@@ -202,9 +202,10 @@ def predicted(
             part = views[start : start + batch_size]
             images = feed.images(part.to(device), *colours)
             logits = pixel_logits(applied(model, images, settings=_SIZES_BY), size)
-            if not bool(torch.isfinite(logits).all()):
+            if not bool((logits < torch.inf).all()):  # -inf excludes a class
                 raise ValueError(
-                    "`model` must give finite scores, got NaN or infinity; check its weights, `mean`, `std`"
+                    "`model` must give finite scores (or -inf), got NaN or infinity; check its weights, "
+                    "`mean` and `std`"
                 )
             classes = logits.shape[1]
             found.append(logits.argmax(dim=1).cpu().numpy())

@@ -69,18 +69,25 @@ class ImageValues(Statistics):
     )
 
     def compute(self) -> dict[str, Any]:
-        """Means over the images, and the calibration error with 15 equal bins."""
+        """Means over the images, and the calibration error with 15 equal bins.
+
+        The cross-entropy is None, not defined, where the network excludes an image's true class (-inf).
+        """
+        loss = float(self.cross_entropy.mean())
         return {
             "top1": float(self.correct.mean(dtype=np.float64)),
             "top5": float(self.correct5.mean(dtype=np.float64)),
             "entropy": float(self.entropy.mean()),
-            "cross_entropy": float(self.cross_entropy.mean()),
+            "cross_entropy": None if loss == np.inf else loss,
             "ece": calibration_error(self.confidence, self.correct),
         }
 
     def columns(self) -> np.ndarray:
-        """(N, 4): top-1, top-5, entropy, cross-entropy."""
-        found = (self.correct, self.correct5, self.entropy, self.cross_entropy)
+        """(N, 4): top-1, top-5, entropy, cross-entropy; that is NaN where its mean is not defined."""
+        loss = (
+            self.cross_entropy if np.isfinite(self.cross_entropy).all() else np.full(len(self.label), np.nan)
+        )
+        found = (self.correct, self.correct5, self.entropy, loss)
         return np.stack(found, axis=1).astype(np.float64)
 
     def from_means(self, means: np.ndarray) -> dict[str, np.ndarray]:

@@ -130,6 +130,9 @@ def eval_mode(model: nn.Module, device: torch.device) -> Iterator[torch.device]:
             module.training = training
 
 
+_EXCLUDED = -1e30
+
+
 def pixel_logits(result: object, size: Sequence[int] | None = None) -> Tensor:
     """The logits in what a segmentation network returns.
 
@@ -157,5 +160,6 @@ def pixel_logits(result: object, size: Sequence[int] | None = None) -> Tensor:
         )
     logits = logits.float()
     if size is not None and tuple(logits.shape[-2:]) != tuple(size):
-        logits = F.interpolate(logits, tuple(size), mode="bilinear", align_corners=False)
+        # A class that the network excludes (-inf) would be NaN where it has a weight of 0.
+        logits = F.interpolate(logits.clamp(min=_EXCLUDED), tuple(size), mode="bilinear", align_corners=False)
     return logits
