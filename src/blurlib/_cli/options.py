@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial, wraps
@@ -65,6 +66,10 @@ OPTIONS: dict[str, Any] = {
     "output": option("FOLDER", "Keep the report there.", "--output", "-o"),
     "overwrite": option(None, "Write over the report of another evaluation in --output.", "--force", "-f"),
     "resume": option(None, "Go on with the run in --output.", "--resume"),
+    "checkpoint_every": running("X", "Minutes between checkpoints within an epoch."),
+    "changes": running(
+        "CHANGES", "What may differ on --resume: lr, epochs, weights, architecture, files, with commas."
+    ),
     "epochs": training("N,N", "Of each phase. Default: 2,1; for segmentation 6,2."),
     "lr": training("X,X", "Learning rate of each phase. Default: 1e-3,1e-4; for segmentation 1e-4,1e-5."),
     "momentum": training("X", "Of SGD."),
@@ -187,7 +192,7 @@ def scales(name: str, given: Sequence[str]) -> list[tuple[int, ...]]:
 _KINDS: dict[str | None, Any] = {
     None: bool, "N": int, "X": float, "FOLDER": Path, "FILE": Path,
     "N,N": integers, "N,N,N": integers, "N,N+N": scales, "X,X": floats, "R,G,B": floats, "H,W": pair,
-    "PATTERNS": words, "METHODS": words,
+    "PATTERNS": words, "METHODS": words, "CHANGES": words,
 }  # fmt: skip
 
 
@@ -226,4 +231,5 @@ def _line(error: Exception) -> str:
         text = text.rsplit(f"\n{type(error).__name__}: ", 1)[-1]
     for argument, words_of_option in _REMEDIES.items():
         text = text.replace(argument, words_of_option)
+    text = re.sub(r"changes=\[(.*?)\]", lambda found: "--changes " + re.sub("[' ]", "", found[1]), text)
     return " ".join(text.split("\n"))

@@ -205,6 +205,30 @@ class Listing(ABC, Generic[Target]):
         labels = b"" if self.labels is None else b"\n" + self.labels.astype("<i8").tobytes()
         return hashlib.sha256(ids + labels + _subset_indices(self.root)).hexdigest()
 
+    def file_facts(self) -> np.ndarray | None:
+        """Size and time of change of each image's files, by which a replaced file shows.
+
+        Returns:
+            int64, shape (len, 2) or with a mask (len, 4): bytes and nanoseconds of each file, -1 where it is
+            absent; None for a dataset.
+        """
+        if self._names is None:
+            return None
+        found = [self._stat(path) for position in range(len(self)) for path in self._files(position)]
+        return np.array(found, dtype=np.int64).reshape(len(self), -1)
+
+    def _files(self, position: int) -> tuple[Path, ...]:
+        """All files of an image of a folder."""
+        return (self._path(position),)
+
+    @staticmethod
+    def _stat(path: Path) -> tuple[int, int]:
+        try:
+            found = path.stat()
+        except OSError:
+            return -1, -1
+        return found.st_size, found.st_mtime_ns
+
     def _place(self, position: int) -> str:
         if self._names is None:
             return f"item {self.index[position]} of the dataset"
