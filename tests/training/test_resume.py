@@ -152,7 +152,7 @@ def test_checkpoints_come_by_the_clock(tmp_path, monkeypatch):
     def steps(**options):
         kept.clear()
         tuned(Ticking(), tmp_path / str(options), **options)
-        middles = [state.get("done") for state in kept[:-1]]  # then the weights
+        middles = [state.get("done") for state in kept[:-1]]  # the last are the weights
         return [middle["epoch"]["step"] if middle else STEPS for middle in middles]
 
     assert steps(checkpoint_every=2) == [3, STEPS] * 3

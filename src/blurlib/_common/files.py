@@ -80,10 +80,10 @@ def _sync_folder(folder: Path) -> None:
                 os.close(handle)
 
 
-def written(text: str, path: str | Path | None = None) -> str:
+def written(text: str, path: str | Path | None = None, *, durable: bool = True) -> str:
     """Write a text in UTF-8, unless the path is None; return it."""
     if path is not None:
-        with replacing(Path(path)) as aside:
+        with replacing(Path(path), durable=durable) as aside:
             # Names of files need not be text; such bytes become \udcxx, which JSON reads back as they were.
             aside.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
     return text

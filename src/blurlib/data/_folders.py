@@ -93,6 +93,10 @@ class ImageListing(Listing[int]):
         assert self._names is not None
         return Path(self.root, os.fsdecode(self._names[position]))
 
+    def _files(self, position: int) -> tuple[str | Path, ...]:
+        assert self._names is not None
+        return (f"{self.root}{os.sep}{os.fsdecode(self._names[position])}",)  # twice as fast as a Path
+
     def _read(self, position: int) -> tuple[Image.Image, Any]:
         return decoded(self._path(position)), self.labels[position]
 

@@ -12,6 +12,7 @@ import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, get_args
@@ -214,20 +215,17 @@ class Listing(ABC, Generic[Target]):
         """
         if self._names is None:
             return None
-        found = [self._stat(path) for position in range(len(self)) for path in self._files(position)]
-        return np.array(found, dtype=np.int64).reshape(len(self), -1)
+        parts = [range(start, min(start + 1000, len(self))) for start in range(0, len(self), 1000)]
+        with ThreadPoolExecutor(8) as pool:  # on a network file system each question waits for its answer
+            return np.concatenate(list(pool.map(self._facts, parts)))
 
-    def _files(self, position: int) -> tuple[Path, ...]:
+    def _facts(self, positions: range) -> np.ndarray:
+        found = [_stat(path) for position in positions for path in self._files(position)]
+        return np.array(found, dtype=np.int64).reshape(len(positions), -1)
+
+    @abstractmethod
+    def _files(self, position: int) -> tuple[str | Path, ...]:
         """All files of an image of a folder."""
-        return (self._path(position),)
-
-    @staticmethod
-    def _stat(path: Path) -> tuple[int, int]:
-        try:
-            found = path.stat()
-        except OSError:
-            return -1, -1
-        return found.st_size, found.st_mtime_ns
 
     def _place(self, position: int) -> str:
         if self._names is None:
@@ -344,6 +342,14 @@ def decoded(path: Path) -> Image.Image:
     except Exception as error:  # Pillow's decoders raise whatever the bytes lead to
         raise _broken("read", str(path), error) from error
     return image
+
+
+def _stat(path: str | Path) -> tuple[int, int]:
+    try:
+        found = os.stat(path)  # noqa: PTH116  of texts without a Path
+    except OSError:
+        return -1, -1
+    return found.st_size, found.st_mtime_ns
 
 
 def contents(folder: Path) -> str:

@@ -20,6 +20,7 @@ from .._common.archives import load_tensors
 from .._common.distributed import ProcessGroup
 from .._common.files import csv_table, replacing, written
 from .._common.folders import check_writable, locked
+from .._common.seals import is_sealed, seal
 from ._identity import FORMAT, check_same, touched
 
 _LAST, _BEFORE = "checkpoint.pt", "checkpoint.previous.pt"
@@ -107,21 +108,15 @@ class RunFolder:
             if not path.exists():
                 continue
             try:
-                # To the CPU: networks and optimisers take the tensors to their own device.
-                state = load_tensors(path, map_location="cpu", name="output", remedy=_REMEDY)
-                keys = {"model", "optimizer", "history", "skipped", "settings"}
-                if not (isinstance(state, dict) and keys <= state.keys()):
-                    raise ValueError(
-                        f"`output` must hold checkpoints of a fine-tuning, got {str(path)!r}, which is "
-                        f"another file; {_REMEDY}"
-                    )
+                state = _checked(path)
             except ValueError as error:
                 failed = failed or error
                 continue
             if failed is not None:
                 self._damaged = True
                 if self.team.rank == 0:
-                    warnings.warn(f"{failed}. The run goes on from the one before, {path.name}", stacklevel=2)
+                    told = str(failed).removesuffix(f"; {_REMEDY}")
+                    warnings.warn(f"{told}; the run goes on from the one before, {path.name}", stacklevel=2)
             return state
         raise failed or ValueError(
             f"`output` must hold a checkpoint to go on from, got {str(self.path)!r} with files of a run but "
@@ -139,7 +134,7 @@ class RunFolder:
             _write_log(self.path, state)
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Write a checkpoint, then log.csv (a row an epoch) and, if images were broken, skipped.csv."""
+        """Write a checkpoint; at an epoch's end also log.csv and, if images were broken, skipped.csv."""
         whole = {
             "format": FORMAT,
             "library": version("blurlib"),
@@ -154,7 +149,8 @@ class RunFolder:
             with _saved(whole, last):
                 if last.exists() and not self._damaged:
                     last.replace(folder / _BEFORE)
-            _write_log(folder, state)
+            if not state["done"]:
+                _write_log(folder, state)
 
         self.checkpoint = self._somewhere(write) / _LAST
         self._damaged = False
@@ -168,6 +164,8 @@ class RunFolder:
             _write_safetensors(model, folder / "model.safetensors")
 
         self.weights = self._somewhere(write) / "model.pt"
+        if self._spare is not None and self._spare not in (self.checkpoint.parent, self.weights.parent):
+            shutil.rmtree(self._spare, ignore_errors=True)  # what was there has found its place since
 
     def _somewhere(self, write: Callable[[Path], None]) -> Path:
         """Where it was written: what the folder does not take must not be lost."""
@@ -191,10 +189,21 @@ class RunFolder:
         )
         return self._spare
 
-    def close(self) -> None:
-        """Remove the temporary folder, if what is in it has found its place since."""
-        if self._spare is not None and self._spare not in (self.checkpoint.parent, self.weights.parent):
-            shutil.rmtree(self._spare, ignore_errors=True)
+
+def _checked(path: Path) -> dict[str, Any]:
+    """A checkpoint, or a ValueError that tells what is wrong with the file."""
+    # To the CPU: networks and optimisers take the tensors to their own device.
+    state: Any = load_tensors(path, map_location="cpu", name="output", remedy=_REMEDY)
+    keys = {"model", "optimizer", "history", "skipped", "settings"}
+    if not (isinstance(state, dict) and keys <= state.keys()):
+        reason = "which is another file"
+    elif not is_sealed(path) and "format" in state:
+        reason = "whose bytes are not those that were written"
+    else:
+        return state
+    raise ValueError(
+        f"`output` must hold checkpoints of a fine-tuning, got {str(path)!r}, {reason}; {_REMEDY}"
+    )
 
 
 class _Stream:
@@ -224,6 +233,7 @@ def _saved(state: Mapping[str, Any], path: Path) -> Iterator[None]:
                 if kept.error is None:
                     raise
                 raise kept.error from None
+        seal(aside)
         yield
 
 
@@ -231,9 +241,11 @@ def _write_log(folder: Path, state: Mapping[str, Any]) -> None:
     # Whole, from the checkpoint's own history: after a stop and a resume no row is there twice, or missing.
     history, skipped = state["history"], state["skipped"]
     if history:
-        written(csv_table(list(history[0]), [list(row.values()) for row in history]), folder / "log.csv")
+        table = csv_table(list(history[0]), [list(row.values()) for row in history])
+        written(table, folder / "log.csv", durable=False)
     if skipped:
-        written(csv_table(["image", "reason"], sorted(skipped.items())), folder / "skipped.csv")
+        table = csv_table(["image", "reason"], sorted(skipped.items()))
+        written(table, folder / "skipped.csv", durable=False)
 
 
 def _write_safetensors(model: Mapping[str, Any], path: Path) -> None:
