@@ -91,7 +91,7 @@ def finetune(
     metadata: Mapping[str, Any] | None = None,
     checkpoint_every: float = 10.0,
     resume: bool = False,
-    changes: Sequence[str] = (),
+    changes: Sequence[str] | None = None,
     progress: bool = True,
 ) -> FinetuneResult:
     """Fine-tune a network on a mix of sharp and blurred images (sections 4 and 5 of the paper).

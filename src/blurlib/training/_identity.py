@@ -22,8 +22,10 @@ CHANGES = ("lr", "epochs", "weights", "architecture", "files")
 """What a resumed run may have otherwise, where it is named: see `changes` of :func:`finetune`."""
 
 
-def check_changes(changes: Sequence[str]) -> tuple[str, ...]:
+def check_changes(changes: Sequence[str] | None) -> tuple[str, ...]:
     """The names, or an error."""
+    if changes is None:
+        return ()
     if isinstance(changes, str) or not isinstance(changes, Sequence):
         raise TypeError(f"`changes` must be a list of names such as ['lr'], got {changes!r}")
     return tuple(one_of("changes", name, CHANGES) for name in changes)
