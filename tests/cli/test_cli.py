@@ -710,7 +710,7 @@ def test_a_signal_stops_finetune_with_one_line_that_is_true(place, monkeypatch, 
     assert refused.endswith("name another `output`, or allow the difference by --changes epochs\n")
     whole = run(*command("b", 2))
     again = run(*command("a", 2), "--resume", "--changes", "lr,epochs", "--checkpoint-every", "0.5")
-    assert again.stdout == whole.stdout.replace(" b", " a").replace("b/", "a/")
+    assert again.stdout == whole.stdout.replace("in b.", "in a.").replace(" b/", " a/")
 
 
 def test_a_network_may_end_the_program(place, monkeypatch):
