@@ -648,6 +648,76 @@ def test_stopping_says_what_is_kept(place, monkeypatch):
     assert run("report", "a", code=130).stderr == "\nstopped\n"
 
 
+@pytest.mark.parametrize("told", [False, True])
+def test_a_signal_ends_a_command_with_its_code(place, monkeypatch, told):
+    def stopped(*_, **__):
+        error = SystemExit(143)
+        if told:
+            error.told = True
+        raise error
+
+    monkeypatch.setattr(evaluate, "evaluate_network", stopped)
+    text = run("evaluate", "networks:tiny", "data", code=143).stderr
+    assert text == ("" if told else "\nstopped; nothing was kept\n")
+
+
+STOPPING = """
+import os, signal
+from networks import tiny
+from torch import nn
+
+class Stopping(nn.Module):
+    left = int(os.environ["LEFT"])
+
+    def __init__(self):
+        super().__init__()
+        self.inner = tiny()
+
+    def forward(self, images):
+        if torch.is_grad_enabled():
+            Stopping.left -= 1
+            if Stopping.left == 0:
+                os.kill(os.getpid(), getattr(signal, os.environ["SIGNAL"]))
+        return self.inner(images)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "told"),
+    [("SIGTERM", 143, "SIGTERM"), ("SIGHUP", 129, "SIGHUP"), ("SIGINT", 130, "Ctrl-C")],
+)
+def test_a_signal_stops_finetune_with_one_line_that_is_true(place, monkeypatch, name, code, told):
+    (place / "stopping.py").write_text(f"import torch\n{STOPPING}", encoding="utf-8")
+    monkeypatch.setenv("LEFT", "3")
+    monkeypatch.setenv("SIGNAL", name)
+    monkeypatch.delitem(sys.modules, "stopping", raising=False)
+    if name == "SIGINT":  # ignored in background jobs
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def command(output, epochs):
+        options = ["2" if word == "1" else word for word in TRAINED] if epochs == 2 else TRAINED
+        return ["finetune", "stopping:Stopping", "data", *options, "--output", output]
+
+    try:
+        result = run(*command("a", 2), code=code)
+    finally:
+        if name == "SIGINT":
+            signal.signal(signal.SIGINT, before)
+    assert result.stdout == ""
+    place_of_it = "after step 1 of 2 in epoch 2 of 2; kept in 'a/checkpoint.pt'"
+    assert result.stderr == f"\nstopped by {told} {place_of_it}; add resume=True (--resume) to go on\n"
+    refused = run(*command("a", 1), "--resume", code=2).stderr
+    assert refused.endswith("name another `output`, or allow the difference by --changes epochs\n")
+    whole = run(*command("b", 2))
+    again = run(*command("a", 2), "--resume", "--changes", "lr,epochs", "--checkpoint-every", "0.5")
+    assert again.stdout == whole.stdout.replace("in b.", "in a.").replace(" b/", " a/")
+
+
+def test_a_network_may_end_the_program(place, monkeypatch):
+    monkeypatch.setattr(evaluate, "evaluate_network", lambda *_, **__: sys.exit(3))
+    assert run("evaluate", "networks:tiny", "data", code=3).stderr == ""
+
+
 @pytest.mark.parametrize(
     ("door", "imported"),
     [("-m", "numpy"), exhaustive("-m", "torch"), ("script", "torch._C"), ("script", "typer")],

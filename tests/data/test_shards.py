@@ -107,6 +107,8 @@ def test_the_order_of_the_archives_does_not_matter(folder, root, monkeypatch):
     for position in range(12):
         assert listing.load(position)[0].tobytes() == expected.load(position)[0].tobytes()
     assert listing.limited(3).labels.tolist() == [0, 1, 2]
+    sizes = {path.stat().st_size for path in (folder / "tars").glob("*val*")}
+    assert set(listing.limited(3).file_facts()[:, 0].tolist()) <= sizes
 
 
 def test_names_that_each_archive_begins_anew_are_told_apart(tmp_path):

@@ -127,3 +127,60 @@ def test_the_command_speaks_once(root, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("cross-entropy") == 1
     assert Report.load(tmp_path / "out").records[0].count == 7
+
+
+STOPPING = """
+import os, signal, torch
+from torch import nn
+
+class Stopping(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.inner, self.left = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 3)), 5
+
+    def forward(self, images):
+        self.left -= self.training and torch.is_grad_enabled()
+        if self.left == 0 and os.environ.get("STOPPED") == os.environ["RANK"]:
+            os.kill(os.getppid(), signal.SIGTERM)  # torchrun, which passes it on
+        return self.inner(images)
+"""
+
+
+@pytest.mark.slow
+def test_a_signal_to_torchrun_keeps_a_checkpoint(root, tmp_path):
+    (tmp_path / "stopping.py").write_text(STOPPING, encoding="utf-8")
+    words = ["finetune", "stopping:Stopping", root, "--epochs", "4", "--lr", "0.01", "--batch-size", "2"]
+    words += [
+        "--network-side",
+        "32",
+        "--crop",
+        "28",
+        "--canonical-side",
+        "48",
+        "--no-progress",
+        "--workers",
+        "1",
+    ]
+
+    def run(output, *more, **environment):
+        return subprocess.run(
+            [
+                *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
+                *("-m", "blurlib", *map(str, words), "--output", output, *more),
+            ],
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(tmp_path), **environment},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    stopped = run(tmp_path / "a", STOPPED="1")
+    assert stopped.returncode != 0
+    assert stopped.stderr.count("stopped by SIGTERM after step") == 1, stopped.stderr
+    assert "DataLoader worker" not in stopped.stderr
+    assert run(tmp_path / "a", "--resume").returncode == 0
+    assert run(tmp_path / "b").returncode == 0
+    one, other = (torch.load(tmp_path / name / "model.pt", weights_only=True) for name in "ab")
+    assert all(torch.equal(one[name], other[name]) for name in other)

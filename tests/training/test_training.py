@@ -14,6 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -304,15 +305,15 @@ def test_weights_are_kept_without_the_names_of_wrappers(root, tmp_path, wrap):
     for older in (False, True):
         shutil.copytree(tmp_path / "run", tmp_path / f"run{older}")
         place = tmp_path / f"run{older}" / "checkpoint.pt"
-        settings = json.loads((place.parent / "settings.json").read_text(encoding="utf-8"))
-        settings["settings"] |= {"epochs": [2]}
-        (place.parent / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
         state = torch.load(place, weights_only=True)
         if older:
             names = wrap(network()).state_dict().keys()
             state["model"] = dict(zip(names, state["model"].values(), strict=True))
+            for name in ("format", "library", "facts", "changes", "done"):
+                del state[name]
             torch.save(state, place)
-        more = finetune(wrap(network()), root, resume=True, **options | {"epochs": 2, "output": place.parent})
+        longer = options | {"epochs": 2, "output": place.parent, "changes": ["epochs"]}
+        more = finetune(wrap(network()), root, resume=True, **longer)
         assert same(weights(plain.model), torch.load(place.parent / "model.pt", weights_only=True))
         assert len(more.history) == 2
 
@@ -436,11 +437,16 @@ def test_the_output_folder_holds_the_run(root, tmp_path):
         network(nn.BatchNorm2d(6)), root, output=output, **SMALL | {"epochs": (1, 1), "lr": (0.1, 0.01)}
     )
     assert sorted(path.name for path in output.iterdir()) == [
+        "checkpoint.previous.pt",
         "checkpoint.pt",
         "log.csv",
         "model.pt",
+        "model.safetensors",
         "settings.json",
     ]
+    before = torch.load(output / "checkpoint.previous.pt", weights_only=True)
+    assert before["epoch"] == 1 and before["history"] == result.history[:1]
+    assert same(load_file(output / "model.safetensors"), weights(result.model))
     with (output / "log.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [{k: float(v) for k, v in row.items()} for row in rows] == result.history
@@ -449,7 +455,7 @@ def test_the_output_folder_holds_the_run(root, tmp_path):
     settings = json.loads((output / "settings.json").read_text())["settings"]
     assert settings["epochs"] == [1, 1] and settings["protocol"]["canonical_side"] == 24
     assert settings["root"] == root.name and str(root) not in (output / "settings.json").read_text()
-    assert result.checkpoint == output / "checkpoint.pt"
+    assert result.checkpoint == output / "checkpoint.pt" and result.weights == output / "model.pt"
     state = torch.load(result.checkpoint, weights_only=True)
     assert state["epoch"] == 2 and state["history"] == result.history and state["settings"] == settings
     assert same(state["model"], weights(result.model))
@@ -683,17 +689,13 @@ def test_trained_parameters_have_the_names_of_the_network_inside(root, tmp_path,
     """They were "module.4.weight", which the weights that the run keeps do not have."""
     wrapped = nn.DataParallel(torch.compile(network(), backend="eager"))
     finetune(wrapped, root, trainable=[pattern], output=tmp_path, **SMALL)
-    place = tmp_path / "settings.json"
-    known = json.loads(place.read_text(encoding="utf-8"))
+    known = json.loads((tmp_path / "settings.json").read_text(encoding="utf-8"))
     assert known["settings"]["trained"] == ["4.weight", "4.bias"]
     seen = []
     finetune(wrapped, root, trainable=lambda name, _: not seen.append(name), **SMALL)
     assert seen == [name for name, _ in network().named_parameters()]
-    # As earlier versions have written it.
-    known["settings"]["trained"] = ["module._orig_mod.4.weight", "module._orig_mod.4.bias"]
-    place.write_text(json.dumps(known), encoding="utf-8")
     finetune(wrapped, root, trainable=[pattern], output=tmp_path, resume=True, **SMALL)
-    with pytest.raises(ValueError, match=r"`resume` must go on with the settings.*trained"):
+    with pytest.raises(ValueError, match=r"`resume` must go on with .*another trained"):
         finetune(wrapped, root, output=tmp_path, resume=True, **SMALL)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial, wraps
@@ -29,17 +30,21 @@ def echo(text: object) -> None:
 
 @contextmanager
 def graceful_interrupt(folder: Path | None, remedy: str = "") -> Iterator[None]:
-    """On Ctrl-C, report what is kept and how to go on."""
+    """On Ctrl-C, SIGTERM or SIGHUP, report what is kept and how to go on, unless the work has told it."""
     try:
         yield
-    except KeyboardInterrupt:
-        kept = sorted(path.name for path in folder.iterdir()) if folder and folder.is_dir() else []
-        echo_err(
-            f"\nstopped; kept in {folder}: {', '.join(kept)}{remedy}"
-            if kept
-            else "\nstopped; nothing was kept"
-        )
-        raise typer.Exit(130) from None
+    except (KeyboardInterrupt, SystemExit) as stopped:
+        code = 130 if isinstance(stopped, KeyboardInterrupt) else stopped.code
+        if not isinstance(code, int) or code <= 128:  # no signal's: a network's own code ends the program
+            raise
+        kept = sorted(path.name for path in folder.glob("[!.]*")) if folder and folder.is_dir() else []
+        if not hasattr(stopped, "told"):
+            echo_err(
+                f"\nstopped; kept in {folder}: {', '.join(kept)}{remedy}"
+                if kept
+                else "\nstopped; nothing was kept"
+            )
+        raise typer.Exit(code) from None
 
 
 Number = TypeVar("Number", int, float)
@@ -62,6 +67,10 @@ OPTIONS: dict[str, Any] = {
     "output": option("FOLDER", "Keep the report there.", "--output", "-o"),
     "overwrite": option(None, "Write over the report of another evaluation in --output.", "--force", "-f"),
     "resume": option(None, "Go on with the run in --output.", "--resume"),
+    "checkpoint_every": running("X", "Minutes between checkpoints within an epoch."),
+    "changes": running(
+        "CHANGES", "What may differ on --resume: lr, epochs, weights, architecture, files, with commas."
+    ),
     "epochs": training("N,N", "Of each phase. Default: 2,1; for segmentation 6,2."),
     "lr": training("X,X", "Learning rate of each phase. Default: 1e-3,1e-4; for segmentation 1e-4,1e-5."),
     "momentum": training("X", "Of SGD."),
@@ -184,7 +193,7 @@ def scales(name: str, given: Sequence[str]) -> list[tuple[int, ...]]:
 _KINDS: dict[str | None, Any] = {
     None: bool, "N": int, "X": float, "FOLDER": Path, "FILE": Path,
     "N,N": integers, "N,N,N": integers, "N,N+N": scales, "X,X": floats, "R,G,B": floats, "H,W": pair,
-    "PATTERNS": words, "METHODS": words,
+    "PATTERNS": words, "METHODS": words, "CHANGES": words,
 }  # fmt: skip
 
 
@@ -223,4 +232,5 @@ def _line(error: Exception) -> str:
         text = text.rsplit(f"\n{type(error).__name__}: ", 1)[-1]
     for argument, words_of_option in _REMEDIES.items():
         text = text.replace(argument, words_of_option)
+    text = re.sub(r"changes=\[(.*?)\]", lambda found: "--changes " + re.sub("[' ]", "", found[1]), text)
     return " ".join(text.split("\n"))

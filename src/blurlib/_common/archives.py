@@ -13,6 +13,8 @@ from typing import Any, BinaryIO
 
 import torch
 
+from .seals import is_sealed
+
 __all__ = ["file_sha256", "load_tensors"]
 
 _ARCHIVE = b"PK\3\4"  # how a file begins that torch reads as an archive
@@ -54,6 +56,8 @@ def load_tensors(
         return _safetensors(path, map_location, name, remedy)
     with path.open("rb") as stream:
         reason = _damage(stream)
+        if reason is None and is_sealed(path) is False:
+            reason = "its bytes are not those that were written"
         if reason is None:
             stream.seek(0)
             try:

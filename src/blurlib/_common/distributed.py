@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -22,6 +22,7 @@ __all__ = [
     "is_torchrun",
     "local_world_size",
     "process_group",
+    "rng_state",
     "seeded_rng",
 ]
 
@@ -122,14 +123,36 @@ def _leave() -> None:
 
 
 @contextmanager
-def seeded_rng(*, seed: int, epoch: int, team: ProcessGroup) -> Iterator[None]:
-    """Seed torch's generators (dropout draws from them) by (seed, epoch, rank); restore them afterwards."""
+def seeded_rng(
+    *, seed: int, epoch: int, team: ProcessGroup, state: Mapping[str, Tensor] | None = None
+) -> Iterator[None]:
+    """Seed torch's generators (dropout draws from them) by (seed, epoch, rank); restore them afterwards.
+
+    With the state that :func:`rng_state` told in the middle of an epoch they go on from there.
+    """
     word = int(rng.words(1, seed=seed, key=(epoch, team.rank, _NOISE))[0] >> 1)
+    kind = team.device.type
     # Not torch.manual_seed: it also seeds the other GPUs, which nobody would put back.
-    with torch.random.fork_rng(devices=[team.device] if team.device.type == "cuda" else []):
+    with torch.random.fork_rng(devices=[team.device] if kind == "cuda" else []):
         torch.default_generator.manual_seed(word)
-        if team.device.type == "cuda":
+        if kind == "cuda":
             torch.cuda.manual_seed(word)
-        elif team.device.type == "mps":
+        elif kind == "mps":
             torch.mps.manual_seed(word)
+        if state is not None:
+            torch.set_rng_state(state["cpu"].cpu())
+            if kind == "cuda" and "cuda" in state:
+                torch.cuda.set_rng_state(state["cuda"].cpu(), team.device)
+            elif kind == "mps" and "mps" in state:
+                torch.mps.set_rng_state(state["mps"].cpu())
         yield
+
+
+def rng_state(device: torch.device) -> dict[str, Tensor]:
+    """Where torch's generators are, by the type of their device."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        state["mps"] = torch.mps.get_rng_state()
+    return state

@@ -17,7 +17,8 @@ from .._common.distributed import local_world_size
 from .._common.pictures import IMAGE_SUFFIXES, Seen, image_paths
 from .._common.texts import visible
 from ._columns import column_classes, column_values
-from ._listing import Listing, OnError, Skipped, contents, decoded, opened
+from ._files import contents, decoded
+from ._listing import Listing, OnError, Skipped, opened
 from ._sampling import class_balanced
 from ._shards import LABELLED
 from ._splits import NAMES, Split, found_split, names_text
@@ -103,6 +104,10 @@ class ImageListing(Listing[int]):
     def _path(self, position: int) -> Path:
         assert self._names is not None
         return Path(self.root, os.fsdecode(self._names[position]))
+
+    def _files(self, position: int) -> tuple[str | Path, ...]:
+        assert self._names is not None
+        return (f"{self.root}{os.sep}{os.fsdecode(self._names[position])}",)  # twice as fast as a Path
 
     def _read(self, position: int) -> tuple[Image.Image, Any]:
         return decoded(self._path(position)), self.labels[position]

@@ -12,6 +12,7 @@ import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, get_args
@@ -21,9 +22,8 @@ from PIL import Image
 from torch.utils.data import Subset
 
 from .._common.checks import check_integer, one_of
-from .._common.pictures import open_image
-from .._common.texts import visible
 from ._columns import USUAL, as_pair, check_columns, check_named, dataset_name
+from ._files import broken, stat, text_of
 from ._names import Names
 from ._shards import TarShards, shards_of
 from ._splits import NAMES, Split, entry_of
@@ -34,8 +34,6 @@ OnError = Literal["raise", "skip"]
 Target = TypeVar("Target")
 Made = TypeVar("Made")
 AnyListing = TypeVar("AnyListing", bound="Listing[Any]")
-
-_REMEDY = 'repair or remove it, or pass on_error="skip" to go on without it'
 
 
 @dataclass(frozen=True)
@@ -158,7 +156,7 @@ class Listing(ABC, Generic[Target]):
             return self.root.source
         if self._names is None:
             return self.root.name if isinstance(self.root, StoredStream) else dataset_name(self.root)
-        return _text(Path(self.root).resolve().name)
+        return text_of(Path(self.root).resolve().name)
 
     @property
     def source(self) -> str:
@@ -167,7 +165,7 @@ class Listing(ABC, Generic[Target]):
             return f"{self.name}/{self.found}"
         if self._names is None or self.name not in NAMES["val"]:
             return self.name
-        return f"{_text(Path(self.root).resolve().parent.name)}/{self.name}"  # the split itself was given
+        return f"{text_of(Path(self.root).resolve().parent.name)}/{self.name}"  # the split itself was given
 
     def subset(self: AnyListing, positions: np.ndarray) -> AnyListing:
         """Subset of the images, which keep their `index`.
@@ -225,6 +223,29 @@ class Listing(ABC, Generic[Target]):
         labels = b"" if self.labels is None else b"\n" + self.labels.astype("<i8").tobytes()
         return hashlib.sha256(ids + labels + _subset_indices(self.root)).hexdigest()
 
+    def file_facts(self) -> np.ndarray | None:
+        """Size and time of change of each image's files, by which a replaced file shows.
+
+        Returns:
+            int64, shape (len, 2) or with a mask (len, 4): bytes and nanoseconds of each file, -1 where it is
+            absent; of a sample in a tar archive those of the archive; None for a dataset.
+        """
+        if isinstance(self.root, TarShards):
+            return self.root.file_facts()[self.index]
+        if self._names is None:
+            return None
+        parts = [range(start, min(start + 1000, len(self))) for start in range(0, len(self), 1000)]
+        with ThreadPoolExecutor(8) as pool:  # on a network file system each question waits for its answer
+            return np.concatenate(list(pool.map(self._facts, parts)))
+
+    def _facts(self, positions: range) -> np.ndarray:
+        found = [stat(path) for position in positions for path in self._files(position)]
+        return np.array(found, dtype=np.int64).reshape(len(positions), -1)
+
+    @abstractmethod
+    def _files(self, position: int) -> tuple[str | Path, ...]:
+        """All files of an image of a folder."""
+
     def _place(self, position: int) -> str:
         if isinstance(self.root, TarShards):
             return self.root.place(int(self.index[position]))
@@ -252,14 +273,14 @@ class Listing(ABC, Generic[Target]):
             try:
                 item = self.root[int(self.index[position])]
             except (OSError, SyntaxError, ValueError, LookupError) as error:
-                raise _broken("read", place, error) from error
+                raise broken("read", place, error) from error
             item = self._pair(item, place)
         else:
             item = self._read(position)
         try:
             return self._checked(item[0], item[1])
         except ValueError as error:
-            raise _broken("use", place, error) from error
+            raise broken("use", place, error) from error
         except TypeError as error:
             raise TypeError(f"{error} (in {place})") from None
 
@@ -304,7 +325,7 @@ class Listing(ABC, Generic[Target]):
             try:
                 return make(*item)
             except (OSError, ValueError) as error:
-                raise _broken("use", self._place(position), error) from error
+                raise broken("use", self._place(position), error) from error
         except (FileNotFoundError, ValueError) as error:
             if self.on_error == "raise":
                 raise
@@ -340,35 +361,6 @@ def opened(
     if not len(listing):
         raise ValueError(f"`root` must hold at least one image of {split!r}, got none in {listing.name!r}")
     return listing
-
-
-def decoded(path: Path) -> Image.Image:
-    """The image in a file; errors name it."""
-    try:
-        with open_image(str(path)) as image:
-            image.load()
-    except FileNotFoundError:
-        raise FileNotFoundError(visible(f"`root` lists {path}, which is missing; {_REMEDY}")) from None
-    except MemoryError:
-        raise
-    except Exception as error:  # Pillow's decoders raise whatever the bytes lead to
-        raise _broken("read", str(path), error) from error
-    return image
-
-
-def contents(folder: Path) -> str:
-    """What a folder holds, for messages."""
-    return visible(", ".join(sorted(entry.name for entry in folder.iterdir())[:8])) or "nothing"
-
-
-def _text(name: str) -> str:
-    """A file's name for texts: bytes that are no text are escaped, and control characters."""
-    return visible(name.encode(errors="backslashreplace").decode())
-
-
-def _broken(verb: str, place: str, error: BaseException) -> ValueError:
-    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return ValueError(visible(f"cannot {verb} {place}: {text}; {_REMEDY}"))
 
 
 def _subset_indices(root: object) -> bytes:

@@ -84,23 +84,25 @@ class KeyedSampler(Sampler[list[tuple[int, int]]]):
         self.batch_size = check_integer("batch_size", batch_size, low=1, high=2**31)
         self.world = check_integer("world", world, low=1, high=2**31)
         self.rank = check_integer("rank", rank, low=0, high=world - 1)
-        self.seed, self.shuffle, self.epoch = seed, shuffle, 0
+        self.seed, self.shuffle, self.epoch, self.step = seed, shuffle, 0, 0
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order of the next iteration.
+    def set_epoch(self, epoch: int, *, step: int = 0) -> None:
+        """Choose the order of the next iteration, and with which batch it begins.
 
         Args:
             epoch: from 0.
+            step: how many batches of the epoch to leave out, for a run that goes on in its middle.
         """
         self.epoch = check_integer("epoch", epoch, low=0, high=2**62)
+        self.step = check_integer("step", step, low=0, high=2**62)
 
     def __len__(self) -> int:
-        return -(-self.count // self.batch_size)
+        return max(0, -(-self.count // self.batch_size) - self.step)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order = np.arange(self.count)
         if self.shuffle:
             order = rng.permutation(self.count, seed=self.seed, key=(self.epoch, _SHUFFLE))
-        for start in range(0, self.count, self.batch_size):
+        for start in range(self.step * self.batch_size, self.count, self.batch_size):
             batch = order[start : start + self.batch_size]
             yield [(self.epoch, int(position)) for position in batch[self.rank :: self.world]]

@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 from .._common.devices import make_loader, pick_workers
 from .._common.distributed import local_world_size
 from .._common.pictures import open_image
+from ._files import stat
 from ._names import Names
 from ._splits import NAMES, Split
 
@@ -147,6 +148,15 @@ class TarShards(Dataset[Any]):
             Such as "a in val-000.tar".
         """
         return f"{self.name(position)} in {self.paths[self._places[position, 0]]}"
+
+    def file_facts(self) -> np.ndarray:
+        """Size and time of change of each sample's archive, see :meth:`Listing.file_facts`.
+
+        Returns:
+            int64, shape (len, 2).
+        """
+        facts = np.array([stat(path) for path in self.paths], dtype=np.int64)
+        return np.asarray(facts[self._places[:, 0]])
 
     def _image(self, shard: int, offset: int, size: int) -> Image.Image:
         with self._open(self.paths[shard]) as stream:  # an open one could not be shared by processes

@@ -17,7 +17,8 @@ from .._common import rng
 from .._common.checks import check_integer
 from ..metrics import VOID
 from ..protocol import check_sizes, to_rgb, turn_upright
-from ._listing import Listing, OnError, contents, decoded, opened
+from ._files import contents, decoded
+from ._listing import Listing, OnError, opened
 from ._shards import MASKED
 from ._splits import NAMES, Split, found_split
 
@@ -134,12 +135,15 @@ class MaskListing(Listing[np.ndarray]):
     def _path(self, position: int) -> Path:
         return self._folder / "SegmentationClass" / f"{self.id(position)}.png"
 
-    def _read(self, position: int) -> tuple[Image.Image, Any]:
+    def _files(self, position: int) -> tuple[Path, ...]:
         name = self._folder / "JPEGImages" / self.id(position)
         paths = [name.with_name(f"{name.name}{ending}") for ending in (".jpg", ".jpeg", ".png")]
         # Of a name that no system takes, Path.is_file would raise what it says.
-        path = next((path for path in paths if os.path.isfile(path)), paths[0])  # noqa: PTH113
-        return decoded(path), decoded(self._path(position))
+        return next((path for path in paths if os.path.isfile(path)), paths[0]), self._path(position)  # noqa: PTH113
+
+    def _read(self, position: int) -> tuple[Image.Image, Any]:
+        photograph, mask = self._files(position)
+        return decoded(photograph), decoded(mask)
 
     def _checked(self, image: Image.Image, target: Any) -> tuple[Image.Image, np.ndarray]:
         """Both upright: a mask may be already, or be turned as the photograph is stored."""

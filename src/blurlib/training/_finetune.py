@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,8 +21,8 @@ from torch.utils.data import Dataset
 from .._common import rng
 from .._common.checks import check_integer, one_of
 from .._common.devices import make_loader, pick_device, pick_workers
-from .._common.distributed import local_world_size, process_group, seeded_rng
-from .._common.model_config import ignored_config, load_plain_state, plain_state, unwrapped
+from .._common.distributed import local_world_size, process_group
+from .._common.model_config import ignored_config, unwrapped
 from .._common.provenance import model_facts, with_metadata
 from .._tasks import (
     BatchNorm,
@@ -38,8 +39,10 @@ from ..functional import check_border
 from ..metrics import VOID
 from ..mixes import BlurMixSampler
 from ..protocol import Protocol, Resample, normalisation, normalisation_source
-from ._loop import _epoch
+from ._identity import check_changes, facts_of
 from ._network import Trainable, copied, select
+from ._result import FinetuneResult
+from ._run import Run
 from ._run_folder import RunFolder
 
 Task = Literal["classification", "segmentation"]
@@ -50,29 +53,6 @@ _TASKS: Mapping[str, type[TrainingTask]] = {
 }
 
 _LOADER = 31  # purpose that keeps this key apart from those of other modules
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class FinetuneResult:
-    """A fine-tuned network and its training history; returned by :func:`finetune`.
-
-    Attributes:
-        model: the fine-tuned copy, in evaluation mode, on the device of the model given.
-        history: one dict an epoch: epoch (from 1), lr, loss (cross-entropy in nats) and top1 (a fraction; for
-            segmentation pixel_accuracy), both of the training images as the network saw them, images,
-            skipped, single_image_batches (see `batch_norm` of :func:`finetune`), seconds.
-        checkpoint: path of the last checkpoint, or None without an output folder.
-        skipped: the broken images that were left out.
-
-    Example:
-        >>> FinetuneResult(model=nn.Identity(), history=[], checkpoint=None)
-        FinetuneResult(history=[], checkpoint=None, skipped=())
-    """
-
-    model: nn.Module = field(repr=False)
-    history: list[dict[str, float]]
-    checkpoint: Path | None
-    skipped: tuple[Skipped, ...] = ()
 
 
 def finetune(
@@ -115,7 +95,9 @@ def finetune(
     seed: int = 0,
     output: str | os.PathLike[str] | None = None,
     metadata: Mapping[str, Any] | None = None,
+    checkpoint_every: float = 10.0,
     resume: bool = False,
+    changes: Sequence[str] | None = None,
     progress: bool = True,
 ) -> FinetuneResult:
     """Fine-tune a network on a mix of sharp and blurred images (sections 4 and 5 of the paper).
@@ -123,6 +105,9 @@ def finetune(
     The loss is cross-entropy, the optimiser SGD. Under torchrun the global batch is split over the processes,
     and the numbers are those of one process wherever batch norm (each process has its own statistics; those
     of the first are kept) and dropout do not enter. All processes must see the same output folder.
+
+    SIGTERM, SIGHUP and Ctrl-C end the run after the step in hand: a checkpoint is written, a line on stderr
+    says how to go on, and SystemExit (128 + signal) or KeyboardInterrupt is raised.
 
     Where the paper is silent, the defaults add nothing: no weight decay, no flips.
 
@@ -177,10 +162,16 @@ def finetune(
         workers: loader processes; None chooses. Results do not depend on it.
         device: where to train; None takes a GPU if there is one.
         seed: of shuffles, crops, flips, blurs and dropout.
-        output: folder for log.csv, checkpoint.pt (each epoch), settings.json and, at the end, model.pt
-            (weights).
+        output: folder for log.csv, settings.json, checkpoint.pt, the one before it, and at the end the
+            weights: model.pt and, where that package is installed, model.safetensors. What it does not take
+            (a full disk) is kept in a temporary folder, which a warning names.
         metadata: plain values to keep in settings.json, such as {"name": "resnet18"}.
+        checkpoint_every: minutes from one checkpoint to the next within an epoch; 0 for one after each step,
+            infinity for those at the ends of epochs alone.
         resume: go on from the checkpoint in `output`, or start where there is none.
+        changes: what may differ from the run that is resumed, which otherwise is an error: "lr" and "epochs"
+            (of epochs that are not finished), "weights" (the initial ones), "architecture", "files" (their
+            sizes). Each difference is recorded.
         progress: show progress bars.
 
     Returns:
@@ -191,7 +182,8 @@ def finetune(
         TypeError: if an argument, a dataset's item or the model's output is of the wrong kind.
         ValueError: if an argument is out of its range, the data are not usable, the model does not take the
             images (found out by empty ones of each size, before the first epoch), its outputs do not match
-            the classes, `output` holds another run, or the loss is no longer finite.
+            the classes, `output` cannot be written to, is written to by another run or holds one (with
+            `resume`: another one's, or no whole checkpoint), or the loss is no longer finite.
 
     Example:
         >>> from PIL import Image
@@ -245,11 +237,15 @@ def finetune(
         raise ValueError(
             "`output` must name the run's folder when `resume` is True, got None; pass the folder"
         )
+    allowed = check_changes(changes)
+    _check_minutes(checkpoint_every)
     training = kind(root, mix, settings, workers=workers)
     listing = training.listing
 
     about: dict[str, Any] = with_metadata({}, metadata)
-    if output is not None:  # weights have a digest only where it is kept
+    facts: dict[str, Any] = {}
+    if output is not None:
+        facts = facts_of(model, listing)
         about |= model_facts(model) | {"normalisation": normalisation_source(model, mean, std)}
         about |= ignored_config(
             model,
@@ -287,50 +283,28 @@ def finetune(
             "images": len(listing),
             "listing": listing.digest(),
         }
-        folder = None if output is None else RunFolder(Path(output), record, about=about)
-        history: list[dict[str, float]] = []
-        skipped: dict[str, str] = {}
-        if folder is not None:
-            folder.check(resume=resume)
+        folder = None
+        if output is not None:
+            folder = RunFolder(Path(output), team, record, facts=facts, name_of=listing.id, about=about)
+        with nullcontext() if folder is None else folder.held(size=_checkpoint_size(network)):
+            state = None if folder is None else folder.load(resume=resume, changes=allowed)
             team.wait()  # nobody writes before everybody has looked
-            state = folder.load(picked) if resume else None
-            if state is not None:
-                load_plain_state(network, state["model"])
-                optimizer.load_state_dict(state["optimizer"])
-                history, skipped = state["history"], state["skipped"]
-            if team.rank == 0:
-                folder.start()
-        parallel = team.wrap(network)
-        sampler = KeyedSampler(
-            len(listing), batch_size=batch_size, seed=seed, rank=team.rank, world=team.world
-        )
-        loader = make_loader(
-            training,
-            workers=processes,
-            batch_sampler=sampler,
-            collate_fn=training.collate,
-            pin_memory=picked.type == "cuda",
-            persistent_workers=processes > 0,
-            generator=rng.generator(seed=seed, key=(0, 0, _LOADER)),
-        )
-        for epoch in range(len(history), len(settings.rates)):
-            sampler.set_epoch(epoch)
-            with seeded_rng(seed=seed, epoch=epoch, team=team):
-                row, broken = _epoch(parallel, optimizer, loader, training, epoch, team, progress=progress)
-            history.append(row)
-            skipped.update(broken)
-            team.share_buffers(network)
-            _check_weights(network, epoch, settings, folder)
             if folder is not None and team.rank == 0:
-                folder.save(
-                    model=plain_state(network),
-                    optimizer=optimizer.state_dict(),
-                    history=history,
-                    skipped=skipped,
-                )
-        if folder is not None and team.rank == 0:
-            folder.finish(plain_state(network))
-        team.wait()
+                folder.start(state)
+            run = Run(network, optimizer, training, team, folder=folder, every=checkpoint_every, state=state)
+            sampler = KeyedSampler(
+                len(listing), batch_size=batch_size, seed=seed, rank=team.rank, world=team.world
+            )
+            loader = make_loader(
+                training,
+                workers=processes,
+                batch_sampler=sampler,
+                collate_fn=training.collate,
+                pin_memory=picked.type == "cuda",
+                persistent_workers=processes > 0,
+                generator=rng.generator(seed=seed, key=(0, 0, _LOADER)),
+            )
+            run.train(team.wrap(network), loader, sampler, resume=resume, progress=progress)
 
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(wanted[name])
@@ -338,9 +312,10 @@ def finetune(
     home = next(model.parameters()).device
     return FinetuneResult(
         model=network.to(home).eval(),
-        history=history,
+        history=run.history,
         checkpoint=None if folder is None else folder.checkpoint,
-        skipped=tuple(Skipped(name, reason) for name, reason in sorted(skipped.items())),
+        weights=None if folder is None else folder.weights,
+        skipped=tuple(Skipped(name, reason) for name, reason in sorted(run.skipped.items())),
     )
 
 
@@ -350,16 +325,19 @@ def _sizes(protocol: Protocol) -> dict[str, Any]:
     return {name: value for name, value in asdict(protocol).items() if name not in unsaid}
 
 
-def _check_weights(
-    network: nn.Module, epoch: int, settings: TrainingSettings, folder: RunFolder | None
-) -> None:
-    if not all(bool(torch.isfinite(parameter).all()) for parameter in network.parameters()):
-        kept = "" if folder is None else f". What earlier epochs wrote to {str(folder.path)!r} is kept"
-        raise ValueError(
-            f"`lr` must keep the weights finite, got some that are not after epoch {epoch + 1} of "
-            f"{len(settings.rates)} at lr {settings.rates[epoch]:g}; lower `lr`{kept}"
-        )
+def _checkpoint_size(network: nn.Module) -> int:
+    """Bytes of a checkpoint, about: the weights, and the momentum of those that are trained."""
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    return sum(each.nbytes for each in (*network.parameters(), *network.buffers(), *trained))
 
 
 def _bfloat16(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def _check_minutes(value: float) -> None:
+    rule = "`checkpoint_every` must be a number of minutes, at least 0"
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{rule}, got {type(value).__name__}: {value!r}")
+    if not value >= 0:
+        raise ValueError(f"{rule}, got {value!r}; 10 is the default")

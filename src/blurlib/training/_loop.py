@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -13,11 +15,42 @@ from torch.utils.data import DataLoader
 
 from .._common.devices import batches
 from .._common.distributed import ProcessGroup
+from .._common.interrupts import StopRequest
 from .._common.progress import progress_bar
 from .._tasks import TrainingTask, running_statistics
 from ..data import warn_of_void
 
+# Of the labels that count, how many there are, images that were read, void labels, passes of a single image.
+_SUMS = ("loss", "correct", "counted", "images", "void", "single")
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
+class Checkpoints(Protocol):
+    """Keeps what is done of an epoch."""
+
+    @property
+    def kept(self) -> str:
+        """What is, for messages."""
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time for the next one."""
+
+    def save(self, done: Done) -> None:
+        """Write one; all processes call this."""
+
+
+@dataclass
+class Done:
+    """What is done of an epoch: whole in a checkpoint, so that the epoch goes on from there.
+
+    `sums` are those of the epoch's row, over all processes; `broken` are this process's images.
+    """
+
+    step: int = 0
+    sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_SUMS, 0.0))
+    broken: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
 
 
 def _epoch(
@@ -28,12 +61,18 @@ def _epoch(
     epoch: int,
     team: ProcessGroup,
     *,
+    done: Done,
+    checkpoints: Checkpoints,
+    stop: StopRequest,
     progress: bool,
-) -> tuple[dict[str, float], dict[str, str]]:
-    """Train for one epoch; return its row of the history and the broken images."""
-    started = time.perf_counter()
+) -> dict[str, float] | None:
+    """Train for what is left of an epoch; return its row of the history, or None where `stop` ends it before.
+
+    After each step `done` tells what is done.
+    """
+    started = time.perf_counter() - done.seconds
     settings = task.settings
-    rate, rates = settings.rates[epoch], len(settings.rates)
+    rate, rates, steps = settings.rates[epoch], len(settings.rates), done.step + len(loader)
     # Pixels are counted too, beyond what float32 holds exactly; Apple's devices have nothing more.
     exact = torch.float32 if team.device.type == "mps" else torch.float64
     for group in optimizer.param_groups:
@@ -43,40 +82,78 @@ def _epoch(
         for module in parallel.modules():
             if isinstance(module, _BATCH_NORMS):
                 module.eval()
-    total_loss = total_correct = 0.0
-    total = {"counted": 0.0, "images": 0.0, "void": 0.0, "single": 0.0}
-    broken: dict[str, str] = {}
     title = f"epoch {epoch + 1}/{rates}"
     shown = progress and team.rank == 0
-    with progress_bar(batches(loader), total=len(loader), title=title, unit="batch", show=shown) as bar:
-        for step, batch in enumerate(bar):
-            broken.update((item.name, item.reason) for item in batch.skipped)
+    items = _awaited(loader, stop, team)
+    with progress_bar(items, total=len(loader), title=title, unit="batch", show=shown) as bar:
+        for batch in bar:
+            done.broken.update((item.name, item.reason) for item in batch.skipped)
             # The backward pass too: a network that saves memory runs forward again in it.
             with running_statistics(parallel, when=task.needs_several and batch.single) as switched:
                 loss, correct, counted = task.forward(parallel, batch, team)
-                known = [counted, batch.size, batch.void, switched]
+                known = [counted, batch.size, batch.void, switched, bool(stop), checkpoints.due]
                 numbers = torch.tensor([0.0, 0.0, *known], dtype=exact, device=team.device)
                 numbers[0], numbers[1] = loss.detach(), correct
-                batch_loss, batch_correct, *sums = team.sum(numbers).tolist()
-                total = {name: total[name] + value for name, value in zip(total, sums, strict=True)}
-                if not math.isfinite(batch_loss):
+                # Over all processes, which so agree on whether this step is the last and what to keep.
+                *sums, stopping, due = team.sum(numbers).tolist()
+                total = dict(zip(_SUMS, sums, strict=True))
+                if not math.isfinite(total["loss"]):
                     raise ValueError(
-                        f"`lr` must keep the loss finite, got a loss of {batch_loss} in epoch {epoch + 1} of "
-                        f"{rates}, step {step + 1} of {len(loader)} at lr {rate:g}; lower `lr`, or look for "
-                        "values in the model that are not finite. What earlier epochs wrote is kept"
+                        f"`lr` must keep the loss finite, got a loss of {total['loss']} in epoch {epoch + 1} "
+                        f"of {rates}, step {done.step + 1} of {steps} at lr {rate:g}; lower `lr`, or look "
+                        f"for values in the model that are not finite. {checkpoints.kept}"
                     )
-                if sums[0] == 0:  # every image of the batch is broken, or without a label
-                    continue
-                optimizer.zero_grad(set_to_none=True)
-                # DistributedDataParallel averages over processes: this makes it the mean over the global
-                # batch, also where shares differ by an image.
-                (loss * (team.world / sums[0])).backward()
-            optimizer.step()
-            total_loss += batch_loss
-            total_correct += batch_correct
-            score = f"{total_correct / total['counted']:.3f}"
-            bar.set_postfix({"loss": f"{total_loss / total['counted']:.3f}", task.score: score})
-    broken = team.merge(broken)
+                if total["counted"]:  # else every image of the batch is broken, or without a label
+                    optimizer.zero_grad(set_to_none=True)
+                    # DistributedDataParallel averages over processes: this makes it the mean over the global
+                    # batch, also where shares differ by an image.
+                    (loss * (team.world / total["counted"])).backward()
+            if total["counted"]:
+                optimizer.step()
+            done.step += 1
+            done.sums = {name: done.sums[name] + value for name, value in total.items()}
+            done.seconds = time.perf_counter() - started
+            if seen := done.sums["counted"]:
+                score = f"{done.sums['correct'] / seen:.3f}"
+                bar.set_postfix({"loss": f"{done.sums['loss'] / seen:.3f}", task.score: score})
+            if stopping and team.world > 1:
+                break
+            if due and done.step < steps:
+                checkpoints.save(done)
+    if done.step < steps:
+        return None
+    done.broken = team.merge(done.broken)
+    _check(task, epoch, done, team, passes=team.world * steps)
+    return {
+        "epoch": epoch + 1,
+        "lr": rate,
+        "loss": done.sums["loss"] / done.sums["counted"],
+        task.score: done.sums["correct"] / done.sums["counted"],
+        "images": int(done.sums["images"]),
+        "skipped": len(done.broken),
+        "single_image_batches": int(done.sums["single"]),
+        "seconds": round(done.seconds, 3),
+    }
+
+
+def _awaited(loader: DataLoader[Any], stop: StopRequest, team: ProcessGroup) -> Iterator[Any]:
+    """The batches. A single process ends them at a request to stop, also while it waits for one.
+
+    Several end together, see :func:`_epoch`.
+    """
+    if team.world > 1:
+        yield from batches(loader)
+        return
+    try:
+        yield from stop.interruptible(batches(loader))
+    except (KeyboardInterrupt, SystemExit):
+        if not stop:
+            raise
+
+
+def _check(task: TrainingTask, epoch: int, done: Done, team: ProcessGroup, *, passes: int) -> None:
+    """Refuse an epoch without images, and warn after the first of what looks wrong."""
+    total, broken = done.sums, done.broken
     if total["images"] == 0:
         raise ValueError(
             f"`root` must hold images that can be read, got {len(broken)} that all cannot, such as "
@@ -88,21 +165,10 @@ def _epoch(
             "look at their values"
         )
     if epoch == 0 and team.rank == 0:
-        if total["single"] == team.world * len(loader):
+        if total["single"] == passes:
             warnings.warn(
                 "every batch held a single image of its size for some process, and batch norm used its "
                 "running statistics throughout; a larger `batch_size` or one size for all would train them",
                 stacklevel=2,
             )
         warn_of_void(task.listing, total["void"] / (total["void"] + total["counted"]))
-    row = {
-        "epoch": epoch + 1,
-        "lr": rate,
-        "loss": total_loss / total["counted"],
-        task.score: total_correct / total["counted"],
-        "images": int(total["images"]),
-        "skipped": len(broken),
-        "single_image_batches": int(total["single"]),
-        "seconds": round(time.perf_counter() - started, 3),
-    }
-    return row, broken
