@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
-import re
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 
+from .._common.archives import HOLDERS, load_tensors
 from .._common.model_config import plain_name
 
 SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".tar", ".safetensors")
-# Where checkpoints keep the weights; what wrappers and training modules put before names.
-_HOLDERS = ("state_dict", "model_state_dict", "model")
+# What wrappers and training modules put before names.
 _PREFIXES = ("", "module.", "model.", "module.model.", "model.module.")
 
 Shapes = dict[str, tuple[int, ...]]
@@ -35,7 +31,7 @@ def load_weights(
     The file is a state dict or a checkpoint with one; names may have the prefixes of wrappers. `nearest`
     yields networks of about so many numbers, with their names, to suggest one where the weights do not fit.
     """
-    state = _state(_read(path), path)
+    state = _state(load_tensors(path, map_location="cpu", name="MODEL"), path)
     try:
         network.load_state_dict(state)
         return network
@@ -65,59 +61,11 @@ def load_weights(
     return network
 
 
-def _read(path: Path) -> Any:
-    if not path.is_file():
-        raise FileNotFoundError(f"`MODEL` must be a file of weights, there is no {str(path)!r}")
-    if path.suffix == ".safetensors":
-        try:
-            safetensors = importlib.import_module("safetensors.torch")
-        except ModuleNotFoundError:
-            raise ImportError(
-                f"`MODEL` {path} needs the package safetensors; pip install safetensors"
-            ) from None
-        try:
-            return safetensors.load_file(path)
-        except Exception as error:  # of its own classes
-            raise ValueError(
-                f"`MODEL` must be a file of safetensors, got {str(path)!r} ({error}); is it whole?"
-            ) from error
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling raises whatever the bytes lead to
-        blocked = re.search(r"GLOBAL ([\w.]+)", str(error))
-        reason = f"it holds a {blocked[1]}" if blocked else str(error).strip().split(". ")[0].splitlines()[0]
-        remedy = "save model.state_dict()"
-        if blocked:
-            remedy = f"if you trust where it is from, keep the weights alone: {_extraction(path)}"
-        elif "TorchScript" in reason:
-            taken = f"torch.jit.load({path.name!r}).state_dict()"
-            remedy = f"keep the weights alone: torch.save({taken}, 'weights.pt')"
-        raise ValueError(
-            "`MODEL` must be a file of tensors and plain values, which loads with weights_only=True, got "
-            f"{str(path)!r} ({reason}); {remedy}"
-        ) from error
-
-
-def _extraction(path: Path) -> str:
-    """How to take the weights out of a file that holds objects: a checkpoint, or a whole network."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            pickled = b"".join(archive.read(name) for name in archive.namelist() if name.endswith("data.pkl"))
-    else:
-        with path.open("rb") as stream:
-            pickled = stream.read(2**20)
-    # As a pickle writes a key: its length in four bytes, then its letters.
-    held = (each for each in _HOLDERS if b"X" + len(each).to_bytes(4, "little") + each.encode() in pickled)
-    holder = None if b"_forward_hooks" in pickled else next(held, None)
-    taken = ".state_dict()" if holder is None else f"[{holder!r}]"
-    return f"torch.save(torch.load({path.name!r}, weights_only=False){taken}, 'weights.pt')"
-
-
 def _state(loaded: Any, path: Path) -> dict[str, Any]:
     """The state dict in what a file holds."""
     state = loaded
     while isinstance(state, Mapping):
-        inside = next((state[name] for name in _HOLDERS if isinstance(state.get(name), Mapping)), None)
+        inside = next((state[name] for name in HOLDERS if isinstance(state.get(name), Mapping)), None)
         if inside is None:
             break
         state = inside
@@ -127,7 +75,7 @@ def _state(loaded: Any, path: Path) -> dict[str, Any]:
         got = f"a {kind} with {_first(list(map(str, state)))}" if isinstance(state, Mapping) else f"a {kind}"
         raise ValueError(
             "`MODEL` must be a state dict (names and tensors), or hold one as "
-            f"{', '.join(map(repr, _HOLDERS))}, got {got} in {str(path)!r}; save model.state_dict()"
+            f"{', '.join(map(repr, HOLDERS))}, got {got} in {str(path)!r}; save model.state_dict()"
         )
     return cast("dict[str, Any]", state)  # itself: it carries the versions of its layers
 
