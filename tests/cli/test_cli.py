@@ -648,6 +648,24 @@ def test_stopping_says_what_is_kept(place, monkeypatch):
     assert run("report", "a", code=130).stderr == "\nstopped\n"
 
 
+@pytest.mark.parametrize("told", [False, True])
+def test_a_signal_ends_a_command_with_its_code(place, monkeypatch, told):
+    def stopped(*_, **__):
+        error = SystemExit(143)
+        if told:
+            error.told = True
+        raise error
+
+    monkeypatch.setattr(evaluate, "evaluate_network", stopped)
+    text = run("evaluate", "networks:tiny", "data", code=143).stderr
+    assert text == ("" if told else "\nstopped; nothing was kept\n")
+
+
+def test_a_network_may_end_the_program(place, monkeypatch):
+    monkeypatch.setattr(evaluate, "evaluate_network", lambda *_, **__: sys.exit(3))
+    assert run("evaluate", "networks:tiny", "data", code=3).stderr == ""
+
+
 @pytest.mark.parametrize(
     ("door", "imported"),
     [("-m", "numpy"), exhaustive("-m", "torch"), ("script", "torch._C"), ("script", "typer")],

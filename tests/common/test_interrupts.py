@@ -78,6 +78,25 @@ def test_a_second_signal_ends_the_work_at_once():
         work(stop)
 
 
+def test_an_echo_of_a_signal_is_not_a_second_one(monkeypatch):
+    """torchrun passes on what its processes have got already."""
+    clock = iter([10.0, 10.4, 11.5])
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    with stop_requests() as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.signum == signal.SIGTERM
+        with pytest.raises(SystemExit):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_stop_is_told_in_a_line(capsys):
+    with stop_requests() as stop:
+        os.kill(os.getpid(), signal.SIGHUP)
+    assert stop.told("after step 3").code == 129
+    assert capsys.readouterr().err == "\nstopped by SIGHUP after step 3\n"
+
+
 def test_handlers_of_the_program_and_ignored_signals_stay():
     def own(*_):
         pass

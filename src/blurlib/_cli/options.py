@@ -28,17 +28,21 @@ def echo(text: str) -> None:
 
 @contextmanager
 def graceful_interrupt(folder: Path | None, remedy: str = "") -> Iterator[None]:
-    """On Ctrl-C, report what is kept and how to go on."""
+    """On Ctrl-C, SIGTERM or SIGHUP, report what is kept and how to go on, unless the work has told it."""
     try:
         yield
-    except KeyboardInterrupt:
-        kept = sorted(path.name for path in folder.iterdir()) if folder and folder.is_dir() else []
-        echo_err(
-            f"\nstopped; kept in {folder}: {', '.join(kept)}{remedy}"
-            if kept
-            else "\nstopped; nothing was kept"
-        )
-        raise typer.Exit(130) from None
+    except (KeyboardInterrupt, SystemExit) as stopped:
+        code = 130 if isinstance(stopped, KeyboardInterrupt) else stopped.code
+        if not isinstance(code, int) or code <= 128:  # no signal's: a network's own code ends the program
+            raise
+        kept = sorted(path.name for path in folder.glob("[!.]*")) if folder and folder.is_dir() else []
+        if not hasattr(stopped, "told"):
+            echo_err(
+                f"\nstopped; kept in {folder}: {', '.join(kept)}{remedy}"
+                if kept
+                else "\nstopped; nothing was kept"
+            )
+        raise typer.Exit(code) from None
 
 
 Number = TypeVar("Number", int, float)

@@ -80,7 +80,7 @@ def blur_file(photograph: Path, target: Path, value: Blur, *, at: int | None, bo
         raise ValueError(f"cannot blur {photograph} by {value} at scale {scale:g}: {error}") from error
     kind = Image.registered_extensions()[target.suffix.lower()]
     options: dict[str, Any] = {"quality": 95} if kind in ("JPEG", "WEBP", "AVIF") else {}
-    with replacing(target) as aside:
+    with replacing(target, durable=False) as aside:
         blurred.save(aside, kind, icc_profile=profile, **options)
     how = "in pixels of the photograph" if at is None else f"at {at} px, scaled by {scale:.3g}"
     return f"{photograph} ({image.width} x {image.height} px) -> {target}: {value} {how}"

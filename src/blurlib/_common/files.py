@@ -6,8 +6,10 @@ import csv
 import io
 import json
 import os
+import re
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +20,7 @@ __all__ = [
     "json_path",
     "read_arrays",
     "read_plain",
+    "remove_stale",
     "replacing",
     "write_arrays",
     "written",
@@ -26,20 +29,55 @@ __all__ = [
 
 _T = TypeVar("_T")
 
+_ASIDE = re.compile(r"\..+\.[0-9a-f]{16}\.aside(\.\w+)?")  # how files are called that are not yet whole
+_STALE = 60  # seconds
+
 
 @contextmanager
-def replacing(target: Path) -> Iterator[Path]:
-    """A path beside the target, whose file takes the target's place at the end of the block.
+def replacing(target: Path, *, durable: bool = True) -> Iterator[Path]:
+    """An empty file beside the target, to be written, which takes the target's place at the end of the block.
 
-    No reader ever sees half of a file, and where the block fails the target stays as it was.
+    No reader ever sees half of a file, and where the block fails the target stays as it was. It has a name
+    that nobody foresees, so that it follows no link that lies there. A durable one is on the disk before it
+    has the target's name, and so survives a power cut; of files by the thousand that costs too much.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
+    aside = target.with_name(f".{target.stem}.{secrets.token_hex(8)}.aside{target.suffix}")
+    # With the permissions of any new file, unlike those of `tempfile`.
+    os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         yield aside
+        if durable:
+            with aside.open("rb+") as stream:
+                os.fsync(stream.fileno())
         aside.replace(target)
     finally:
         aside.unlink(missing_ok=True)
+    if durable:
+        _sync_folder(target.parent)
+
+
+def remove_stale(folder: Path, *, now: float) -> None:
+    """Remove what stopped processes left aside: files of :func:`replacing` not written to for a minute.
+
+    `now` is by the clock of the folder's file system, which may be another machine's.
+    """
+    for path in folder.iterdir():
+        if _ASIDE.fullmatch(path.name) and not path.is_symlink() and path.is_file():
+            with suppress(OSError):  # its process is alive, and has renamed it
+                if now - path.stat().st_mtime > _STALE:
+                    path.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring a renaming to the disk, where the system can."""
+    if os.name == "posix":
+        with suppress(OSError):  # some network file systems
+            handle = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
 
 
 def written(text: str, path: str | Path | None = None) -> str:

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import PurePath
@@ -56,6 +57,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signum = 0
+        self._when = 0.0
         self._waiting = False
 
     def __bool__(self) -> bool:
@@ -64,6 +66,15 @@ class StopRequest:
     def exception(self) -> BaseException:
         """What ends the work: KeyboardInterrupt for Ctrl-C, else SystemExit with 128 + signal."""
         return KeyboardInterrupt() if self.signum == signal.SIGINT else SystemExit(128 + self.signum)
+
+    def told(self, what: str, *, show: bool = True) -> BaseException:
+        """The same, after a line on stderr about what is kept and how to go on; the command adds none."""
+        error = self.exception()
+        if show:
+            name = "Ctrl-C" if self.signum == signal.SIGINT else signal.Signals(self.signum).name
+            print(f"\nstopped by {name} {what}", file=sys.stderr)  # noqa: T201  a warning would show the code
+        error.told = True  # type: ignore[attr-defined]  # any exception takes attributes
+        return error
 
     def interruptible(self, items: Iterable[_T]) -> Iterator[_T]:
         """Go through items, such as a loader's batches, until a signal comes: then the exception is raised.
@@ -86,7 +97,11 @@ class StopRequest:
     def receive(self, signum: int, frame: FrameType | None) -> None:
         """Take a signal, as its handler."""
         del frame
-        again, self.signum = bool(self), signum
+        now = time.monotonic()
+        # Launchers pass a signal on that their processes have got already: such an echo is no second signal.
+        again = bool(self) and (signum != self.signum or now - self._when > 1)
+        if not self or again:
+            self.signum, self._when = signum, now
         if self._waiting or again:
             raise self.exception()
 
@@ -95,8 +110,9 @@ class StopRequest:
 def stop_requests() -> Iterator[StopRequest]:
     """Within the block, SIGINT, SIGTERM and SIGHUP do not end the process but make a request.
 
-    A second signal ends it at once. Signals that are ignored, or that the program handles itself, stay so;
-    in a thread that is not the main one, where Python allows no handlers, all do.
+    A second signal, of another kind or more than a second later, ends it at once. Signals that are ignored,
+    or that the program handles itself, stay so; in a thread that is not the main one, where Python allows no
+    handlers, all do.
     """
     request = StopRequest()
     before = {}
