@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import signal
+import time
+from collections.abc import Generator, Sequence
+from contextlib import suppress
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import torch
@@ -26,19 +30,57 @@ def make_loader(dataset: Dataset[Any], *, workers: int, **options: Any) -> DataL
     return DataLoader(dataset, num_workers=workers, worker_init_fn=leave_signals_to_parent, **options)
 
 
-def batches(loader: DataLoader[T]) -> Iterator[T]:
-    """The batches of a loader, whose workers end at once when one of them fails.
+def batches(loader: DataLoader[T]) -> Generator[T, None, None]:
+    """The batches of a loader, whose workers end at once when one of them fails, or the work stops.
 
     torch raises a worker's error in a frame that the error refers to; only the garbage collector frees such a
     ring, it closes the workers' queues before the loader can say goodbye, and the process then waits 5 s for
     each worker.
     """
+    iterator = iter(loader)
     try:
-        yield from loader
-    except Exception as error:
-        if loader.num_workers == 0:
+        yield from iterator
+    except BaseException as error:
+        workers = list(getattr(iterator, "_workers", ()))
+        codes = [process.exitcode for process in workers if (process.exitcode or 0) < 0]
+        _end_workers(iterator, workers)
+        if not workers or not isinstance(error, Exception):
             raise
+        if codes:
+            raise _ended(codes[0]) from None
         raise error.with_traceback(None)  # noqa: B904  the same error; its text tells where the worker was
+
+
+def _end_workers(iterator: Any, workers: Sequence[Any]) -> None:
+    """Let a loader's processes end; those that are busy with an item for more than 2 s are killed."""
+    if not workers:
+        return
+    own = attrgetter("_workers_done_event", "_index_queues", "_shutdown_workers")
+    with suppress(AttributeError, OSError, RuntimeError, ValueError):  # other versions of torch
+        attrgetter("_C._remove_worker_pids")(torch)(id(iterator))  # whose end is no error from here on
+        done, queues, shut_down = own(iterator)
+        done.set()
+        for queue in queues:
+            queue.put(None)
+        end = time.monotonic() + 2
+        for process in workers:
+            process.join(max(0.0, end - time.monotonic()))
+            if process.is_alive():
+                process.kill()
+        shut_down()
+
+
+def _ended(code: int) -> ChildProcessError:
+    """Of a process that a signal has ended, in which torch raises one error or another."""
+    signum = signal.Signals(-code)
+    cause = {
+        "SIGKILL": ", as the system does when memory runs out; take fewer `workers`",
+        "SIGBUS": ": the shared memory is full; make /dev/shm larger (docker run --shm-size=1g), or take "
+        "fewer `workers`",
+    }
+    return ChildProcessError(
+        f"a loader's process was ended by {signum.name}{cause.get(signum.name, '; workers=0 does without')}"
+    )
 
 
 def pick_device(device: str | torch.device | None = None) -> torch.device:

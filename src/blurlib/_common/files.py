@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,9 +18,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 __all__ = [
+    "arrays_sha256",
     "csv_table",
     "json_path",
     "read_arrays",
+    "read_npz",
     "read_plain",
     "remove_stale",
     "replacing",
@@ -99,6 +103,31 @@ def csv_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def json_path(path: str | Path) -> Path:
     """The file itself, or report.json in a folder."""
     return Path(path) if Path(path).suffix == ".json" else Path(path) / "report.json"
+
+
+def arrays_sha256(arrays: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of arrays with their names, types and shapes; no matter in which order."""
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.newbyteorder('<').str} {array.shape} ".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a file; a ValueError with the reason where it is damaged or holds something else."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+            if broken is not None:
+                raise zipfile.BadZipFile(f"{broken} has changed")
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # zip, zlib and NumPy raise whatever the bytes lead to
+        reason = "it holds Python objects" if "pickle" in str(error) else str(error) or type(error).__name__
+        raise ValueError(reason) from None
 
 
 def write_arrays(target: Path, **arrays: np.ndarray) -> None:

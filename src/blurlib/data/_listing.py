@@ -192,6 +192,17 @@ class Listing(ABC, Generic[Target]):
             return str(int(self.index[position]))
         return os.fsdecode(self._names[position]).replace(os.sep, "/")
 
+    def files(self, position: int) -> list[Path]:
+        """The files that an image is read from, with its mask's.
+
+        Args:
+            position: 0 to len - 1.
+
+        Returns:
+            Their paths; none for an item of a dataset.
+        """
+        return [] if self._names is None else [self._path(position)]
+
     def digest(self) -> str:
         """A SHA-256 of all ids and labels: listings that share it hold the same images in the same order.
 

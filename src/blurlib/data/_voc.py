@@ -125,11 +125,16 @@ class MaskListing(Listing[np.ndarray]):
     def _path(self, position: int) -> Path:
         return self._folder / "SegmentationClass" / f"{self.id(position)}.png"
 
-    def _read(self, position: int) -> tuple[Image.Image, Any]:
+    def files(self, position: int) -> list[Path]:
+        if self._names is None:
+            return []
         name = self._folder / "JPEGImages" / self.id(position)
         paths = [name.with_name(f"{name.name}{ending}") for ending in (".jpg", ".jpeg", ".png")]
-        path = next((path for path in paths if path.is_file()), paths[0])
-        return decoded(path), decoded(self._path(position))
+        return [next((path for path in paths if path.is_file()), paths[0]), self._path(position)]
+
+    def _read(self, position: int) -> tuple[Image.Image, Any]:
+        image, mask = self.files(position)
+        return decoded(image), decoded(mask)
 
     def _checked(self, image: Image.Image, target: Any) -> tuple[Image.Image, np.ndarray]:
         """Both upright: a mask may be already, or be turned as the photograph is stored."""
