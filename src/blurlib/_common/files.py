@@ -26,6 +26,7 @@ __all__ = [
     "read_plain",
     "remove_stale",
     "replacing",
+    "sealed_json",
     "write_arrays",
     "written",
 ]
@@ -147,21 +148,39 @@ def read_plain(
         plain = json.loads(source.read_text(encoding="utf-8"))
         if plain["kind"] != kind:
             raise KeyError("kind")
+        if "sha256" in plain and plain["sha256"] != _sealed(plain)["sha256"]:
+            raise ValueError("its content has changed since")
         return plain, make(plain)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{rule} ({error!r})") from error
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        reason = str(error) if isinstance(error, ValueError) else f"{error!r:.200}"
+        raise ValueError(f"{rule} ({reason}); take an unchanged copy, or make it again") from error
 
 
-def read_arrays(source: Path, names: Sequence[str], shape: tuple[int, int]) -> dict[str, np.ndarray] | None:
-    """The arrays beside a report's JSON, the last of (conditions, images); None where there are none."""
-    if not source.with_suffix(".npz").is_file():
+def sealed_json(plain: Mapping[str, Any]) -> str:
+    """A report as JSON with the SHA-256 of its content."""
+    return json.dumps(_sealed(plain), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _sealed(plain: Mapping[str, Any]) -> dict[str, Any]:
+    content = {name: value for name, value in plain.items() if name != "sha256"}
+    text = json.dumps(content, sort_keys=True)
+    return {**content, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def read_arrays(source: Path, names: Sequence[str], digest: str | None) -> dict[str, np.ndarray] | None:
+    """The arrays beside a report's JSON, which names their digest unless it is None; None without a file."""
+    path = source.with_suffix(".npz")
+    if not path.is_file():
         return None
-    with np.load(source.with_suffix(".npz"), allow_pickle=False) as stored:
-        arrays = {name: stored[name] for name in names}
-    found = arrays[names[-1]].shape[:2]
-    if found != shape:
-        raise ValueError(
-            f"`path` must have the values of its own images beside it, got {source.stem}.npz of {found} "
-            "(conditions, images); move the files of one run together"
-        )
-    return arrays
+    rule = f"`path` must have the values of its own images beside it, got {str(path)!r}"
+    remedy = "move the files of one run together, or evaluate again"
+    try:
+        arrays = read_npz(path)
+        found = {name: arrays[name] for name in names}
+    except KeyError as error:
+        raise ValueError(f"{rule} without {error}; {remedy}") from None
+    except ValueError as error:
+        raise ValueError(f"{rule}, which is damaged ({error}); {remedy}") from error
+    if digest is not None and arrays_sha256(found) != digest:
+        raise ValueError(f"{rule} of another report; {remedy}")
+    return found
