@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .._common.agreement import united
 from .._common.devices import batches, make_loader, pick_workers
 from .._common.distributed import ProcessGroup, local_world_size, process_group
 from .._common.folders import locked
@@ -56,19 +57,20 @@ def measure(
         The report of all images.
     """
     kept = None
-    if output is not None:
-        network = {"structure_sha256": structure_digest(task.networks)}
-        check_replaceable(output, settings, overwrite=overwrite, partial=network)
-        kept = Kept(output, {**settings, **network}, task.listing)
     with ExitStack() as stack:
         team = stack.enter_context(process_group(device, together=distributed))
         stop = stack.enter_context(stop_requests())
+        watch = stack.enter_context(united(team, stop))
         first = team.rank == 0
-        team.wait()  # nobody writes before everybody has looked
+        if output is not None:
+            network = {"structure_sha256": structure_digest(task.networks)}
+            check_replaceable(output, settings, overwrite=overwrite, partial=network)
+            kept = Kept(output, {**settings, **network}, task.listing)
+        watch.meet()  # nobody writes before everybody has looked
         if kept is not None and first:
             stack.enter_context(locked(kept.output))
             kept.begin()
-        team.wait()  # nobody reads what is there of another evaluation
+        watch.meet()  # nobody reads what is there of another evaluation
         positions = range(team.rank, len(task), team.world)
         tally = _Tally(task, settings, {} if kept is None else kept.load(positions, show=first))
         todo = [position for position in positions if position not in tally.images]
@@ -97,9 +99,14 @@ def measure(
                     # A signal stops the network at once, but no saving.
                     for position, arrays in stop.interruptible(measured):
                         tally.images[position] = arrays
+                        watch.check()
                         if kept is not None and time.monotonic() - saved > _SAVE_EVERY:
                             kept.save(tally.images)
                             saved = time.monotonic()
+            if kept is not None:
+                kept.save(tally.images)  # others may take longer, or fail
+            watch.meet()
+            tally.merge(team)
         except BaseException:
             if kept is not None:
                 kept.save(tally.images)
@@ -109,15 +116,11 @@ def measure(
             if stop:
                 raise stop.told(_told(tally, positions, kept), show=first) from None
             raise
-        if kept is not None:
-            kept.save(tally.images)  # others may take longer, or fail
-        tally.merge(team)
         report = tally.report(complete=True)
         if first:
             task.warn(tally.totals)
         if kept is not None and first and _write(report, kept.output):
             kept.remove()
-        team.wait()  # nobody reads before it is written
     return report
 
 
