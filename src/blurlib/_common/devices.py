@@ -5,18 +5,23 @@ from __future__ import annotations
 import os
 import signal
 import time
+import warnings
 from collections.abc import Generator, Sequence
 from contextlib import suppress
 from operator import attrgetter
 from typing import Any, TypeVar
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate, default_convert
 
 from .checks import check_integer
 from .interrupts import leave_signals_to_parent
+from .passing import Passing, Piped
 
 __all__ = ["batches", "make_loader", "pick_device", "pick_workers"]
+
+LONGEST_WAIT = 600.0
+"""Seconds without a batch from loader processes that hang."""
 
 T = TypeVar("T")
 
@@ -24,9 +29,16 @@ T = TypeVar("T")
 def make_loader(dataset: Dataset[Any], *, workers: int, **options: Any) -> DataLoader[Any]:
     """A loader whose processes, if it has any, leave Ctrl-C to this one.
 
-    It has a generator of its own, so that the user's random numbers stay where they were.
+    It has a generator of its own, so that the user's random numbers stay where they were. Its batches are to
+    be taken by :func:`batches`, unless they have no tensors.
     """
     options.setdefault("generator", torch.Generator())
+    if workers:
+        usual = (
+            default_collate if options.get("batch_size", 1) or "batch_sampler" in options else default_convert
+        )
+        options["collate_fn"] = Passing(options.get("collate_fn") or usual, workers)
+        options.setdefault("timeout", LONGEST_WAIT)
     return DataLoader(dataset, num_workers=workers, worker_init_fn=leave_signals_to_parent, **options)
 
 
@@ -37,9 +49,20 @@ def batches(loader: DataLoader[T]) -> Generator[T, None, None]:
     ring, it closes the workers' queues before the loader can say goodbye, and the process then waits 5 s for
     each worker.
     """
-    iterator = iter(loader)
+    iterator, warned = iter(loader), False
     try:
-        yield from iterator
+        for batch in iterator:
+            if isinstance(batch, Piped):
+                if not warned:
+                    warnings.warn(
+                        f"/dev/shm has {batch.free / 1e6:.0f} MB free, too little for batches of "
+                        f"{batch.size / 1e6:.0f} MB from {loader.num_workers} loader processes: these pass "
+                        "through pipes, which takes longer; make it larger (docker run --shm-size=1g)",
+                        stacklevel=2,
+                    )
+                    warned = True
+                batch = batch.opened()
+            yield batch
     except BaseException as error:
         workers = list(getattr(iterator, "_workers", ()))
         codes = [process.exitcode for process in workers if (process.exitcode or 0) < 0]
@@ -48,6 +71,12 @@ def batches(loader: DataLoader[T]) -> Generator[T, None, None]:
             raise
         if codes:
             raise _ended(codes[0]) from None
+        if "DataLoader timed out" in str(error):
+            raise TimeoutError(
+                f"no batch came from the {loader.num_workers} loader processes for {loader.timeout / 60:g} "
+                "minutes; look whether the disk or network with the images hangs, or the dataset waits for "
+                "something, and try workers=0, which does without them"
+            ) from None
         raise error.with_traceback(None)  # noqa: B904  the same error; its text tells where the worker was
 
 

@@ -109,6 +109,10 @@ class ClassificationEvaluation(EvaluationTask):
         self._feeds: list[Feed] = []  # of each network
 
     @property
+    def patience(self) -> float:
+        return super().patience * (1 if self._deblurrer is None else len(self.blurs))
+
+    @property
     def large(self) -> bool:
         crops = 5 if self.crops == "five" else 1
         size = [2 * side**2 if self.crops == "dense" else min(side, self.crop) ** 2 for side in self.sides]

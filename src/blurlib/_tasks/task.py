@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from .._common.checks import check_integer
+from .._common.devices import LONGEST_WAIT
 from .._common.distributed import ProcessGroup
 from .._common.model_config import ignored_config
 from ..blurs import Blur, fingerprints
@@ -126,6 +127,11 @@ class EvaluationTask(ABC, Dataset[Any]):
             "normalisation": self._source,
             **self._config,
         }
+
+    @property
+    def patience(self) -> float:
+        """Seconds within which a loader process makes an item."""
+        return LONGEST_WAIT
 
     @property
     def large(self) -> bool:

@@ -83,8 +83,8 @@ def measure(
             workers=processes,
             batch_size=None,
             sampler=todo,
-            # Images in flight are in shared memory, which containers often limit to 64 MB.
             prefetch_factor=None if not processes else 1 if task.large else 2,
+            timeout=task.patience if processes else 0,
         )
         opened = stack.enter_context(closing(batches(loader)))
         saved = time.monotonic()
