@@ -49,9 +49,20 @@ def in_collective(who):
         dist.all_reduce(torch.zeros(1))
 
 
+def alike():
+    with process_group(CPU) as team, united(team):
+        raise ValueError("`lr` must keep the loss finite")
+
+
 def several():
     """What follows an agreed failure is not disturbed by it."""
-    return ended(fails, (1,)), ended(fails, ()), ended(fails, (0, 2)), ended(in_collective, (1,))
+    return (
+        ended(fails, (1,)),
+        ended(fails, ()),
+        ended(fails, (0, 2)),
+        ended(alike),
+        ended(in_collective, (1,)),
+    )
 
 
 def test_an_error_of_one_process_ends_all():
@@ -67,8 +78,10 @@ def test_an_error_of_one_process_ends_all():
     kind, text, agreed = found[0][2]
     assert (kind, agreed) == ("TeamError", False) and text == f"{two.format(0, 0)}; {two.format(2, 2)}"
     assert found[1][2][0] == "TeamError" and two.format(0, 0) in found[1][2][1]
+    for rank in range(3):
+        assert found[rank][3] == ("ValueError", "`lr` must keep the loss finite", rank > 0)
     for rank, told in ((0, False), (2, True)):
-        assert found[rank][3] == ("TeamError", "process 1 of 3 failed: `lr` must be smaller", told)
+        assert found[rank][4] == ("TeamError", "process 1 of 3 failed: `lr` must be smaller", told)
 
 
 def silent(folder):

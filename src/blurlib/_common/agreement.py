@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 import torch.distributed as dist
@@ -117,17 +117,20 @@ class _Watch(Watch):
             )
         if self._lost:
             return f"the processes that share the work cannot be reached ({self._lost})"
-        return "; ".join(self._failures())
+        return self._told_by(self._failures())
 
-    def _failures(self) -> list[str]:
-        """Those that other processes told."""
+    def _failures(self) -> dict[int, str]:
+        """What other processes told, by number."""
         with suppress(RuntimeError):  # the store is gone
-            return [
-                f"{self._named(rank)} failed: {self._store.get(f'failed {rank}').decode()}"
+            return {
+                rank: self._store.get(f"failed {rank}").decode()
                 for rank in self._others
                 if self._has("failed", rank)
-            ]
-        return []
+            }
+        return {}
+
+    def _told_by(self, failures: Mapping[int, str]) -> str:
+        return "; ".join(f"{self._named(rank)} failed: {text}" for rank, text in sorted(failures.items()))
 
     def meet(self) -> None:
         self._met += 1
@@ -156,10 +159,14 @@ class _Watch(Watch):
 
     def agreed(self, error: BaseException) -> BaseException:
         """The error that this process ends with; `agreed` on it says that another one tells it."""
-        failures = self._failures()
-        if not isinstance(error, (TeamError, KeyboardInterrupt, SystemExit)) and failures:
-            own = [] if self._is_echo(error) else [f"{self._named(self._team.rank)} failed: {_text(error)}"]
-            error = TeamError("; ".join([*own, *failures]))
+        if not isinstance(error, (TeamError, KeyboardInterrupt, SystemExit)):
+            failures = self._failures()
+            if isinstance(error, RuntimeError) and self._silent:
+                error = TeamError(self._reason())
+            elif self._is_echo(error):
+                error = TeamError(self._told_by(failures))
+            elif set(failures.values()) - {_text(error)}:  # else all fail alike
+                error = TeamError(self._told_by({**failures, self._team.rank: _text(error)}))
         speaker = min({*range(self._team.world)} - {*self._silent})
         error.agreed = speaker != self._team.rank  # type: ignore[attr-defined]
         return error
