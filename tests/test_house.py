@@ -297,7 +297,7 @@ def test_example_is_short(path):
 LOADERS = ("cloudpickle", "dill", "joblib", "marshal", "pickle", "pty", "shelve", "subprocess", "yaml")
 RUNNERS = re.compile(
     r"eval|exec|compile|__import__|os\.(system|popen|exec\w+|spawn\w+)|torch\.hub\.load|jinja2\.Template|"
-    rf"\w*\.?read_pickle|({'|'.join(LOADERS)})\.\w+"
+    rf"\w*\.?read_pickle|({'|'.join(LOADERS)})\.(?!dump)\w+"
 )
 # What does so unless it is told not to, and what it must be told.
 TOLD = {
@@ -309,10 +309,10 @@ TOLD = {
 }
 
 
-# What it has written itself, into a file that no one else may write to.
+# What this process, or one that it has started, has written: into a file of its own, or a pipe.
 OWN = {
-    ("data/_streams.py", each)
-    for each in ("pickle", "pickle.load(file)", "pickle.dump(pair, file, protocol=pickle.HIGHEST_PROTOCOL)")
+    "data/_streams.py": {"pickle", "pickle.load(file)"},
+    "_common/passing.py": {"pickle", "pickle.loads(self.content)"},
 }
 
 
@@ -334,7 +334,7 @@ def test_nothing_runs_what_a_file_says(path):
         unsafe = given.get("shell") == "True" or given.get("weights_only", "True") != "True"
         if RUNNERS.fullmatch(called) or needed or unsafe or given.get("allow_pickle", "False") != "False":
             wrong.append(ast.unparse(node))
-    wrong = [each for each in wrong if (path.relative_to(PACKAGE).as_posix(), each) not in OWN]
+    wrong = set(wrong) - OWN.get(path.relative_to(PACKAGE).as_posix(), set())
     assert not wrong, f"{path.name}: {wrong}"
 
 

@@ -17,7 +17,7 @@ from torchvision.models.vgg import VGG, make_layers
 from blurlib import data, evaluation, models
 from blurlib._common.provenance import weights_digest
 from blurlib.blurs import PerImageShake, shake_of_image
-from blurlib.evaluation import _loop, evaluate
+from blurlib.evaluation import _kept, _loop, evaluate
 from blurlib.models import MultiScale, PerScale, dense
 from blurlib.notation import parse_list
 from blurlib.protocol import Protocol, evaluation_views, normalised
@@ -230,12 +230,12 @@ def test_large_views_count_by_their_area_and_odd_sizes_do_not_pile_up():
 
     seen = []
     for batch, owners in batches(items(), 40, 20 * 20, [0, 0]):
-        pixels = batch.shape[0] * batch.shape[2] * batch.shape[3]
+        pixels = len(batch) * batch[0].shape[1] * batch[0].shape[2]
         assert len(batch) == len(owners) and (pixels <= 40 * 400 or len(batch) == 1)
         most = max(most, waiting)
         waiting -= pixels
         seen += owners
-    assert sorted(seen) == [(p, b, 0) for p in range(30) for b in range(2)]
+    assert sorted(seen) == [(p, b, 0, 0) for p in range(30) for b in range(2)]
     assert most <= 3 * 40 * 400
 
 
@@ -472,7 +472,7 @@ def test_a_partial_report_of_another_evaluation_is_kept(root, tmp_path):
         )
     with pytest.raises(ValueError, match=r"with partial.json of another model \(was 'Stops', now 'Net'\)"):
         evaluate(Net(), root, **SMALL, blurs="D8", output=tmp_path / "a")
-    # The same network goes on where it stopped: it measures all of it anew.
+    # The same network goes on where it stopped.
     evaluate(Stops(100, KeyboardInterrupt()), root, **SMALL, blurs="D8", batch_size=4, output=tmp_path / "a")
 
 
@@ -519,7 +519,8 @@ def test_a_stop_keeps_what_was_measured(root, tmp_path, error):
     whole = evaluate(Net(), root, **settings)
     with pytest.raises(type(error)):
         evaluate(Stops(4, error), root, **settings, output=tmp_path / "a")
-    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["partial.json", "partial.npz"]
+    names = ["partial", "partial.json", "partial.npz"]
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == names
     partial = Report.load(tmp_path / "a" / "partial.json")
     assert partial["D8"].count == 6 and partial.settings["complete"] is False
     assert "stopped before" in partial.caption
@@ -536,12 +537,15 @@ def test_a_stop_before_the_first_image_leaves_nothing(root, tmp_path):
 
 def test_long_evaluations_save_on_the_way(root, tmp_path, monkeypatch):
     monkeypatch.setattr(_loop, "_SAVE_EVERY", -1.0)
-    saved, save = [], Report.save
+    saved, save = [], _kept.Kept.save
     monkeypatch.setattr(
-        Report, "save", lambda self, path: saved.append(self.records[0].count) or save(self, path)
+        _kept.Kept, "save", lambda self, images: saved.append(len(images)) or save(self, images)
     )
     evaluate(Net(), root, **SMALL, blurs="sharp", batch_size=5, output=tmp_path / "a")
-    assert saved == [*range(1, 13), 12] and not (tmp_path / "a" / "partial.json").exists()
+    assert saved == [*range(1, 13), 12]
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [
+        f"report.{ending}" for ending in ("csv", "json", "md", "npz")
+    ]
 
 
 def test_scores_that_are_not_finite_name_blur_and_image(root):

@@ -149,6 +149,33 @@ def test_what_was_done_is_not_done_again(root, tmp_path, monkeypatch):
     assert again.cells == first.cells
 
 
+def test_a_stopped_evaluation_goes_on(root, tmp_path, capfd, monkeypatch):
+    place = {"settings": settings(), **QUIET}
+    whole = reproduce_table(Run(network(), root, output=tmp_path / "whole", **place), "table2")
+    forward, left = nn.Conv2d.forward, [0]
+
+    def fails(layer, images):
+        left[0] -= 1
+        if left[0] == 0:
+            raise RuntimeError("stopped here")
+        return forward(layer, images)
+
+    monkeypatch.setattr(nn.Conv2d, "forward", fails)
+    monkeypatch.setattr(evaluation._evaluate.ClassificationEvaluation, "default_batch_size", 2)
+    stops = 0
+    while True:
+        left[0] = 8 + stops
+        try:
+            table = reproduce_table(Run(network(), root, output=tmp_path / "out", **place), "table2")
+            break
+        except RuntimeError:
+            stops += 1
+    assert stops > 2 and "evaluate: goes on, with " in capfd.readouterr().err
+    assert not list((tmp_path / "out").rglob("begun*"))
+    for cell, expected in zip(table.cells, whole.cells, strict=True):
+        assert cell.value == pytest.approx(expected.value, rel=1e-5)
+
+
 def test_another_table_measures_only_what_is_missing(root, tmp_path, monkeypatch):
     run = Run(network(), root, settings=settings(), output=tmp_path / "out", **QUIET)
     reproduce_table(run, "table2")
@@ -311,6 +338,7 @@ def test_records_of_another_network_or_version_are_not_mixed(root, tmp_path):
     path = tmp_path / "out" / "evaluations" / "original" / "report.json"
     record = json.loads(path.read_text())
     record["settings"]["versions of blurlib and torch"][0] = "0.0.1"
+    del record["sha256"]  # else it is told first that the file was changed
     path.write_text(json.dumps(record))
     with pytest.raises(ValueError, match=r"versions of blurlib and torch \(was \['0\.0\.1'"):
         reproduce_table(run, "tableA")

@@ -10,13 +10,25 @@ import torch
 from PIL import Image
 from torch import nn
 
+from blurlib._common import agreement
 from blurlib.evaluation import evaluate
 from blurlib.paper import ClassificationSettings, ReproducedTable, Run, reproduce_table
 from blurlib.reporting import Report
+from blurlib.training import finetune
 from processes import in_processes
 
 SMALL = {"canonical_side": 48, "scales": (32, (24, 32)), "crop": 28, "device": "cpu", "workers": 0}
 TINY = {"side": 32, "canonical_side": 48, "epochs": (1,), "lr": (0.01,), "batch_size": 6, "crops": "center"}
+
+TRAINED = {
+    "batch_size": 5,
+    "network_side": 32,
+    "crop": 28,
+    "canonical_side": 48,
+    "workers": 0,
+    "device": "cpu",
+    "progress": False,
+}
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +101,52 @@ def test_two_processes_measure_what_one_does(root, tmp_path):
     assert tables[0] == tables[1] == ReproducedTable.load(tmp_path / "reproduction" / "table2.json").cells
     for cell, expected in zip(tables[0], reproduced(root, tmp_path / "one").cells, strict=True):
         assert cell.value == pytest.approx(expected.value, rel=1e-3)
+
+
+def losses(root):
+    """In double precision, so that it is the images that differ, and not roundings of gradients."""
+    result = finetune(network().double(), root, blur="sharp + D2", epochs=(2,), lr=(0.1,), **TRAINED)
+    return [(row["loss"], row["images"]) for row in result.history]
+
+
+@pytest.mark.slow
+def test_losses_do_not_depend_on_the_number_of_processes(root):
+    """Seven images in batches of five: shares of 3 and 2, or 2, 2 and 1; then of 1 and 1, or 1, 1 and 0."""
+    one = losses(root)
+    assert [images for _, images in one] == [7, 7]  # none twice, none left out
+    for world in (2, 3):
+        for found in in_processes(losses, root, world=world):
+            assert [images for _, images in found] == [7, 7]
+            assert [loss for loss, _ in found] == pytest.approx([loss for loss, _ in one], rel=1e-6)
+
+
+class Fails:
+    def __init__(self, after):
+        self.left = after
+
+    def __call__(self, *_):
+        self.left -= 1
+        if self.left < 0:
+            raise MemoryError("no room for this image")
+
+
+def failing(root):
+    """The second process fails in its second step, while the first waits for its gradients."""
+    agreement._LEAVING = 0.5  # the first one cannot take note before the second has ended
+    net = network()
+    if os.environ["RANK"] == "1":
+        net[0].register_forward_hook(Fails(3))
+    try:
+        finetune(net, root, blur="sharp", epochs=(2,), lr=(0.1,), **TRAINED)
+    except Exception as error:
+        return type(error).__name__, str(error)
+    return "well"
+
+
+def test_a_failure_of_another_process_is_told_in_training(root):
+    first, second = in_processes(failing, root, world=2, timeout=120)
+    assert first == ("TeamError", "process 1 of 2 failed: MemoryError: no room for this image")
+    assert second == ("MemoryError", "no room for this image")
 
 
 NETWORK = """

@@ -19,7 +19,7 @@ from .blur import blur
 from .demo import demo
 from .evaluate import evaluate
 from .finetune import finetune
-from .options import _line, _warning, echo, echo_err
+from .options import _warning, echo, echo_err, echo_error
 from .report import report
 from .reproduce import reproduce
 
@@ -42,7 +42,7 @@ class _Commands(TyperGroup):
         except (ImportError, OSError, TypeError, ValueError) as error:
             if ctx.params["debug"]:
                 raise
-            echo_err(f"error: {_line(error)}")
+            echo_error(error)
             raise typer.Exit(2) from None
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial, wraps
@@ -20,6 +22,18 @@ def echo_err(text: str) -> None:
     """A note; under torchrun one process speaks."""
     if is_main_process():
         typer.echo(visible(text, keep="\n"), err=True)
+
+
+def echo_error(error: Exception) -> None:
+    """An error; under torchrun one process speaks for all that agreed, others for themselves by number.
+
+    Where all fail alike, as on a wrong option, torchrun ends the others before they speak.
+    """
+    if is_main_process():
+        echo_err(f"error: {_line(error)}")
+    elif not getattr(error, "agreed", False):
+        time.sleep(2)
+        typer.echo(visible(f"process {os.environ['RANK']}: error: {_line(error)}"), err=True)
 
 
 def echo(text: object) -> None:

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import signal
+import time
+import warnings
+from collections.abc import Generator, Sequence
+from contextlib import suppress
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate, default_convert
 
 from .checks import check_integer
 from .interrupts import leave_signals_to_parent
+from .passing import Passing, Piped
 
 __all__ = ["batches", "make_loader", "pick_device", "pick_workers"]
+
+LONGEST_WAIT = 600.0
+"""Seconds without a batch from loader processes that hang."""
 
 T = TypeVar("T")
 
@@ -20,25 +29,87 @@ T = TypeVar("T")
 def make_loader(dataset: Dataset[Any], *, workers: int, **options: Any) -> DataLoader[Any]:
     """A loader whose processes, if it has any, leave Ctrl-C to this one.
 
-    It has a generator of its own, so that the user's random numbers stay where they were.
+    It has a generator of its own, so that the user's random numbers stay where they were. Its batches are to
+    be taken by :func:`batches`, unless they have no tensors.
     """
     options.setdefault("generator", torch.Generator())
+    if workers:
+        usual = (
+            default_collate if options.get("batch_size", 1) or "batch_sampler" in options else default_convert
+        )
+        options["collate_fn"] = Passing(options.get("collate_fn") or usual, workers)
+        options.setdefault("timeout", LONGEST_WAIT)
     return DataLoader(dataset, num_workers=workers, worker_init_fn=leave_signals_to_parent, **options)
 
 
-def batches(loader: DataLoader[T]) -> Iterator[T]:
-    """The batches of a loader, whose workers end at once when one of them fails.
+def batches(loader: DataLoader[T]) -> Generator[T, None, None]:
+    """The batches of a loader, whose workers end at once when one of them fails, or the work stops.
 
     torch raises a worker's error in a frame that the error refers to; only the garbage collector frees such a
     ring, it closes the workers' queues before the loader can say goodbye, and the process then waits 5 s for
     each worker.
     """
+    iterator, warned = iter(loader), False
     try:
-        yield from loader
-    except Exception as error:
-        if loader.num_workers == 0:
+        for batch in iterator:
+            if isinstance(batch, Piped):
+                if not warned:
+                    warnings.warn(
+                        f"/dev/shm has {batch.free / 1e6:.0f} MB free, too little for batches of "
+                        f"{batch.size / 1e6:.0f} MB from {loader.num_workers} loader processes: these pass "
+                        "through pipes, which takes longer; make it larger (docker run --shm-size=1g)",
+                        stacklevel=2,
+                    )
+                    warned = True
+                batch = batch.opened()
+            yield batch
+    except BaseException as error:
+        workers = list(getattr(iterator, "_workers", ()))
+        codes = [process.exitcode for process in workers if (process.exitcode or 0) < 0]
+        _end_workers(iterator, workers)
+        if not workers or not isinstance(error, Exception):
             raise
+        if codes:
+            raise _ended(codes[0]) from None
+        if "DataLoader timed out" in str(error):
+            raise TimeoutError(
+                f"no batch came from the {loader.num_workers} loader processes for {loader.timeout / 60:g} "
+                "minutes; look whether the disk or network with the images hangs, or the dataset waits for "
+                "something, and try workers=0, which does without them"
+            ) from None
         raise error.with_traceback(None)  # noqa: B904  the same error; its text tells where the worker was
+
+
+def _end_workers(iterator: Any, workers: Sequence[Any]) -> None:
+    """Let a loader's processes end; those that are busy with an item for more than 2 s are killed."""
+    if not workers:
+        return
+    own = attrgetter("_workers_done_event", "_index_queues", "_shutdown_workers")
+    with suppress(AttributeError, OSError, RuntimeError, ValueError):  # other versions of torch
+        attrgetter("_C._remove_worker_pids")(torch)(id(iterator))  # whose end is no error from here on
+        done, queues, shut_down = own(iterator)
+        done.set()
+        for queue in queues:
+            queue.put(None)
+        end = time.monotonic() + 2
+        for process in workers:
+            process.join(max(0.0, end - time.monotonic()))
+            if process.is_alive():
+                process.kill()
+        shut_down()
+
+
+def _ended(code: int) -> ChildProcessError:
+    """Of a process that a signal has ended, in which torch raises one error or another."""
+    signum = signal.Signals(-code)
+    cause = {
+        "SIGKILL": ", as the system does when memory runs out; take fewer `workers`",
+        "SIGBUS": ": the shared memory is full; make /dev/shm larger (docker run --shm-size=1g), or take "
+        "fewer `workers`",
+    }
+    return ChildProcessError(
+        f"a loader's process was ended by {signum.name}{cause.get(signum.name, '; workers=0 does without')}"
+    )
 
 
 def pick_device(device: str | torch.device | None = None) -> torch.device:

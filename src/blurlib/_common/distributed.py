@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import datetime as dt
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -17,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from . import rng
 
 __all__ = [
+    "PATIENCE",
     "ProcessGroup",
     "is_main_process",
     "is_torchrun",
@@ -25,6 +27,9 @@ __all__ = [
     "rng_state",
     "seeded_rng",
 ]
+
+PATIENCE = 600.0
+"""Seconds that processes wait for one that shows no life."""
 
 _T = TypeVar("_T")
 
@@ -108,7 +113,7 @@ def process_group(device: torch.device, *, together: bool = True) -> Iterator[Pr
     """
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
         if together and is_torchrun() and not dist.is_initialized():
-            dist.init_process_group()
+            dist.init_process_group(timeout=dt.timedelta(seconds=PATIENCE))
             # Not at the end of this block: torchrun's store remembers a group, a second cannot meet there.
             atexit.register(_leave)
         if together and dist.is_available() and dist.is_initialized():

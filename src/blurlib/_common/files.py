@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,12 +20,16 @@ import numpy as np
 from .texts import spreadsheet_cell
 
 __all__ = [
+    "arrays_sha256",
     "csv_table",
+    "file_stamp",
     "json_path",
     "read_arrays",
+    "read_npz",
     "read_plain",
     "remove_stale",
     "replacing",
+    "sealed_json",
     "write_arrays",
     "written",
 ]
@@ -101,9 +107,43 @@ def csv_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join([*lines, ""])
 
 
+def file_stamp(path: str | Path) -> tuple[int, int]:
+    """A file's bytes, and time of change in nanoseconds; -1 where there is none."""
+    try:
+        status = os.stat(path)  # noqa: PTH116  of texts without a Path
+    except OSError:
+        return -1, -1
+    return status.st_size, status.st_mtime_ns
+
+
 def json_path(path: str | Path) -> Path:
     """The file itself, or report.json in a folder."""
     return Path(path) if Path(path).suffix == ".json" else Path(path) / "report.json"
+
+
+def arrays_sha256(arrays: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of arrays with their names, types and shapes; no matter in which order."""
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.newbyteorder('<').str} {array.shape} ".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a file; a ValueError with the reason where it is damaged or holds something else."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+            if broken is not None:
+                raise zipfile.BadZipFile(f"{broken} has changed")
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # zip, zlib and NumPy raise whatever the bytes lead to
+        reason = "it holds Python objects" if "pickle" in str(error) else str(error) or type(error).__name__
+        raise ValueError(reason) from None
 
 
 def write_arrays(target: Path, **arrays: np.ndarray) -> None:
@@ -123,21 +163,39 @@ def read_plain(
         plain = json.loads(source.read_text(encoding="utf-8"))
         if plain["kind"] != kind:
             raise KeyError("kind")
+        if "sha256" in plain and plain["sha256"] != _sealed(plain)["sha256"]:
+            raise ValueError("its content has changed since")
         return plain, make(plain)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{rule} ({error!r})") from error
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        reason = str(error) if isinstance(error, ValueError) else f"{error!r:.200}"
+        raise ValueError(f"{rule} ({reason}); take an unchanged copy, or make it again") from error
 
 
-def read_arrays(source: Path, names: Sequence[str], shape: tuple[int, int]) -> dict[str, np.ndarray] | None:
-    """The arrays beside a report's JSON, the last of (conditions, images); None where there are none."""
-    if not source.with_suffix(".npz").is_file():
+def sealed_json(plain: Mapping[str, Any]) -> str:
+    """A report as JSON with the SHA-256 of its content."""
+    return json.dumps(_sealed(plain), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _sealed(plain: Mapping[str, Any]) -> dict[str, Any]:
+    content = {name: value for name, value in plain.items() if name != "sha256"}
+    text = json.dumps(content, sort_keys=True)
+    return {**content, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def read_arrays(source: Path, names: Sequence[str], digest: str | None) -> dict[str, np.ndarray] | None:
+    """The arrays beside a report's JSON, which names their digest unless it is None; None without a file."""
+    path = source.with_suffix(".npz")
+    if not path.is_file():
         return None
-    with np.load(source.with_suffix(".npz"), allow_pickle=False) as stored:
-        arrays = {name: stored[name] for name in names}
-    found = arrays[names[-1]].shape[:2]
-    if found != shape:
-        raise ValueError(
-            f"`path` must have the values of its own images beside it, got {source.stem}.npz of {found} "
-            "(conditions, images); move the files of one run together"
-        )
-    return arrays
+    rule = f"`path` must have the values of its own images beside it, got {str(path)!r}"
+    remedy = "move the files of one run together, or evaluate again"
+    try:
+        arrays = read_npz(path)
+        found = {name: arrays[name] for name in names}
+    except KeyError as error:
+        raise ValueError(f"{rule} without {error}; {remedy}") from None
+    except ValueError as error:
+        raise ValueError(f"{rule}, which is damaged ({error}); {remedy}") from error
+    if digest is not None and arrays_sha256(found) != digest:
+        raise ValueError(f"{rule} of another report; {remedy}")
+    return found

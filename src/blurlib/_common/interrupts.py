@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import PurePath
 from types import FrameType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 _T = TypeVar("_T")
 
@@ -59,6 +59,8 @@ class StopRequest:
         self.signum = 0
         self._when = 0.0
         self._waiting = False
+        self._children: Any = None  # torch's handler of SIGCHLD
+        self._lost: RuntimeError | None = None  # what it raised while an item was worked on
 
     def __bool__(self) -> bool:
         return self.signum != 0
@@ -87,12 +89,43 @@ class StopRequest:
                 self._waiting = True
                 if self:
                     raise self.exception()
+                if self._lost is not None:
+                    raise self._lost
                 item = next(iterator)
             except StopIteration:
                 return
             finally:
                 self._waiting = False
+                self._take_over()
             yield item
+
+    def _take_over(self) -> None:
+        """Let torch's handler raise its error of a loader's process that ended while an item is awaited only.
+
+        It raises wherever the main process is, and again for each process: also in the middle of saving.
+        """
+        handler = signal.getsignal(signal.SIGCHLD) if hasattr(signal, "SIGCHLD") else None
+        if not getattr(handler, "__module__", "").startswith("torch."):
+            return
+        while threading.current_thread() is threading.main_thread() and self._children is None:
+            try:
+                signal.signal(signal.SIGCHLD, self._child)
+                self._children = handler
+            except RuntimeError as error:  # noqa: PERF203  torch's, for a signal that came just before
+                self._lost = error
+
+    def leave(self) -> None:
+        """Put torch's handler back."""
+        if self._children is not None:
+            signal.signal(signal.SIGCHLD, self._children)
+
+    def _child(self, signum: int, frame: FrameType | None) -> None:
+        try:
+            self._children(signum, frame)
+        except RuntimeError as error:
+            if self._waiting:
+                raise
+            self._lost = error
 
     def receive(self, signum: int, frame: FrameType | None) -> None:
         """Take a signal, as its handler."""
@@ -125,6 +158,7 @@ def stop_requests() -> Iterator[StopRequest]:
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
+        request.leave()
 
 
 def leave_signals_to_parent(worker: int = 0) -> None:

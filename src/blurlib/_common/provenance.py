@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import platform
+import re
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch import nn
 from .model_config import config_values, has_config, unwrapped
 
 __all__ = [
+    "PARTIAL",
     "check_cache_key",
     "check_replaceable",
     "environment",
@@ -25,9 +27,13 @@ __all__ = [
     "jsonable",
     "model_facts",
     "network_name",
+    "structure_digest",
     "weights_digest",
     "with_metadata",
 ]
+
+PARTIAL = "partial"
+"""Folder in an evaluation's output with what it has measured until it is whole."""
 
 # What an evaluation finds out, or what changes from day to day: no sign of another evaluation.
 _FOUND = (
@@ -97,6 +103,12 @@ def weights_digest(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def structure_digest(model: nn.Module) -> str:
+    """SHA-256 of a network's modules as they print: strides, activations and all else without weights."""
+    text = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(unwrapped(model)))
+    return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()
+
+
 def jsonable(identity: Mapping[str, Any]) -> dict[str, Any]:
     """As it comes back from JSON."""
     copied: dict[str, Any] = json.loads(json.dumps(identity))
@@ -128,19 +140,23 @@ def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def check_replaceable(folder: Path, settings: Mapping[str, Any], *, overwrite: bool) -> None:
-    """Refuse to write over the report of another evaluation, naming what differs.
+def check_replaceable(
+    folder: Path, settings: Mapping[str, Any], *, overwrite: bool, partial: Mapping[str, Any] | None = None
+) -> None:
+    """Refuse to write over the report of another evaluation, or go on with one, naming what differs.
 
     Args:
         folder: where a report will be written.
         settings: of the evaluation, as far as they are known before it.
         overwrite: let it pass.
+        partial: what an evaluation must share besides to be gone on with.
     """
     if overwrite:
         return
-    wanted = flattened(jsonable(settings))
-    stored = [name for name in ("report.json", "partial.json") if (folder / name).exists()]
+    begun = f"{PARTIAL}/settings.json"
+    stored = [name for name in ("report.json", "partial.json", begun) if (folder / name).exists()]
     for name in stored:
+        wanted = flattened(jsonable({**settings, **(partial or {})} if name == begun else settings))
         try:
             known = flattened(json.loads((folder / name).read_text(encoding="utf-8"))["settings"])
         except (AttributeError, KeyError, TypeError, ValueError):
@@ -158,6 +174,8 @@ def check_replaceable(folder: Path, settings: Mapping[str, Any], *, overwrite: b
     for name in ("report.csv", "report.md"):  # written after the JSON
         if not stored and (folder / name).exists():
             raise _of_others(folder, name)
+    if begun not in stored and any((folder / PARTIAL).glob("[!.]*")):  # it is written before the others
+        raise _of_others(folder, PARTIAL)
 
 
 def _of_others(folder: Path, name: str) -> ValueError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 
@@ -15,19 +16,33 @@ class ImageViews(NamedTuple):
     label: int
     views: list[torch.Tensor]
     seconds: float = 0.0  # that restoring took
+    measured: bool = False  # before; the views are of the size, but empty
+
+    @property
+    def shape(self) -> np.ndarray:
+        """(sides, 3): crops, height and width."""
+        return np.array([(each.shape[1], *each.shape[-2:]) for each in self.views], dtype=np.int32)
+
+
+def placeholder(position: int, shape: np.ndarray, blurs: int) -> ImageViews:
+    """What takes a measured image's place, without its pixels."""
+    one = torch.zeros(1, dtype=torch.uint8)
+    sizes = [(blurs, crops, 3, height, width) for crops, height, width in shape.tolist()]
+    return ImageViews(position, -1, [one.expand(size) for size in sizes], measured=True)
 
 
 class Owner(NamedTuple):
-    """Image, blur and side of a view in a batch."""
+    """Image, blur, side and crop of a view in a batch."""
 
     position: int
     blur: int
     side: int
+    crop: int
 
 
 def batches(
     items: Iterable[ImageViews], batch_size: int, area: int, networks: Sequence[int]
-) -> Iterator[tuple[torch.Tensor, list[Owner]]]:
+) -> Iterator[tuple[list[torch.Tensor], list[Owner]]]:
     """Gather views of one size, for one network, into batches of at most `batch_size` times `area` pixels.
 
     Views wait for others of their size, which bounds memory whatever the number of conditions. `networks` has
@@ -38,20 +53,19 @@ def batches(
     def room(size: tuple[int, int, int]) -> int:
         return max(1, batch_size * area // max(area, size[0] * size[1]))
 
-    def batch(size: tuple[int, int, int]) -> tuple[torch.Tensor, list[Owner]]:
+    def batch(size: tuple[int, int, int]) -> tuple[list[torch.Tensor], list[Owner]]:
         taken, rest = waiting[size][: room(size)], waiting[size][room(size) :]
         waiting[size] = rest
         if not rest:
             del waiting[size]
-        return torch.stack([view for _, view in taken]), [owner for owner, _ in taken]
+        return [view for _, view in taken], [owner for owner, _ in taken]
 
     for item in items:
         for side, views in enumerate(item.views):
             for blur, crops in enumerate(views):
-                owner = Owner(item.position, blur, side)
                 height, width = crops.shape[-2:]
                 group = waiting.setdefault((height, width, networks[side]), [])
-                group += [(owner, crop) for crop in crops]
+                group += [(Owner(item.position, blur, side, n), crop) for n, crop in enumerate(crops)]
         for size in [size for size, group in waiting.items() if len(group) >= room(size)]:
             while len(waiting.get(size, ())) >= room(size):
                 yield batch(size)
@@ -66,7 +80,7 @@ class ViewSums:
     """Sums of the log-probabilities of one image (blurs, sides, C), and the number of terms."""
 
     def __init__(self, item: ImageViews, blurs: int) -> None:
-        self.label = item.label
+        self.label, self.seconds, self.shape = item.label, item.seconds, item.shape
         self.left = sum(views.shape[0] * views.shape[1] for views in item.views)
         self.sums = torch.zeros(0)
         self.counts = torch.zeros(blurs, len(item.views), dtype=torch.float64)

@@ -30,7 +30,7 @@ from ..protocol import (
 from ..reporting import sides_text
 from ._applied import SIZES_BY, log_probabilities, networks, own_colours, scale_settings, seen
 from ._probe import Feed, probe, tensors
-from ._views import ImageViews, ViewSums, batches
+from ._views import ImageViews, Owner, ViewSums, batches, placeholder
 from .settings import EvaluationSettings, TrainingSettings
 from .task import EvaluationTask, TrainingTask
 
@@ -85,6 +85,7 @@ class ClassificationEvaluation(EvaluationTask):
         {"network_size": "where crops are square (`crop`)", "band": _LABELS, **_FOREIGN}
     )
     statistics = ImageValues
+    totals = ("seconds",)
     opened = staticmethod(_opened)
     listing: ImageListing
     networks: nn.ModuleList
@@ -123,8 +124,11 @@ class ClassificationEvaluation(EvaluationTask):
         self.conditions = [(str(blur), setting) for setting in self.scales for blur in self.blurs]
         self.networks, self._numbers = networks(model, self.sides, dense_crops=self.crops == "dense")
         self._feeds: list[Feed] = []  # of each network
-        self._seconds = 0.0  # of restoring
         self._all_outputs = 0  # of the network, where a class map chooses some
+
+    @property
+    def patience(self) -> float:
+        return super().patience * (1 if self._deblurrer is None else len(self.blurs))
 
     @property
     def large(self) -> bool:
@@ -188,21 +192,30 @@ class ClassificationEvaluation(EvaluationTask):
         self, items: Iterable[ImageViews], device: torch.device
     ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
         unfinished: dict[int, ViewSums] = {}
+        again: dict[int, Any] = {}
 
         def started() -> Iterator[ImageViews]:
             for item in items:
-                self._seconds += item.seconds
-                unfinished[item.position] = ViewSums(item, len(self.blurs))
+                if not item.measured:
+                    unfinished[item.position] = ViewSums(item, len(self.blurs))
                 yield item
 
-        for batch, owners in batches(started(), self.batch_size, self.crop**2, self._numbers):
+        for views, owners in batches(started(), self.batch_size, self.crop**2, self._numbers):
+            measured = {owner.position for owner in owners} - unfinished.keys()
+            if measured:
+                if all(owner.position in measured for owner in owners):
+                    continue
+                again = {position: again.get(position) or self[position] for position in sorted(measured)}
+                views = [_seen_again(view, owner, again) for view, owner in zip(views, owners, strict=True)]
             number = self._numbers[owners[0].side]
             with torch.inference_mode():
-                images = self._feeds[number].images(batch.to(device), *self.colours)
+                images = self._feeds[number].images(torch.stack(views).to(device), *self.colours)
                 log_p = log_probabilities(self.networks[number], images)
             if self.class_map is not None:  # their mean renormalised is the mean over these classes alone
                 log_p = self.class_map.chosen(log_p)
             for row, owner in zip(log_p.sum(dim=2), owners, strict=True):
+                if owner.position in measured:
+                    continue
                 image = unfinished[owner.position]
                 image.add(row, owner, log_p.shape[2])
                 if not image.left:
@@ -231,7 +244,11 @@ class ClassificationEvaluation(EvaluationTask):
                 f"`model` must give finite scores (or -inf), got NaN or infinity under {blur} at side "
                 f"{sides_text(sides)} for the image {name!r}; check its weights, `mean` and `std`"
             )
-        return {key: value for key, value in vars(values).items() if key != "ids"}
+        known = {key: value for key, value in vars(values).items() if key != "ids"}
+        return {**known, "shape": image.shape, "seconds": np.array(image.seconds)}
+
+    def placeholder(self, position: int, measured: Mapping[str, np.ndarray]) -> ImageViews:
+        return placeholder(position, measured["shape"], len(self.blurs))
 
     def _averaged(self, image: ViewSums) -> Tensor:
         """Mean log-probabilities (conditions, C)."""
@@ -245,9 +262,6 @@ class ClassificationEvaluation(EvaluationTask):
                 means.append((total / number).mean(dim=1))
         return torch.cat(means)
 
-    def totals(self) -> dict[str, float]:
-        return {"seconds": self._seconds}
-
     def metadata(self, totals: Mapping[str, float]) -> dict[str, Any]:
         known: dict[str, Any] = {"classes": self.outputs, "top_k": min(TOP_K, self.outputs)}
         if self.class_map is not None:
@@ -256,6 +270,17 @@ class ClassificationEvaluation(EvaluationTask):
             seconds = totals["seconds"] / (totals["images"] * len(self.blurs))
             known["deblurring"] = {**self.settings()["deblurring"], "seconds": seconds}
         return known
+
+
+def _seen_again(view: Tensor, owner: Owner, again: Mapping[int, Any]) -> Tensor:
+    """A view of an image that is read anew, so that the others of its batch have the company they had.
+
+    Networks quantised on the fly take their range from the whole batch; for all others its size decides.
+    """
+    item = again.get(owner.position)
+    if isinstance(item, Exception):
+        raise item
+    return item.views[owner.side][owner.blur, owner.crop] if isinstance(item, ImageViews) else view
 
 
 # --- Training

@@ -67,6 +67,7 @@ class SegmentationEvaluation(EvaluationTask):
         dict.fromkeys(("crops", "crop", "average"), "where the network sees the whole image") | _FOREIGN
     )
     statistics = PixelCounts
+    totals = ("pixels", "void")
     opened = staticmethod(_opened)
     listing: MaskListing
 
@@ -88,7 +89,6 @@ class SegmentationEvaluation(EvaluationTask):
         sides = [size] if size is not None else [(side,) for side in protocol.network_sides]
         self.conditions = [(str(blur), side) for side in sides for blur in self.blurs]
         self._feed = Feed(torch.float32)
-        self._pixels = self._void = 0
 
     def settings(self) -> dict[str, Any]:
         size = self.protocol.network_size
@@ -138,9 +138,8 @@ class SegmentationEvaluation(EvaluationTask):
                     feed=self._feed,
                 )
                 counts += [self._counted(scene.position, truth, labels, near) for labels in found]
-            self._pixels += truth.size
-            self._void += int((truth == VOID).sum())
-            yield scene.position, {key: np.stack([each[key] for each in counts]) for key in counts[0]}
+            whole = {"pixels": np.array(truth.size), "void": np.array((truth == VOID).sum())}
+            yield scene.position, {key: np.stack([each[key] for each in counts]) for key in counts[0]} | whole
 
     def _counted(
         self, position: int, truth: np.ndarray, labels: np.ndarray, near: np.ndarray
@@ -160,9 +159,6 @@ class SegmentationEvaluation(EvaluationTask):
 
     def counts(self, arrays: Mapping[str, np.ndarray]) -> bool:
         return bool(arrays["matrix"].any())
-
-    def totals(self) -> dict[str, float]:
-        return {"pixels": self._pixels, "void": self._void}
 
     def metadata(self, totals: Mapping[str, float]) -> dict[str, Any]:
         return {"classes": self.outputs, "void_share": totals["void"] / totals["pixels"]}

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from .._common.checks import check_integer
+from .._common.devices import LONGEST_WAIT
 from .._common.distributed import ProcessGroup
 from .._common.model_config import ignored_config
 from ..blurs import Blur, fingerprints
@@ -52,6 +53,8 @@ class EvaluationTask(ABC, Dataset[Any]):
         foreign: settings that other tasks have, and why this one does not.
         statistics: class of the statistics of many images under one condition; its fields are `ids` and the
             arrays that :meth:`measure` yields.
+        totals: names of those further arrays that hold one number, whose sum over all images is for the
+            record.
         opened: makes a listing of a root, of settings, `split` and `workers`.
         listing: of the images.
         conditions: what is measured.
@@ -74,6 +77,7 @@ class EvaluationTask(ABC, Dataset[Any]):
     default_batch_size: ClassVar[int]
     foreign: ClassVar[Mapping[str, str]] = {}
     statistics: ClassVar[type[Statistics]]
+    totals: ClassVar[tuple[str, ...]] = ()
     opened: ClassVar[Callable[..., Listing[Any]]]
 
     listing: Listing[Any]
@@ -127,6 +131,11 @@ class EvaluationTask(ABC, Dataset[Any]):
         }
 
     @property
+    def patience(self) -> float:
+        """Seconds within which a loader process makes an item."""
+        return LONGEST_WAIT
+
+    @property
     def large(self) -> bool:
         """Whether the views of few images fill the memory that loader processes share."""
         return False
@@ -148,15 +157,22 @@ class EvaluationTask(ABC, Dataset[Any]):
     def measure(
         self, items: Iterable[Any], device: torch.device
     ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-        """Run the network: the position of each image and its arrays, all conditions at once."""
+        """Run the network: the position of each image and its arrays, all conditions at once.
+
+        Arrays that are not of the statistics are kept with the image. Among the items may be those of
+        :meth:`placeholder`, which nothing is yielded for.
+        """
+
+    def placeholder(self, position: int, measured: Mapping[str, np.ndarray]) -> Any | None:  # noqa: ARG002
+        """What takes an image's place that was measured before, by its arrays; None: nothing need.
+
+        Where several images share a batch, it keeps the others in the batches that they would have been in.
+        """
+        return None
 
     def counts(self, arrays: Mapping[str, np.ndarray]) -> bool:  # noqa: ARG002  for tasks with void
         """Whether an image has anything to count."""
         return True
-
-    def totals(self) -> dict[str, float]:
-        """Numbers of all images that are not of one condition; they add up over processes."""
-        return {}
 
     def metadata(self, totals: Mapping[str, float]) -> dict[str, Any]:  # noqa: ARG002  for those with totals
         """Plain values for the record that are known afterwards; `totals` with the number of "images"."""

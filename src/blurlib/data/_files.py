@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from PIL import Image
@@ -25,15 +24,6 @@ def decoded(path: Path) -> Image.Image:
     except Exception as error:  # Pillow's decoders raise whatever the bytes lead to
         raise broken("read", str(path), error) from error
     return image
-
-
-def stat(path: str | Path) -> tuple[int, int]:
-    """Bytes and time of change in nanoseconds; -1 where there is no file."""
-    try:
-        found = os.stat(path)  # noqa: PTH116  of texts without a Path
-    except OSError:
-        return -1, -1
-    return found.st_size, found.st_mtime_ns
 
 
 def contents(folder: Path) -> str:

@@ -22,8 +22,9 @@ from PIL import Image
 from torch.utils.data import Subset
 
 from .._common.checks import check_integer, one_of
+from .._common.files import file_stamp
 from ._columns import USUAL, as_pair, check_columns, check_named, dataset_name
-from ._files import broken, stat, text_of
+from ._files import broken, text_of
 from ._names import Names
 from ._shards import TarShards, shards_of
 from ._splits import NAMES, Split, entry_of
@@ -210,6 +211,17 @@ class Listing(ABC, Generic[Target]):
             return str(int(self.index[position]))
         return os.fsdecode(self._names[position]).replace(os.sep, "/")
 
+    def files(self, position: int) -> tuple[str | Path, ...]:
+        """The files that an image is read from, with its mask's.
+
+        Args:
+            position: 0 to len - 1.
+
+        Returns:
+            Their paths; none for an item of a dataset or a sample in a tar archive.
+        """
+        return () if self._names is None else self._files(position)
+
     def digest(self) -> str:
         """A SHA-256 of all ids and labels: listings that share it hold the same images in the same order.
 
@@ -239,7 +251,7 @@ class Listing(ABC, Generic[Target]):
             return np.concatenate(list(pool.map(self._facts, parts)))
 
     def _facts(self, positions: range) -> np.ndarray:
-        found = [stat(path) for position in positions for path in self._files(position)]
+        found = [file_stamp(path) for position in positions for path in self.files(position)]
         return np.array(found, dtype=np.int64).reshape(len(positions), -1)
 
     @abstractmethod

@@ -18,8 +18,8 @@ from torch.utils.data import Dataset
 
 from .._common.devices import make_loader, pick_workers
 from .._common.distributed import local_world_size
+from .._common.files import file_stamp
 from .._common.pictures import open_image
-from ._files import stat
 from ._names import Names
 from ._splits import NAMES, Split
 
@@ -155,7 +155,7 @@ class TarShards(Dataset[Any]):
         Returns:
             int64, shape (len, 2).
         """
-        facts = np.array([stat(path) for path in self.paths], dtype=np.int64)
+        facts = np.array([file_stamp(path) for path in self.paths], dtype=np.int64)
         return np.asarray(facts[self._places[:, 0]])
 
     def _image(self, shard: int, offset: int, size: int) -> Image.Image:

@@ -142,8 +142,8 @@ class MaskListing(Listing[np.ndarray]):
         return next((path for path in paths if os.path.isfile(path)), paths[0]), self._path(position)  # noqa: PTH113
 
     def _read(self, position: int) -> tuple[Image.Image, Any]:
-        photograph, mask = self._files(position)
-        return decoded(photograph), decoded(mask)
+        image, mask = self._files(position)
+        return decoded(image), decoded(mask)
 
     def _checked(self, image: Image.Image, target: Any) -> tuple[Image.Image, np.ndarray]:
         """Both upright: a mask may be already, or be turned as the photograph is stored."""

@@ -133,10 +133,12 @@ def evaluate(
         workers: loader processes; None chooses. No result depends on it.
         device: where the network runs; None takes an accelerator if there is one.
         seed: of `limit` and of each image's camera shake.
-        output: a folder for report.json, .npz, .csv and .md. An evaluation that stops early leaves what it
-            has measured there as partial.json and partial.npz. A report of another evaluation is not written
-            over: other weights, images, settings or versions are an error that names what differs.
-        overwrite: write over whatever report is there.
+        output: a folder for report.json, .npz, .csv and .md. What is measured is kept there every minute and
+            at a stop (in `partial`; at a stop also as a report, partial.json and .npz), and the same
+            evaluation goes on from it, to the same report. What is there of another evaluation is neither
+            gone on with nor written over: other weights, images, settings or versions are an error that
+            names what differs. SIGTERM and SIGHUP end it by SystemExit, 128 + signal.
+        overwrite: write over whatever report is there; the same evaluation goes on all the same.
         metadata: plain values for the report's settings, such as {"name": "resnet18", "file": "runs/mix.pt"};
             "name" is what captions and pages call the network.
         distributed: share the images out over the processes that torchrun started. All of them must call

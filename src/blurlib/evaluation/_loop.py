@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import sys
+import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from .._common.devices import make_loader, pick_workers
+from .._common.agreement import united
+from .._common.devices import batches, make_loader, pick_workers
 from .._common.distributed import ProcessGroup, local_world_size, process_group
+from .._common.folders import locked
+from .._common.interrupts import stop_requests
 from .._common.progress import progress_bar
-from .._common.provenance import check_replaceable
+from .._common.provenance import check_replaceable, structure_digest
 from .._tasks import EvaluationTask
 from ..data import Skipped
 from ..models import eval_mode
 from ..reporting import Record, Report
+from ._kept import Kept
 
-_SAVE_EVERY = 300.0  # seconds between two writings of a partial report
+_SAVE_EVERY = 60.0  # seconds between two pieces of what is measured
 
 
 def measure(
@@ -40,7 +48,7 @@ def measure(
         settings: for the report.
         device: where the networks run.
         workers: loader processes; None chooses.
-        output: folder for the report; what is measured is written there when the evaluation stops early.
+        output: folder for the report; what is measured is kept there when the evaluation stops early.
         overwrite: write over the report of another evaluation.
         distributed: share the images out over the processes that torchrun started.
         progress: show a progress bar.
@@ -48,62 +56,95 @@ def measure(
     Returns:
         The report of all images.
     """
-    if output is not None:
-        check_replaceable(output, settings, overwrite=overwrite)
-    with process_group(device, together=distributed) as team:
-        team.wait()  # nobody writes before everybody has looked
-        folder = None if output is None else _output_folder(output)
-        keeping = folder if team.rank == 0 else None
+    kept = None
+    with ExitStack() as stack:
+        team = stack.enter_context(process_group(device, together=distributed))
+        stop = stack.enter_context(stop_requests())
+        watch = stack.enter_context(united(team, stop))
+        first = team.rank == 0
+        if output is not None:
+            network = {"structure_sha256": structure_digest(task.networks)}
+            check_replaceable(output, settings, overwrite=overwrite, partial=network)
+            kept = Kept(output, {**settings, **network}, task.listing)
+        watch.meet()  # nobody writes before everybody has looked
+        if kept is not None and first:
+            stack.enter_context(locked(kept.output))
+            kept.begin()
+        watch.meet()  # nobody reads what is there of another evaluation
         positions = range(team.rank, len(task), team.world)
-        processes = pick_workers(workers, len(positions), world=local_world_size() if distributed else 1)
+        tally = _Tally(task, settings, {} if kept is None else kept.load(positions, show=first))
+        todo = [position for position in positions if position not in tally.images]
+        if kept is not None and first and tally.images:
+            _tell(f"evaluate: goes on, with {len(tally.images)} of {len(positions)} images measured before")
+        processes = pick_workers(workers, len(todo), world=local_world_size() if distributed else 1)
         task.prepare(workers=processes)
-        tally = _Tally(task, settings)
         loader = make_loader(
             task,
             workers=processes,
             batch_size=None,
-            sampler=positions,
-            # Images in flight are in shared memory, which containers often limit to 64 MB.
+            sampler=todo,
             prefetch_factor=None if not processes else 1 if task.large else 2,
+            timeout=task.patience if processes else 0,
         )
+        opened = stack.enter_context(closing(batches(loader)))
         saved = time.monotonic()
-        show = progress and team.rank == 0
+        show = progress and first
         try:
             with eval_mode(task.networks, device) as place:
                 task.probe(place)
-                bar = progress_bar(loader, title="evaluate", unit="image", show=show, whole=len(task))
-                with bar as items:
-                    for position, arrays in task.measure(tally.readable(items), place):
+                with progress_bar(
+                    opened, title="evaluate", unit="image", show=show, total=len(todo), whole=len(task)
+                ) as bar:
+                    measured = task.measure(tally.items(bar, positions), place)
+                    # A signal stops the network at once, but no saving.
+                    for position, arrays in stop.interruptible(measured):
                         tally.images[position] = arrays
-                        if keeping and time.monotonic() - saved > _SAVE_EVERY and tally.countable:
-                            tally.report(complete=False).save(keeping / "partial.json")
+                        watch.check()
+                        if kept is not None and time.monotonic() - saved > _SAVE_EVERY:
+                            kept.save(tally.images)
                             saved = time.monotonic()
+            if kept is not None:
+                kept.save(tally.images)  # others may take longer, or fail
+            watch.meet()
+            tally.merge(team)
         except BaseException:
-            if keeping and tally.countable:
-                tally.report(complete=False).save(keeping / "partial.json")
+            if kept is not None:
+                kept.save(tally.images)
+                if first and tally.countable:
+                    with suppress(OSError):  # there is a warning already
+                        tally.report(complete=False).save(kept.output / "partial.json")
+            if stop:
+                raise stop.told(_told(tally, positions, kept), show=first) from None
             raise
-        tally.merge(team)
         report = tally.report(complete=True)
-        if team.rank == 0:
+        if first:
             task.warn(tally.totals)
-        if keeping:
-            _keep(report, keeping)
-        team.wait()  # nobody reads before it is written
+        if kept is not None and first and _write(report, kept.output):
+            kept.remove()
     return report
 
 
 class _Tally:
     """The statistics of the images measured so far, by position."""
 
-    def __init__(self, task: EvaluationTask, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self, task: EvaluationTask, settings: Mapping[str, Any], images: Mapping[int, dict[str, np.ndarray]]
+    ) -> None:
         self.task, self.settings = task, settings
-        self.images: dict[int, dict[str, np.ndarray]] = {}
+        self.images = dict(images)
         self.skipped: list[Skipped] = []
-        self._others: dict[str, float] = {}  # totals of the other processes
+        self._before = frozenset(images)
 
-    def readable(self, items: Iterable[Any]) -> Iterator[Any]:
-        """Pass on what could be read."""
-        for item in items:
+    def items(self, opened: Iterable[Any], positions: Sequence[int]) -> Iterator[Any]:
+        """What could be read, by position, with placeholders for what was measured before."""
+        rest = iter(opened)
+        for position in positions:
+            if position in self._before:
+                item = self.task.placeholder(position, self.images[position])
+                if item is not None:
+                    yield item
+                continue
+            item = next(rest)
             if isinstance(item, Exception):
                 raise item
             if isinstance(item, Skipped):
@@ -118,23 +159,20 @@ class _Tally:
 
     @property
     def totals(self) -> dict[str, float]:
-        """Of all processes."""
-        own = self.task.totals()
-        return {"images": len(self.images)} | {
-            name: value + self._others.get(name, 0) for name, value in own.items()
+        """Sums over all images."""
+        every = self.images.values()
+        return {"images": len(every)} | {
+            name: sum(arrays[name].item() for arrays in every) for name in self.task.totals
         }
 
     def merge(self, team: ProcessGroup) -> None:
         """Unite what the processes have seen."""
         if team.world == 1:
             return
-        every = team.gather((self.images, self.skipped, self.task.outputs, self.task.totals()))
+        every = team.gather((self.images, self.skipped, self.task.outputs))
         self.images = {position: arrays for images, *_ in every for position, arrays in images.items()}
-        self.task.outputs = max(outputs for _, _, outputs, _ in every)
-        for rank, (_, _, _, totals) in enumerate(every):
-            for name, value in totals.items() if rank != team.rank else ():
-                self._others[name] = self._others.get(name, 0) + value
-        skipped = {item.name: item for _, items, _, _ in every for item in items}
+        self.task.outputs = max(outputs for _, _, outputs in every)
+        skipped = {item.name: item for _, items, _ in every for item in items}
         names = (self.task.listing.id(position) for position in range(len(self.task)) if skipped)
         self.skipped = [skipped[name] for name in names if name in skipped]
 
@@ -149,10 +187,13 @@ class _Tally:
         positions = sorted(self.images)
         ids = np.array([self.task.listing.id(position) for position in positions], dtype=np.str_)
         rows = [self.images[position] for position in positions]
-        arrays = {name: np.stack([row[name] for row in rows], axis=1) for name in rows[0]}
+        kind = self.task.statistics
+        arrays = {
+            name: np.stack([row[name] for row in rows], axis=1) for name in (*kind.shared, *kind.arrays)
+        }
         records = tuple(
             Record.of(
-                self.task.statistics(ids=ids, **{name: array[number] for name, array in arrays.items()}),
+                kind(ids=ids, **{name: array[number] for name, array in arrays.items()}),
                 blur=blur,
                 sides=sides,
                 skipped=len(self.skipped),
@@ -167,18 +208,34 @@ class _Tally:
         return Report(records=records, settings={**self.settings, **known})
 
 
-def _output_folder(output: Path) -> Path:
-    """The folder for a report, made before hours of work and not after."""
-    if output.exists() and not output.is_dir():
-        raise ValueError(f"`output` must be a folder, got the file {str(output)!r}")
-    output.mkdir(parents=True, exist_ok=True)
-    return output
+def _told(tally: _Tally, positions: Sequence[int], kept: Kept | None) -> str:
+    """What is kept at a stop, and how to go on."""
+    if kept is None:
+        return "; nothing is kept without `output`"
+    if not tally.images:
+        return f"before the first image; nothing to keep in {kept.output}"
+    return (
+        f"with {len(tally.images)} of {len(positions)} images measured and kept in {kept.output}; "
+        "run the same again to go on"
+    )
 
 
-def _keep(report: Report, folder: Path) -> None:
-    """A whole report with its tables; what an evaluation that stopped had left there goes."""
-    report.save(folder)
-    report.to_csv(folder / "report.csv")
-    report.to_markdown(folder / "report.md")
-    for name in ("partial.json", "partial.npz"):
-        (folder / name).unlink(missing_ok=True)
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr)  # noqa: T201  a line of the log
+
+
+def _write(report: Report, folder: Path) -> bool:
+    """A whole report with its tables; whether it is there. Where it cannot be, it is kept elsewhere."""
+    try:
+        report.save(folder)
+        report.to_csv(folder / "report.csv")
+        report.to_markdown(folder / "report.md")
+    except OSError as error:
+        elsewhere = "returned alone"
+        with suppress(OSError):
+            elsewhere = f"kept in {report.save(tempfile.mkdtemp(prefix='blurlib-')).parent}"
+        warnings.warn(
+            f"the report could not be written to {str(folder)!r} ({error}); it is {elsewhere}", stacklevel=2
+        )
+        return False
+    return True

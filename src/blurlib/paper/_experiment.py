@@ -7,7 +7,9 @@ where it was, and a second table takes what the first one made.
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -34,7 +36,7 @@ from . import _published
 from ._cells import Condition, cells, group_by_scale, members
 from ._costs import Job, cost_table, seconds_a_restoring, seconds_a_view
 from ._published import Training
-from ._settings import ClassificationSettings, ReproductionSettings
+from ._settings import ClassificationSettings, ReproductionSettings, limited
 
 _EACH = 10  # images a class in table 5
 _TIMED_SIDE = 224  # px
@@ -102,13 +104,13 @@ class Run:
         # As they are given, or None: so that records name their source.
         self.given_colours: dict[str, Any] = {"mean": settings.mean, "std": settings.std}
         self.colours = normalisation(model, **self.given_colours)
-        self.validation: Any = _limited(settings.listing(root, "val"), "limit", settings.limit)
+        self.validation: Any = limited(settings.listing(root, "val"), "limit", settings.limit)
 
     @cached_property
     def training_images(self) -> Any:
         """The listing that fine-tunings take their images from."""
         listing = self.settings.listing(self.root, "train")
-        return _limited(listing, "train_limit", self.settings.train_limit)
+        return limited(listing, "train_limit", self.settings.train_limit)
 
     @cached_property
     def deblurred_images(self) -> Any:
@@ -116,7 +118,7 @@ class Run:
         listing, limit = labelled(self.validation), getattr(self.settings, "deblur_limit", None)
         if limit is None:
             limit = min(len(listing), _EACH * len(np.unique(listing.labels)))
-        return _limited(listing, "deblur_limit", limit)
+        return limited(listing, "deblur_limit", limit)
 
     @cached_property
     def weights(self) -> str:
@@ -320,6 +322,8 @@ class Run:
             shown: dict[str, Any] = {}
             if not isinstance(network, PerScale):  # which has its own scales and crops
                 shown = self.settings.evaluation([self.settings.sides(sides) for sides in scales])
+            key = hashlib.sha256(repr((list(blurs), list(scales))).encode()).hexdigest()[:12]
+            begun = self._place("evaluations", training, seed) / f"begun-{key}"
             found = evaluate(
                 network,
                 self._images(training),
@@ -330,13 +334,16 @@ class Run:
                 on_error=self.settings.on_error,
                 metadata={"name": self.name(training)},
                 distributed=is_torchrun(),
+                output=begun,
+                overwrite=True,
                 **shown,
                 **self.running,
             )
             records = (*(report.records if report else ()), *found.records)
             report = Report(records=records, settings={**found.settings, **self._identity(training, seed)})
             if is_main_process():
-                report.save(self._place("evaluations", training, seed))
+                report.save(begun.parent)
+                shutil.rmtree(begun, ignore_errors=True)
             self.wait()
         assert report is not None
         return report
@@ -383,14 +390,3 @@ class Run:
                 "images": self.training_images.digest(),
             }
         return jsonable(identity)
-
-
-def _limited(listing: Any, name: str, limit: int | None) -> Any:
-    if limit is None:
-        return listing
-    if limit > len(listing):
-        raise ValueError(
-            f"`{name}` must be at most the {len(listing)} {listing.split} images of `root`, got {limit}; "
-            "leave it out for all"
-        )
-    return listing.limited(limit)

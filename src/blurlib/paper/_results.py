@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .._common.files import read_plain, written
+from .._common.files import read_plain, sealed_json, written
 from .._common.texts import visible
 from ..reporting import Section, Table, markdown_table, plain_table, write_page
 
@@ -267,7 +267,7 @@ class ReproducedTable:
         Returns:
             The text.
         """
-        return written(json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n", path)
+        return written(sealed_json(self.to_dict()), path)
 
     def to_html(self, path: str | Path) -> Path:
         """One self-contained page: the tables, tinted by value, and every setting.

@@ -343,3 +343,15 @@ class SegmentationSettings(ReproductionSettings):
         """Side of the crop, or of a square of the image's area."""
         (side,) = self.seen(self.sides(()))
         return side if self.network_size else min(side, self.crop or 320)
+
+
+def limited(listing: Any, name: str, limit: int | None) -> Any:
+    """So many images of a listing, which must have them."""
+    if limit is None:
+        return listing
+    if limit > len(listing):
+        raise ValueError(
+            f"`{name}` must be at most the {len(listing)} {listing.split} images of `root`, got {limit}; "
+            "leave it out for all"
+        )
+    return listing.limited(limit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -208,3 +209,15 @@ def check_same_images(reports: Sequence[Sequence[Record]]) -> None:
                     f"`other` must have the same `{name}` of each image as this report, got {count} images "
                     "that differ; evaluate both with the same classes in the same order"
                 )
+
+
+def is_of_its_images(record: Record) -> bool:
+    """Whether a record's values are those of its images; narrow types round them."""
+    assert record.images is not None
+    if len(record.images) != record.count:
+        return False
+    found = record.images.compute()
+    pairs = [
+        (record.values[each.name], found[each.name]) for each in type(record.images).metrics if each.compared
+    ]
+    return all(a == b or (None not in (a, b) and math.isclose(a, b, rel_tol=1e-4)) for a, b in pairs)

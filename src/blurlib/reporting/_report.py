@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import blurs
-from .._common.files import csv_table, json_path, read_arrays, read_plain, write_arrays, written
+from .._common.files import (
+    arrays_sha256,
+    csv_table,
+    json_path,
+    read_arrays,
+    read_plain,
+    sealed_json,
+    write_arrays,
+    written,
+)
 from .._common.provenance import network_name
 from .._common.texts import visible
 from ..metrics import Metric, Statistics, statistics_of
@@ -21,6 +30,7 @@ from ._records import (
     classes_text,
     condition_cells,
     find,
+    is_of_its_images,
     left_out_text,
     shown_metrics,
 )
@@ -209,13 +219,28 @@ class Report:
     def to_json(self, path: str | Path | None = None) -> str:
         """Settings and records as JSON; :meth:`save` keeps the statistics of each image too.
 
+        Besides it has SHA-256 of the content and of these statistics, which :meth:`load` compares.
+
         Args:
             path: where to write them too; not written if None.
 
         Returns:
             The text.
         """
-        return written(json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n", path)
+        arrays = self._arrays()
+        digest = arrays_sha256(arrays) if arrays else None
+        return written(sealed_json(self.to_dict() | {"arrays_sha256": digest}), path)
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        """The statistics of each image as a file holds them; none where a record is without."""
+        images = [record.images for record in self.records if record.images is not None]
+        if len(images) < len(self.records):
+            return {}
+        kind = self.statistics
+        arrays = {name: getattr(images[0], name) for name in ("ids", *kind.shared)}
+        for name, stored in kind.arrays.items():
+            arrays[name] = np.stack([getattr(each, name) for each in images]).astype(stored)
+        return arrays
 
     def to_html(
         self,
@@ -269,12 +294,8 @@ class Report:
             The JSON file.
         """
         target = json_path(path)
-        images = [record.images for record in self.records if record.images is not None]
-        if len(images) == len(self.records):
-            kind = self.statistics
-            arrays = {name: getattr(images[0], name) for name in ("ids", *kind.shared)}
-            for name, stored in kind.arrays.items():
-                arrays[name] = np.stack([getattr(each, name) for each in images]).astype(stored)
+        arrays = self._arrays()
+        if arrays:
             write_arrays(target, **arrays)
         self.to_json(target)
         return target
@@ -292,7 +313,8 @@ class Report:
 
         Raises:
             FileNotFoundError: if there is no such file.
-            ValueError: if it is not a report, or the .npz is of another one.
+            ValueError: if it is not a report, a file is damaged or was changed, or the .npz is of another
+                report.
         """
         source = json_path(path)
         plain, report = read_plain(
@@ -304,7 +326,9 @@ class Report:
             ),
         )
         kind, records = report.statistics, report.records
-        arrays = read_arrays(source, ("ids", *kind.shared, *kind.arrays), (len(records), records[0].count))
+        sealed, digest = "sha256" in plain, plain.get("arrays_sha256")  # those of 0.1 name no arrays
+        names = ("ids", *kind.shared, *kind.arrays)
+        arrays = None if sealed and digest is None else read_arrays(source, names, digest)
         if arrays is None:
             return report
 
@@ -314,8 +338,16 @@ class Report:
             wide = {name: a.astype(np.int64) if a.dtype.kind == "i" else a for name, a in each.items()}
             return kind(**{name: arrays[name] for name in ("ids", *kind.shared)}, **wide)
 
-        filled = tuple(replace(record, images=images(number)) for number, record in enumerate(records))
-        return cls(records=filled, settings=plain["settings"])
+        try:
+            filled = tuple(replace(record, images=images(number)) for number, record in enumerate(records))
+            if not sealed and not all(map(is_of_its_images, filled)):
+                raise ValueError("their values are others")
+            return cls(records=filled, settings=plain["settings"])
+        except (LookupError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"`path` must have the values of its own images beside it, got {source.stem}.npz of another "
+                f"report ({error}); move the files of one run together, or evaluate again"
+            ) from error
 
     def compare(
         self, before: Report, *, control: Report | None = None, resamples: int = 2000, seed: int = 0

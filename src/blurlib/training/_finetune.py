@@ -19,6 +19,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from .._common import rng
+from .._common.agreement import united
 from .._common.checks import check_integer, one_of
 from .._common.devices import make_loader, pick_device, pick_workers
 from .._common.distributed import local_world_size, process_group
@@ -256,7 +257,7 @@ def finetune(
     processes = pick_workers(workers, len(listing), world=local_world_size())
     training.prepare(workers=processes)
 
-    with process_group(picked) as team:
+    with process_group(picked) as team, united(team):
         network = copied(model).to(picked)
         wanted = {name: parameter.requires_grad for name, parameter in network.named_parameters()}
         trained = select(network, trainable)
