@@ -56,7 +56,14 @@ class Run:
         self._kept, self._when = state is not None, time.monotonic()
         if state is None:
             return
-        load_plain_state(network, state["model"])
+        try:
+            load_plain_state(network, state["model"])
+        except RuntimeError as error:  # torch lists all names and shapes
+            raise ValueError(
+                "`model` must take the weights of the checkpoint to go on from, got a "
+                f"{type(network).__name__} with others; pass the network that the run began with (`changes` "
+                "allows another architecture of the same weights, such as another rate of dropout)"
+            ) from error
         optimizer.load_state_dict(state["optimizer"])
         self.history, self.skipped = list(state["history"]), dict(state["skipped"])
         if middle := state.get("done"):
