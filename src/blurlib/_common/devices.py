@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from .checks import check_integer
 from .interrupts import leave_signals_to_parent
 
-__all__ = ["batches", "make_loader", "pick_device", "pick_workers"]
+__all__ = ["batches", "end_workers", "make_loader", "pick_device", "pick_workers"]
 
 T = TypeVar("T")
 
@@ -24,6 +24,17 @@ def make_loader(dataset: Dataset[Any], *, workers: int, **options: Any) -> DataL
     """
     options.setdefault("generator", torch.Generator())
     return DataLoader(dataset, num_workers=workers, worker_init_fn=leave_signals_to_parent, **options)
+
+
+def end_workers(loader: DataLoader[Any]) -> None:
+    """End a loader's persistent processes now.
+
+    After an interruption the interpreter would close their queues first, and then wait for each of them.
+    """
+    iterator = getattr(loader, "_iterator", None)
+    if iterator is not None and hasattr(iterator, "_shutdown_workers"):
+        iterator._shutdown_workers()  # noqa: SLF001  torch has no public way
+        loader._iterator = None  # noqa: SLF001  likewise
 
 
 def batches(loader: DataLoader[T]) -> Iterator[T]:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from .._common.devices import end_workers
 from .._common.distributed import ProcessGroup, rng_state, seeded_rng
 from .._common.interrupts import StopRequest, stop_requests
 from .._common.model_config import load_plain_state, plain_state
@@ -93,7 +94,10 @@ class Run:
             progress: show progress bars.
         """
         with stop_requests() as stop:
-            whole = self._train(parallel, loader, sampler, stop, progress=progress)
+            try:
+                whole = self._train(parallel, loader, sampler, stop, progress=progress)
+            finally:
+                end_workers(loader)
             if whole and self.folder is not None and self.team.rank == 0:
                 self.folder.finish(plain_state(self.network))
             # One may have come since, or to one process alone; this also waits for the first one's writing.
