@@ -120,7 +120,7 @@ def checkpoint(folder):
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # more workers than cores
-@pytest.mark.parametrize("images", [6, 17, 23, 43])
+@pytest.mark.parametrize("images", [17, 43])
 def test_a_run_goes_on_in_the_middle_of_an_epoch(whole, tmp_path, images):
     """Twice in an epoch, and each time with other workers; it began anew with the epoch."""
     with pytest.raises(StopError):
