@@ -289,7 +289,7 @@ def _run_until_killed(folder, workers, seconds):
     begun = multiprocessing.get_context(METHOD).Event()
     process = multiprocessing.get_context(METHOD).Process(target=_killed, args=(folder, workers, begun))
     process.start()
-    begun.wait()
+    assert begun.wait(120)
     started = time.perf_counter()
     process.join(seconds)
     process.kill()
