@@ -13,7 +13,10 @@ from blurlib._cli.finetune import finetune as finetune_command
 from blurlib._tasks import EvaluationSettings, TrainingSettings
 
 # What decides how a run goes and not what it measures.
-RUNNING = {"workers", "device", "output", "overwrite", "metadata", "distributed", "resume", "progress"}
+RUNNING = {
+    *("workers", "device", "output", "overwrite", "metadata", "distributed", "resume", "progress"),
+    *("checkpoint_every", "changes"),
+}
 # Of a command alone: which network is meant, and a deblurring around it.
 NETWORK = {"arch", "classes", "deblur"}
 

@@ -531,3 +531,31 @@ def test_pick_workers(monkeypatch):
         devices.pick_workers(-1, 10)
     with pytest.raises(TypeError, match="`workers`"):
         devices.pick_workers(1.5, 10)
+
+
+@pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.parametrize("count", [0, 1, 6, 7])
+def test_a_sampler_begins_at_a_step(count, world):
+    sampler = KeyedSampler(count, batch_size=3, seed=5, rank=world - 1, world=world)
+    for epoch in (0, 3):
+        sampler.set_epoch(epoch)
+        whole = list(sampler)
+        for step in range(len(whole) + 2):
+            sampler.set_epoch(epoch, step=step)
+            assert list(sampler) == whole[step:] and len(sampler) == len(whole[step:])
+        sampler.set_epoch(epoch)
+        assert list(sampler) == whole
+
+
+@pytest.mark.parametrize("count", [1, 1001])
+def test_sizes_and_times_of_files_are_known(tmp_path, count):
+    (tmp_path / "train" / "a").mkdir(parents=True)
+    for number in range(count):
+        (tmp_path / "train" / "a" / f"{number:04}.png").write_bytes(b"x" * number)
+    os.utime(tmp_path / "train" / "a" / "0000.png", ns=(0, 12345))
+    listing = open_images(str(tmp_path), split="train")
+    facts = listing.file_facts()
+    assert facts.dtype == np.int64 and facts[:, 0].tolist() == list(range(count)) and facts[0, 1] == 12345
+    (tmp_path / "train" / "a" / "0000.png").unlink()
+    assert listing.subset(np.array([0])).file_facts().tolist() == [[-1, -1]]
+    assert open_images([(Image.new("L", (4, 4)), 1)], split="train").file_facts() is None

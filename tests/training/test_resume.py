@@ -2,11 +2,11 @@
 
 import csv
 import math
+import multiprocessing
 import os
 import random
 import signal
 import time
-from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -120,7 +120,7 @@ def checkpoint(folder):
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # more workers than cores
-@pytest.mark.parametrize("images", [6, 17, 23, 43])
+@pytest.mark.parametrize("images", [17, 43])
 def test_a_run_goes_on_in_the_middle_of_an_epoch(whole, tmp_path, images):
     """Twice in an epoch, and each time with other workers; it began anew with the epoch."""
     with pytest.raises(StopError):
@@ -211,6 +211,7 @@ def test_a_signal_ends_a_run_which_then_goes_on(whole, tmp_path, capfd, workers,
     with pytest.raises(error) as caught:
         tuned(images, tmp_path, workers=workers, checkpoint_every=math.inf)
     assert getattr(caught.value, "code", None) == code
+    assert multiprocessing.active_children() == []  # else the program's end waits 5 s for each of them
     state = checkpoint(tmp_path)
     step = state["done"]["epoch"]["step"] if state["done"] else 0
     place = rf"after step {step} of 6 in epoch {state['epoch'] + 1} of 3"
@@ -285,10 +286,10 @@ def _killed(folder, workers, begun):
 
 def _run_until_killed(folder, workers, seconds):
     """Exit code of a run that is killed so long after it has begun, and how long it took."""
-    begun = get_context(METHOD).Event()
-    process = get_context(METHOD).Process(target=_killed, args=(folder, workers, begun))
+    begun = multiprocessing.get_context(METHOD).Event()
+    process = multiprocessing.get_context(METHOD).Process(target=_killed, args=(folder, workers, begun))
     process.start()
-    begun.wait()
+    assert begun.wait(120)
     started = time.perf_counter()
     process.join(seconds)
     process.kill()

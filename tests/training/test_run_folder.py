@@ -104,6 +104,13 @@ def test_other_initial_weights_and_another_architecture_are_named(root, run):
     ]
 
 
+def test_an_architecture_of_other_weights_cannot_be_allowed(root, run):
+    model = network()
+    model[0] = nn.Conv2d(3, 2, 5)
+    with pytest.raises(ValueError, match="`model` must take the weights of the checkpoint"):
+        resumed(root, run, model, changes=["weights", "architecture"])
+
+
 def test_the_checkpoint_knows_its_settings_without_the_file(root, run):
     (run / "settings.json").unlink()
     with pytest.raises(ValueError, match=r"seed \(was 0, now 1\); pass the same, or name another `output`$"):

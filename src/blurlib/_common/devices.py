@@ -18,7 +18,7 @@ from .checks import check_integer
 from .interrupts import leave_signals_to_parent
 from .passing import Passing, Piped
 
-__all__ = ["batches", "make_loader", "pick_device", "pick_workers"]
+__all__ = ["batches", "end_workers", "make_loader", "pick_device", "pick_workers"]
 
 LONGEST_WAIT = 600.0
 """Seconds without a batch from loader processes that hang."""
@@ -40,6 +40,15 @@ def make_loader(dataset: Dataset[Any], *, workers: int, **options: Any) -> DataL
         options["collate_fn"] = Passing(options.get("collate_fn") or usual, workers)
         options.setdefault("timeout", LONGEST_WAIT)
     return DataLoader(dataset, num_workers=workers, worker_init_fn=leave_signals_to_parent, **options)
+
+
+def end_workers(loader: DataLoader[Any]) -> None:
+    """End a loader's persistent processes now.
+
+    After an interruption the interpreter would close their queues first, and then wait for each of them.
+    """
+    iterator = getattr(loader, "_iterator", None)
+    _end_workers(iterator, list(getattr(iterator, "_workers", ())))
 
 
 def batches(loader: DataLoader[T]) -> Generator[T, None, None]:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from .._common.devices import end_workers
 from .._common.distributed import ProcessGroup, rng_state, seeded_rng
 from .._common.interrupts import StopRequest, stop_requests
 from .._common.model_config import load_plain_state, plain_state
@@ -56,7 +57,14 @@ class Run:
         self._kept, self._when = state is not None, time.monotonic()
         if state is None:
             return
-        load_plain_state(network, state["model"])
+        try:
+            load_plain_state(network, state["model"])
+        except RuntimeError as error:  # torch lists all names and shapes
+            raise ValueError(
+                "`model` must take the weights of the checkpoint to go on from, got a "
+                f"{type(network).__name__} with others; pass the network that the run began with (`changes` "
+                "allows another architecture of the same weights, such as another rate of dropout)"
+            ) from error
         optimizer.load_state_dict(state["optimizer"])
         self.history, self.skipped = list(state["history"]), dict(state["skipped"])
         if middle := state.get("done"):
@@ -86,7 +94,10 @@ class Run:
             progress: show progress bars.
         """
         with stop_requests() as stop:
-            whole = self._train(parallel, loader, sampler, stop, progress=progress)
+            try:
+                whole = self._train(parallel, loader, sampler, stop, progress=progress)
+            finally:
+                end_workers(loader)
             if whole and self.folder is not None and self.team.rank == 0:
                 self.folder.finish(plain_state(self.network))
             # One may have come since, or to one process alone; this also waits for the first one's writing.
