@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial, wraps
@@ -72,6 +74,9 @@ OPTIONS: dict[str, Any] = {
     ),
     "epochs": training("N,N", "Of each phase. Default: 2,1; for segmentation 6,2."),
     "lr": training("X,X", "Learning rate of each phase. Default: 1e-3,1e-4; for segmentation 1e-4,1e-5."),
+    "schedule": training("steps|cosine", "Of the rate: by phases, or a cosine to 0, step by step."),
+    "warmup": training("X", "Epochs in which the rate rises."),
+    "optimizer": training("MODULE:FUNCTION", "Such as torch.optim:AdamW. Default: SGD."),
     "momentum": training("X", "Of SGD."),
     "weight_decay": training("X", "Of SGD."),
     "hflip": training("X", "Probability of a mirror image."),
@@ -184,6 +189,20 @@ def words(name: str, given: Sequence[str]) -> list[str]:
     return split_commas(given)
 
 
+def function(name: str, given: Sequence[str]) -> Any:
+    """A function by its name, as module:function; modules of the working folder are found."""
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    module, _, attribute = given[-1].partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (AttributeError, ImportError, ValueError) as error:
+        raise ValueError(
+            f"`{name}` must be module:function, such as torch.optim:AdamW, got {given[-1]!r} ({error}); "
+            "look at its spelling"
+        ) from None
+
+
 def scales(name: str, given: Sequence[str]) -> list[tuple[int, ...]]:
     return [integers(name, [entry.replace("+", ",")]) for entry in split_commas(given)]
 
@@ -193,6 +212,7 @@ _KINDS: dict[str | None, Any] = {
     None: bool, "N": int, "X": float, "FOLDER": Path, "FILE": Path,
     "N,N": integers, "N,N,N": integers, "N,N+N": scales, "X,X": floats, "R,G,B": floats, "H,W": pair,
     "PATTERNS": words, "METHODS": words, "CHANGES": words,
+    "MODULE:FUNCTION": function,
 }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from ._batch_norm import running_statistics
 from ._probe import check_network, said
 from .classification import ClassificationEvaluation, ClassificationTraining
 from .segmentation import SegmentationEvaluation, SegmentationTraining, predicted
-from .settings import BatchNorm, ClassNames, EvaluationSettings, TrainingSettings
+from .settings import BatchNorm, ClassNames, EvaluationSettings, Schedule, TrainingSettings
 from .task import EvaluationTask, TrainingTask
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "ClassificationTraining",
     "EvaluationSettings",
     "EvaluationTask",
+    "Schedule",
     "SegmentationEvaluation",
     "SegmentationTraining",
     "TrainingSettings",

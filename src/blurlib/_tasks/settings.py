@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from .._common.checks import check_integer, one_of
+from .._common.checks import check_integer, check_number, one_of
 from ..blurs import Blur
 from ..data import OnError
 from ..metrics import VOID
 from ..protocol import IMAGENET_MEAN, IMAGENET_STD, Average, Crops, Protocol, Resample
 
 BatchNorm = Literal["train", "eval"]
+Schedule = Literal["steps", "cosine"]
 
 ClassNames = str | os.PathLike[str] | Mapping[str, int] | Sequence[str]
 """Which of a network's outputs each class of a root is: a file, a mapping, or the names of all outputs."""
@@ -54,8 +55,10 @@ class TrainingSettings:
     Attributes:
         blur: the mix, as text.
         epochs: epochs of each phase.
-        lr: learning rate of each phase.
+        lr: learning rate of each phase; None where the optimiser has rates of its own.
         batch_size: images in a global batch.
+        schedule: of the rate: "steps" from phase to phase, or "cosine".
+        warmup: epochs of linear rise.
         momentum: of SGD.
         weight_decay: of SGD.
         hflip: probability of a mirror image.
@@ -83,8 +86,10 @@ class TrainingSettings:
 
     blur: str
     epochs: tuple[int, ...]
-    lr: tuple[float, ...]
+    lr: tuple[float, ...] | None
     batch_size: int
+    schedule: Schedule = "steps"
+    warmup: float = 0.0
     momentum: float = 0.9
     weight_decay: float = 0.0
     hflip: float = 0.0
@@ -104,15 +109,26 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         """Check every field; single numbers and lists become tuples."""
         object.__setattr__(self, "epochs", _several("epochs", self.epochs))
-        object.__setattr__(self, "lr", _several("lr", self.lr))
         for epochs in self.epochs:
             check_integer("epochs", epochs, low=1, high=100_000)
-        for lr in self.lr:
-            _check("lr", lr, above=0.0)
-        if len(self.epochs) != len(self.lr):
+        if self.lr is not None:
+            object.__setattr__(self, "lr", _several("lr", self.lr))
+            for lr in self.lr:
+                _check("lr", lr, above=0.0)
+            if len(self.epochs) != len(self.lr):
+                raise ValueError(
+                    f"`epochs` and `lr` must have one entry for each phase, got {self.epochs} and "
+                    f"{self.lr}; give both the same length"
+                )
+        if one_of("schedule", self.schedule, get_args(Schedule)) == "cosine" and len(self.epochs) > 1:
             raise ValueError(
-                f"`epochs` and `lr` must have one entry for each phase, got {self.epochs} and "
-                f"{self.lr}; give both the same length"
+                f"`epochs` and `lr` must be one number each where `schedule` is 'cosine', got {self.epochs} "
+                f"and {self.lr}; give the sum of the epochs, and the first rate"
+            )
+        check_number("warmup", self.warmup, high=100_000, unit="epochs")
+        if self.warmup >= sum(self.epochs):
+            raise ValueError(
+                f"`warmup` must be less than all epochs, {sum(self.epochs)}, got {self.warmup!r}; lower it"
             )
         _check("momentum", self.momentum, high=1.0)
         _check("weight_decay", self.weight_decay)
@@ -126,8 +142,12 @@ class TrainingSettings:
 
     @property
     def rates(self) -> tuple[float, ...]:
-        """The learning rate of every epoch."""
-        return tuple(lr for epochs, lr in zip(self.epochs, self.lr, strict=True) for _ in range(epochs))
+        """The learning rate of every epoch, before warm-up and cosine.
+
+        Where `lr` is None, by what the optimiser's own rates are multiplied.
+        """
+        each = [0.1**phase for phase in range(len(self.epochs))] if self.lr is None else self.lr
+        return tuple(lr for epochs, lr in zip(self.epochs, each, strict=True) for _ in range(epochs))
 
 
 def check_foreign(

@@ -6,6 +6,7 @@ so a run does not depend on workers or processes and resumes to the numbers of a
 
 from __future__ import annotations
 
+import inspect
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,7 @@ from .._tasks import (
     BatchNorm,
     ClassificationTraining,
     ClassNames,
+    Schedule,
     SegmentationTraining,
     TrainingSettings,
     TrainingTask,
@@ -41,6 +43,7 @@ from ..mixes import BlurMixSampler
 from ..protocol import Protocol, Resample, normalisation, normalisation_source
 from ._identity import check_changes, facts_of
 from ._network import Trainable, copied, select
+from ._optimisation import MakeOptimizer, Optimisation
 from ._result import FinetuneResult
 from ._run import Run
 from ._run_folder import RunFolder
@@ -63,6 +66,9 @@ def finetune(
     blur: str | Blur | Mapping[Any, float] | BlurMixSampler = "sharp + D2 + D4 + D6 + D8",
     epochs: int | Sequence[int] | None = None,
     lr: float | Sequence[float] | None = None,
+    schedule: Schedule = "steps",
+    warmup: float = 0.0,
+    optimizer: MakeOptimizer | None = None,
     momentum: float = 0.9,
     weight_decay: float = 0.0,
     batch_size: int | None = None,
@@ -96,7 +102,7 @@ def finetune(
 ) -> FinetuneResult:
     """Fine-tune a network on a mix of sharp and blurred images (sections 4 and 5 of the paper).
 
-    The loss is cross-entropy, the optimiser SGD. Under torchrun the global batch is split over the processes,
+    The loss is cross-entropy. Under torchrun the global batch is split over the processes,
     and the numbers are those of one process wherever batch norm (each process has its own statistics; those
     of the first are kept) and dropout do not enter. All processes must see the same output folder.
 
@@ -120,9 +126,14 @@ def finetune(
             seed then chooses the blurs). `shake` takes kernels of the train bank.
         epochs: epochs of each phase; None takes the paper's, 2 and 1, or 6 and 2 for segmentation.
         lr: learning rate of each phase; None takes the paper's, 1e-3 and 1e-4, or a tenth of them for
-            segmentation.
-        momentum: of SGD, 0 to 1.
-        weight_decay: of SGD, at least 0; many networks were trained with 5e-4 or 1e-4.
+            segmentation; with an `optimizer` its own rates, a tenth of them in the second phase, and so on.
+        schedule: "steps", from phase to phase; or "cosine", a single phase (of the paper's epochs in all and
+            first rate where these are None), in which each step lowers the rate, to 0 after the last.
+        warmup: epochs, or a part of one, in which the rate rises linearly, step by step.
+        optimizer: a function of a list of parameters that returns a torch.optim.Optimizer, such as
+            torch.optim.AdamW; None is SGD, as in the paper.
+        momentum: of that SGD, 0 to 1.
+        weight_decay: of that SGD, at least 0; many networks were trained with 5e-4 or 1e-4.
         batch_size: images in a global batch, None for 128 (segmentation: 8); the last batch of an epoch may
             be smaller.
         hflip: probability of a mirror image, 0 to 1.
@@ -197,12 +208,21 @@ def finetune(
     check_integer("seed", seed, low=-(2**63), high=2**64 - 1)
     mix = blur if isinstance(blur, BlurMixSampler) else BlurMixSampler(blur, seed=seed)
     means, stds = normalisation(model, mean, std)
+    sgd = {"momentum": momentum, "weight_decay": weight_decay}
+    if optimizer is not None:
+        _check_sgd(**sgd)
+    cosine = schedule == "cosine"
+    if epochs is None:
+        epochs = sum(kind.epochs) if cosine else kind.epochs
+    if lr is None and optimizer is None:
+        lr = kind.lr[0] if cosine else kind.lr
     settings = TrainingSettings(
         blur=repr(mix),
-        epochs=kind.epochs if epochs is None else epochs,  # type: ignore[arg-type]  # made tuples there
-        lr=kind.lr if lr is None else lr,  # type: ignore[arg-type]  # likewise
-        momentum=momentum,
-        weight_decay=weight_decay,
+        epochs=epochs,  # type: ignore[arg-type]  # made a tuple there
+        lr=lr,  # type: ignore[arg-type]  # likewise
+        schedule=schedule,
+        warmup=warmup,
+        **sgd,
         batch_size=batch_size,
         hflip=hflip,
         protocol=Protocol(
@@ -261,14 +281,12 @@ def finetune(
                 "model.float() keeps them, and amp=True is as fast",
                 stacklevel=2,
             )
-        optimizer = torch.optim.SGD(
-            [parameter for parameter in network.parameters() if parameter.requires_grad],
-            lr=settings.rates[0],
-            momentum=momentum,
-            weight_decay=weight_decay,
-        )
+        steps = -(-len(listing) // batch_size)
+        optimisation = Optimisation(network, settings, steps=steps, make=optimizer)
+        unsaid = {*kind.foreign, *(sgd if optimizer else ())}
         record = {
-            **{name: value for name, value in asdict(settings).items() if name not in kind.foreign},
+            **{name: value for name, value in asdict(settings).items() if name not in unsaid},
+            "optimizer": optimisation.record,
             "protocol": _sizes(settings.protocol),
             "model": type(unwrapped(model)).__name__,
             "trained": trained,
@@ -280,12 +298,14 @@ def finetune(
         folder = None
         if output is not None:
             folder = RunFolder(Path(output), team, record, facts=facts, name_of=listing.id, about=about)
-        with nullcontext() if folder is None else folder.held(size=_checkpoint_size(network)):
+        with nullcontext() if folder is None else folder.held(size=optimisation.size):
             state = None if folder is None else folder.load(resume=resume, changes=allowed)
             team.wait()  # nobody writes before everybody has looked
             if folder is not None and team.rank == 0:
                 folder.start(state)
-            run = Run(network, optimizer, training, team, folder=folder, every=checkpoint_every, state=state)
+            run = Run(
+                network, optimisation, training, team, folder=folder, every=checkpoint_every, state=state
+            )
             sampler = KeyedSampler(
                 len(listing), batch_size=batch_size, seed=seed, rank=team.rank, world=team.world
             )
@@ -319,10 +339,14 @@ def _sizes(protocol: Protocol) -> dict[str, Any]:
     return {name: value for name, value in asdict(protocol).items() if name not in unsaid}
 
 
-def _checkpoint_size(network: nn.Module) -> int:
-    """Bytes of a checkpoint, about: the weights, and the momentum of those that are trained."""
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    return sum(each.nbytes for each in (*network.parameters(), *network.buffers(), *trained))
+def _check_sgd(**given: float) -> None:
+    """Refuse options of the paper's SGD beside another optimiser."""
+    for name, value in given.items():
+        if value != inspect.signature(finetune).parameters[name].default:
+            raise ValueError(
+                f"`{name}` must be left out where `optimizer` is given, got {value!r}; give it to "
+                f"that, functools.partial(torch.optim.AdamW, {name}={value!r}), if it has it"
+            )
 
 
 def _bfloat16(device: torch.device) -> bool:

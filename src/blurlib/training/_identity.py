@@ -22,6 +22,10 @@ CHANGES = ("lr", "epochs", "weights", "architecture", "files")
 """What a resumed run may have otherwise, where it is named: see `changes` of :func:`finetune`."""
 
 
+_LATER = {"optimizer": None, "schedule": "steps", "warmup": 0.0}
+"""Settings that checkpoints of earlier versions do not have, and what they were in these."""
+
+
 def check_changes(changes: Sequence[str]) -> tuple[str, ...]:
     """The names, or an error."""
     if isinstance(changes, str) or not isinstance(changes, Sequence):
@@ -77,14 +81,16 @@ def check_same(
             f"`output` must hold checkpoints that this version knows, got {str(place)!r} with one of blurlib "
             f"{state.get('library')}; go on with that version"
         )
-    before = state["settings"]
+    before = _LATER | state["settings"]
     found = {
         name: (f"{before.get(name)!r}", f"{settings.get(name)!r}")
         for name in sorted({*before, *settings})
         if before.get(name) != settings.get(name)
     }
     finished = len(state["history"])
-    if {"lr", "epochs"} & set(found) and _rates(before)[:finished] != _rates(settings)[:finished]:
+    # A curve over all epochs has another beginning with every other end: what is left follows the new one.
+    phases = before["schedule"] == "steps"
+    if phases and {"lr", "epochs"} & set(found) and _rates(before)[:finished] != _rates(settings)[:finished]:
         allowed = [name for name in allowed if name not in ("lr", "epochs")]
         found["epochs that are finished"] = (_shown(before, finished), _shown(settings, finished))
     if (known := state.get("facts")) is not None:
@@ -113,8 +119,8 @@ def touched(state: Mapping[str, Any], facts: Mapping[str, Any]) -> int:
 
 
 def _rates(settings: Mapping[str, Any]) -> list[float]:
-    phases = zip(settings["epochs"], settings["lr"], strict=True)
-    return [lr for epochs, lr in phases for _ in range(epochs)]
+    each = settings["lr"] or [0.1**phase for phase in range(len(settings["epochs"]))]
+    return [lr for epochs, lr in zip(settings["epochs"], each, strict=True) for _ in range(epochs)]
 
 
 def _shown(settings: Mapping[str, Any], finished: int) -> str:

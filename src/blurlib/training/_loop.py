@@ -19,6 +19,7 @@ from .._common.interrupts import StopRequest
 from .._common.progress import progress_bar
 from .._tasks import TrainingTask, running_statistics
 from ..data import warn_of_void
+from ._optimisation import Optimisation
 
 # Of the labels that count, how many there are, images that were read, void labels, passes of a single image.
 _SUMS = ("loss", "correct", "counted", "images", "void", "single")
@@ -55,7 +56,7 @@ class Done:
 
 def _epoch(
     parallel: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimisation: Optimisation,
     loader: DataLoader[Any],
     task: TrainingTask,
     epoch: int,
@@ -72,11 +73,9 @@ def _epoch(
     """
     started = time.perf_counter() - done.seconds
     settings = task.settings
-    rate, rates, steps = settings.rates[epoch], len(settings.rates), done.step + len(loader)
+    rates, steps = len(settings.rates), done.step + len(loader)
     # Pixels are counted too, beyond what float32 holds exactly; Apple's devices have nothing more.
     exact = torch.float32 if team.device.type == "mps" else torch.float64
-    for group in optimizer.param_groups:
-        group["lr"] = rate
     parallel.train()
     if settings.batch_norm == "eval":
         for module in parallel.modules():
@@ -88,6 +87,7 @@ def _epoch(
     with progress_bar(items, total=len(loader), title=title, unit="batch", show=shown) as bar:
         for batch in bar:
             done.broken.update((item.name, item.reason) for item in batch.skipped)
+            optimisation.begin(epoch, done.step)
             # The backward pass too: a network that saves memory runs forward again in it.
             with running_statistics(parallel, when=task.needs_several and batch.single) as switched:
                 loss, correct, counted = task.forward(parallel, batch, team)
@@ -100,16 +100,15 @@ def _epoch(
                 if not math.isfinite(total["loss"]):
                     raise ValueError(
                         f"`lr` must keep the loss finite, got a loss of {total['loss']} in epoch {epoch + 1} "
-                        f"of {rates}, step {done.step + 1} of {steps} at lr {rate:g}; lower `lr`, or look "
-                        f"for values in the model that are not finite. {checkpoints.kept}"
+                        f"of {rates}, step {done.step + 1} of {steps} at lr {optimisation.lr:g}; lower `lr`, "
+                        f"or look for values in the model that are not finite. {checkpoints.kept}"
                     )
                 if total["counted"]:  # else every image of the batch is broken, or without a label
-                    optimizer.zero_grad(set_to_none=True)
                     # DistributedDataParallel averages over processes: this makes it the mean over the global
                     # batch, also where shares differ by an image.
-                    (loss * (team.world / total["counted"])).backward()
+                    optimisation.backward(loss * (team.world / total["counted"]))
             if total["counted"]:
-                optimizer.step()
+                optimisation.step()
             done.step += 1
             done.sums = {name: done.sums[name] + value for name, value in total.items()}
             done.seconds = time.perf_counter() - started
@@ -126,7 +125,7 @@ def _epoch(
     _check(task, epoch, done, team, passes=team.world * steps)
     return {
         "epoch": epoch + 1,
-        "lr": rate,
+        "lr": optimisation.lr,
         "loss": done.sums["loss"] / done.sums["counted"],
         task.score: done.sums["correct"] / done.sums["counted"],
         "images": int(done.sums["images"]),

@@ -17,6 +17,7 @@ from .._common.model_config import load_plain_state, plain_state
 from .._tasks import TrainingTask
 from ..data import KeyedSampler
 from ._loop import Done, _epoch
+from ._optimisation import Optimisation
 from ._run_folder import RunFolder
 
 
@@ -29,7 +30,7 @@ class Run:
 
     Args:
         network: what is trained.
-        optimizer: of its parameters.
+        optimisation: of its parameters.
         task: of the run.
         team: its processes.
         folder: where checkpoints go, if any are wanted.
@@ -40,7 +41,7 @@ class Run:
     def __init__(
         self,
         network: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimisation: Optimisation,
         task: TrainingTask,
         team: ProcessGroup,
         *,
@@ -48,7 +49,7 @@ class Run:
         every: float,
         state: Mapping[str, Any] | None,
     ) -> None:
-        self.network, self.optimizer, self.task, self.team = network, optimizer, task, team
+        self.network, self.optimisation, self.task, self.team = network, optimisation, task, team
         self.folder, self.every = folder, every
         self.history: list[dict[str, float]] = []
         self.skipped: dict[str, str] = {}
@@ -57,7 +58,7 @@ class Run:
         if state is None:
             return
         load_plain_state(network, state["model"])
-        optimizer.load_state_dict(state["optimizer"])
+        optimisation.load(state)
         self.history, self.skipped = list(state["history"]), dict(state["skipped"])
         if middle := state.get("done"):
             self._done, own = Done(**middle["epoch"]), middle["own"]
@@ -113,7 +114,7 @@ class Run:
             with seeded_rng(seed=seed, epoch=epoch, team=self.team, state=noise):
                 row = _epoch(
                     parallel,
-                    self.optimizer,
+                    self.optimisation,
                     loader,
                     self.task,
                     epoch,
@@ -179,7 +180,7 @@ class Run:
             self.folder.save(
                 {
                     "model": plain_state(self.network),
-                    "optimizer": self.optimizer.state_dict(),
+                    **self.optimisation.state(),
                     "epoch": len(self.history),
                     "history": self.history,
                     "skipped": self.skipped,
@@ -190,9 +191,8 @@ class Run:
 
     def _check_weights(self) -> None:
         if not all(bool(torch.isfinite(parameter).all()) for parameter in self.network.parameters()):
-            rates = self.task.settings.rates
             epoch = len(self.history) if self._done.step else len(self.history) - 1
             raise ValueError(
                 f"`lr` must keep the weights finite, got some that are not in epoch {epoch + 1} of "
-                f"{len(rates)} at lr {rates[epoch]:g}; lower `lr`. {self.kept}"
+                f"{len(self.task.settings.rates)} at lr {self.optimisation.lr:g}; lower `lr`. {self.kept}"
             )
