@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import nn
-from torch.optim import lr_scheduler
+from torch.optim import lr_scheduler, swa_utils
 from torch.utils.data import Dataset
 
 from blurlib._common import rng
@@ -17,6 +17,7 @@ from blurlib.data import open_images
 from blurlib.mixes import BlurMixSampler
 from blurlib.protocol import Protocol, normalised, training_view
 from blurlib.training import finetune
+from processes import in_processes
 
 SMALL = {
     "canonical_side": 24,
@@ -162,6 +163,243 @@ def test_a_run_without_options_has_not_moved():
     ]
 
 
+# --- gradients and averages ------------------------------------------------------------------------------
+
+
+def test_clipped_gradients_are_torchs_own():
+    result = tuned(clip=0.05)
+    model = network()
+    by_hand(model, torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9), clip=0.05)
+    close(weights(result.model), weights(model))
+    assert same(weights(tuned(clip=1e6).model), weights(tuned().model))
+    assert not same(weights(tuned(clip=0.5).model), weights(tuned().model))
+
+
+def test_the_average_is_torchs_own(tmp_path):
+    extra = nn.BatchNorm2d(6)
+    result = tuned(network(extra), ema=0.7, output=tmp_path)
+    model = network(nn.BatchNorm2d(6))
+    average = swa_utils.AveragedModel(
+        model, multi_avg_fn=swa_utils.get_ema_multi_avg_fn(0.7), use_buffers=True
+    )
+    by_hand(model, torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9), average=average)
+    close(weights(result.model), weights(average.module))
+    assert not result.model.training and all(each.requires_grad for each in result.model.parameters())
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    close(state["model"], weights(model))
+    assert same(state["average"], weights(result.model)) and state["averaged"] == STEPS
+    assert same(torch.load(tmp_path / "model.pt", weights_only=True), weights(result.model))
+    # The last weights are those of a run without.
+    assert same(state["model"], weights(tuned(network(nn.BatchNorm2d(6))).model))
+
+
+def test_averages_and_clipping_resume(tmp_path):
+    resumed(tmp_path, nn.BatchNorm2d(6), nn.Dropout(0.3), ema=0.8, clip=0.5, epochs=2)
+
+
+# --- batches in parts ------------------------------------------------------------------------------------
+
+
+class Masked(Dataset):
+    """Images with masks, of which one is void and others partly are."""
+
+    def __len__(self):
+        return 7
+
+    def __getitem__(self, index):
+        mask = np.full((26, 34), index % 2, np.uint8)
+        mask[: 13 if index else 26, : 5 * index if index else 34] = 255
+        return Images()[index][0], Image.fromarray(mask)
+
+
+@pytest.mark.parametrize("parts", [2, 3, 8, 100])
+@pytest.mark.parametrize("sides", [16, (10, 16)])
+def test_a_batch_in_parts_gives_the_weights_of_the_whole(parts, sides):
+    """Uneven parts, fewer images than parts, parts with images of two sizes."""
+    whole = tuned(network_side=sides, epochs=2)
+    result = tuned(network_side=sides, epochs=2, accumulate=parts)
+    close(weights(result.model), weights(whole.model), 1e-6)
+    for ours, theirs in zip(rows(result), rows(whole), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-5)
+
+
+def segmented(**options):
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    return finetune(model, Masked(), task="segmentation", **SMALL | {"batch_size": 4} | options)
+
+
+def test_parts_with_unlike_numbers_of_void_pixels_give_the_mean_over_all_labels():
+    whole = segmented()
+    for parts in (2, 3, 4):
+        result = segmented(accumulate=parts)
+        close(weights(result.model), weights(whole.model), 1e-6)
+        assert rows(result)[0] == pytest.approx(rows(whole)[0], rel=1e-6)
+
+
+def test_parts_of_one_image_are_counted():
+    model = nn.Sequential(
+        network()[:2], nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(6), nn.Flatten(), nn.Linear(6, 2)
+    )
+    result = tuned(model, accumulate=3)  # 3 + 3 + 2, twice, then 1 + 2 + 2
+    assert result.history[0]["single_image_batches"] == 1
+    assert int(result.model[2].num_batches_tracked) == 8
+
+
+def test_parts_resume(tmp_path):
+    resumed(tmp_path, nn.BatchNorm2d(6), nn.Dropout(0.3), accumulate=3)
+
+
+def shared(folder):
+    """Runs in parts, with all that a step may do, and what they leave."""
+    options = {"accumulate": 3, "clip": 0.5, "ema": 0.8, "schedule": "cosine", "epochs": 2, "warmup": 0.5}
+    runs = [
+        tuned(optimizer=ADAM, **options),
+        tuned(batch_size=20, **options),  # the last batch has one image: one process has none
+        segmented(**options),
+    ]
+    return [(weights(run.model), rows(run)) for run in runs]
+
+
+def test_two_processes_share_parts_as_one_has_them(tmp_path):
+    one = shared(tmp_path / "one")
+    first, second = in_processes(shared, tmp_path / "two", world=2)
+    for (expected, told), (ours, own), (theirs, _) in zip(one, first, second, strict=True):
+        assert same(ours, theirs)
+        close(ours, expected)
+        for row, other in zip(own, told, strict=True):
+            assert row == pytest.approx(other, rel=1e-4)
+
+
+# --- precision and layout --------------------------------------------------------------------------------
+
+
+def test_float16_is_torchs_own(tmp_path):
+    result = tuned(amp="fp16", output=tmp_path)
+    model = network()
+    optimizer, scaler = (
+        torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9),
+        torch.amp.GradScaler("cpu"),
+    )
+    for images, labels in batches(0):
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.float16):
+            loss = F.cross_entropy(model(images).float(), labels)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+    close(weights(result.model), weights(model), 1e-4)
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["scaler"] == scaler.state_dict()
+    assert result.history[0]["overflows"] == 0 and settings(tmp_path)["amp"] == "fp16"
+    with (tmp_path / "log.csv").open() as file:
+        assert file.readline().strip().endswith("seconds,overflows")
+
+
+class Overflowing(torch.autograd.Function):
+    """Gradients that float16 does not hold at the first scale."""
+
+    @staticmethod
+    def forward(_, inputs):
+        return inputs.clone()
+
+    @staticmethod
+    def backward(_, gradient):
+        return (gradient.half() * 200).float()
+
+
+class Steep(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = network(nn.BatchNorm2d(6))
+
+    def forward(self, images):
+        return Overflowing.apply(self.inner(images).float())
+
+
+def test_steps_that_overflow_are_left_out_counted_and_resumed(tmp_path):
+    result = tuned(Steep(), amp="fp16", ema=0.5, epochs=2, output=tmp_path / "whole")
+    left = [row["overflows"] for row in result.history]
+    assert left[0] > 0
+    state = torch.load(tmp_path / "whole" / "checkpoint.pt", weights_only=True)
+    assert state["scaler"]["scale"] == 65536 * 0.5 ** sum(left) and state["averaged"] == 6 - sum(left)
+    with pytest.raises(StopError):
+        tuned(
+            Steep(), Images(12), amp="fp16", ema=0.5, epochs=2, output=tmp_path / "part", checkpoint_every=0
+        )
+    part = tuned(Steep(), amp="fp16", ema=0.5, epochs=2, output=tmp_path / "part", resume=True)
+    assert same(weights(part.model), weights(result.model)) and rows(part) == rows(result)
+
+
+def test_bf16_is_another_name_for_true(tmp_path):
+    result = tuned(amp="bf16", output=tmp_path)
+    assert same(weights(result.model), weights(tuned(amp=True).model)) and settings(tmp_path)["amp"] is True
+
+
+def test_channels_last_changes_the_order_in_memory_alone(tmp_path):
+    seen = []
+
+    class Orders(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = network()
+
+        def forward(self, images):
+            last = torch.channels_last
+            orders = [each.is_contiguous(memory_format=last) for each in (images, self.inner[0].weight)]
+            if self.training:
+                seen.append(orders)
+            return self.inner(images)
+
+    plain = tuned(Orders())
+    seen.clear()
+    result = tuned(Orders(), channels_last=True, ema=0.5, output=tmp_path)
+    assert [True, True] in seen and seen[-1] == [True, True]
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["model"]
+    close(state, weights(plain.model))
+    kept = torch.load(tmp_path / "model.pt", weights_only=True)
+    for each in (*result.model.parameters(), *kept.values()):
+        assert each.is_contiguous()
+    assert same(kept, weights(result.model))
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """Calls of torch.compile, by a backend that needs no compiler."""
+    calls, real = [], torch.compile
+
+    def compile_(model):
+        calls.append(model)
+        return real(model, backend="eager")
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    return calls
+
+
+def test_a_compiled_run_keeps_the_networks_names_and_kind(tmp_path, compiled):
+    result = tuned(network(nn.BatchNorm2d(6)), compile=True, ema=0.5, output=tmp_path)
+    assert len(compiled) == 1 and type(result.model) is nn.Sequential
+    close(weights(result.model), weights(tuned(network(nn.BatchNorm2d(6)), ema=0.5).model))
+    for name in ("model.pt", "checkpoint.pt"):
+        state = torch.load(tmp_path / name, weights_only=True)
+        assert network(nn.BatchNorm2d(6)).load_state_dict(state.get("model", state))
+
+
+def test_a_network_that_does_not_compile_is_one_error(monkeypatch):
+    def broken(graph, inputs):
+        raise RuntimeError("no compiler here")
+
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda model: real(model, backend=broken))
+    with pytest.raises(ValueError, match=r"`compile` must be False where .*RuntimeError: no compiler here"):
+        tuned(compile=True)
+
+
+@pytest.mark.slow
+def test_a_run_compiled_by_inductor_gives_the_same_numbers():
+    options = {"epochs": 2, "accumulate": 2, "clip": 0.5}
+    close(weights(tuned(compile=True, **options).model), weights(tuned(**options).model))
+
+
 # --- optimiser and rates ---------------------------------------------------------------------------------
 
 
@@ -276,6 +514,14 @@ def test_the_rest_of_a_cosine_may_get_another_rate(tmp_path):
         ({"optimizer": lambda p: ADAM(p[:1])}, ValueError, "`optimizer` must take each of the 4.*with 1"),
         ({"optimizer": ADAM, "momentum": 0.5}, ValueError, "`momentum` must be left out where `optimizer`"),
         ({"optimizer": ADAM, "weight_decay": 0.5}, ValueError, "`weight_decay`.*AdamW, weight_decay=0.5"),
+        ({"accumulate": 0}, ValueError, "`accumulate` must be a whole number, at least 1"),
+        ({"clip": 0}, ValueError, "`clip` must be above 0"),
+        ({"ema": 0.0}, ValueError, "`ema` must be above 0"),
+        ({"ema": 1.0}, ValueError, "`ema` must be below 1"),
+        ({"amp": "fp8"}, TypeError, "`amp` must be True, 'bf16', 'fp16'"),
+        ({"channels_last": 1}, TypeError, "`channels_last` must be True or False, got 1"),
+        ({"compile": "max"}, TypeError, "`compile` must be True or False, got 'max'"),
+        ({"model": network().half(), "amp": "fp16"}, ValueError, '`amp` must not be "fp16".*model.float'),
         ({"schedule": "linear"}, ValueError, "`schedule` must be one of steps, cosine"),
         ({"schedule": "cosine", "epochs": (1, 1), "lr": (1, 1)}, ValueError, "`epochs` and `lr`.*one number"),
         ({"warmup": -1}, ValueError, "`warmup`"),

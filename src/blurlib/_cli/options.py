@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from .._common.checks import one_of
 from .._common.distributed import is_main_process
 
 
@@ -77,12 +78,17 @@ OPTIONS: dict[str, Any] = {
     "schedule": training("steps|cosine", "Of the rate: by phases, or a cosine to 0, step by step."),
     "warmup": training("X", "Epochs in which the rate rises."),
     "optimizer": training("MODULE:FUNCTION", "Such as torch.optim:AdamW. Default: SGD."),
+    "clip": training("X", "Largest norm of the gradients."),
+    "ema": training("X", "Decay of a moving average of the weights, such as 0.999."),
+    "accumulate": training("N", "Show a GPU's share of a batch in N parts."),
     "momentum": training("X", "Of SGD."),
     "weight_decay": training("X", "Of SGD."),
     "hflip": training("X", "Probability of a mirror image."),
     "trainable": training("PATTERNS", "Parameters to train by name, with * for any text."),
     "batch_norm": training("train|eval", "eval keeps its statistics."),
-    "amp": training(None, "Half precision. Default: on GPUs.", "--amp/--no-amp"),
+    "amp": training("bf16|fp16|no", "Half precision. Default: bf16 on GPUs."),
+    "channels_last": training(None, "Weights and images in this memory format.", "--channels-last"),
+    "compile": training(None, "Forward passes by torch.compile.", "--compile"),
     "scales": view_option("N,N+N", "Shorter sides in px; a + averages several. Default: 256."),
     "crops": view_option("center|five|dense", "Dense: the whole image. Default: center."),
     "average": view_option("crops|scales", "What is averaged first. Default: crops."),
@@ -203,6 +209,10 @@ def function(name: str, given: Sequence[str]) -> Any:
         ) from None
 
 
+def precision(name: str, given: Sequence[str]) -> str | bool:
+    return False if one_of(name, given[-1], ("bf16", "fp16", "no")) == "no" else given[-1]
+
+
 def scales(name: str, given: Sequence[str]) -> list[tuple[int, ...]]:
     return [integers(name, [entry.replace("+", ",")]) for entry in split_commas(given)]
 
@@ -212,7 +222,7 @@ _KINDS: dict[str | None, Any] = {
     None: bool, "N": int, "X": float, "FOLDER": Path, "FILE": Path,
     "N,N": integers, "N,N,N": integers, "N,N+N": scales, "X,X": floats, "R,G,B": floats, "H,W": pair,
     "PATTERNS": words, "METHODS": words, "CHANGES": words,
-    "MODULE:FUNCTION": function,
+    "MODULE:FUNCTION": function, "bf16|fp16|no": precision,
 }  # fmt: skip
 
 

@@ -4,13 +4,14 @@ The loops of evaluation and training know a task by `EvaluationTask` and `Traini
 """
 
 from ._batch_norm import running_statistics
-from ._probe import check_network, said
+from ._probe import check_network, compiler_failed, said
 from .classification import ClassificationEvaluation, ClassificationTraining
 from .segmentation import SegmentationEvaluation, SegmentationTraining, predicted
 from .settings import BatchNorm, ClassNames, EvaluationSettings, Schedule, TrainingSettings
-from .task import EvaluationTask, TrainingTask
+from .task import Batch, EvaluationTask, TrainingTask
 
 __all__ = [
+    "Batch",
     "BatchNorm",
     "ClassNames",
     "ClassificationEvaluation",
@@ -23,6 +24,7 @@ __all__ = [
     "TrainingSettings",
     "TrainingTask",
     "check_network",
+    "compiler_failed",
     "predicted",
     "running_statistics",
     "said",

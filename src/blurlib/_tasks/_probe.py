@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
@@ -104,6 +105,12 @@ def probe(
     return feeds[0], found
 
 
+def compiler_failed(error: BaseException) -> bool:
+    """Whether it is torch.compile that failed."""
+    dynamo = sys.modules.get("torch._dynamo.exc")  # else nothing was compiled
+    return dynamo is not None and isinstance(error, dynamo.TorchDynamoException)
+
+
 def applied(
     network: nn.Module,
     images: Tensor,
@@ -123,7 +130,8 @@ def applied(
         raise
     except Exception as error:
         # Processes that wait for each other in a layer are not to try anything out alone.
-        if (dist.is_available() and dist.is_initialized()) or _takes(network, images, context):
+        alone = not (dist.is_available() and dist.is_initialized())
+        if compiler_failed(error) or not alone or _takes(network, images, context):
             raise
         remedy = next(_remedies(network, images, settings, context), None)
         if remedy is None:

@@ -59,6 +59,9 @@ class TrainingSettings:
         batch_size: images in a global batch.
         schedule: of the rate: "steps" from phase to phase, or "cosine".
         warmup: epochs of linear rise.
+        clip: largest norm of the gradients, or None.
+        ema: decay of the moving average of the weights, or None.
+        accumulate: in how many parts a process's share of a batch is shown to the network.
         momentum: of SGD.
         weight_decay: of SGD.
         hflip: probability of a mirror image.
@@ -66,7 +69,9 @@ class TrainingSettings:
         mean: the input's mean.
         std: the input's standard deviation.
         batch_norm: "train" or "eval".
-        amp: forward passes in bfloat16.
+        amp: forward passes in bfloat16; "fp16" for float16.
+        channels_last: the order of weights and images in memory.
+        compile: forward passes by torch.compile.
         limit: size of a class-balanced subset, or None.
         on_error: "raise" or "skip".
         class_map: which outputs the classes are, or None.
@@ -90,6 +95,9 @@ class TrainingSettings:
     batch_size: int
     schedule: Schedule = "steps"
     warmup: float = 0.0
+    clip: float | None = None
+    ema: float | None = None
+    accumulate: int = 1
     momentum: float = 0.9
     weight_decay: float = 0.0
     hflip: float = 0.0
@@ -97,7 +105,9 @@ class TrainingSettings:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     batch_norm: BatchNorm = "train"
-    amp: bool = False
+    amp: bool | Literal["bf16", "fp16"] = False
+    channels_last: bool = False
+    compile: bool = False
     limit: int | None = None
     on_error: OnError = "raise"
     class_map: ClassNames | None = None
@@ -134,10 +144,25 @@ class TrainingSettings:
         _check("weight_decay", self.weight_decay)
         _check("hflip", self.hflip, high=1.0)
         check_integer("batch_size", self.batch_size, low=1, high=2**31)
-        if not isinstance(self.amp, bool):
+        check_integer("accumulate", self.accumulate, low=1, high=2**31)
+        if self.clip is not None:
+            _check("clip", self.clip, above=0.0)
+        if self.ema is not None:
+            _check("ema", self.ema, high=1.0, above=0.0)
+            if self.ema == 1.0:
+                raise ValueError(
+                    "`ema` must be below 1, got 1.0, which keeps the first weights; 0.999 is usual"
+                )
+        if self.amp == "bf16":
+            object.__setattr__(self, "amp", True)
+        if not isinstance(self.amp, bool) and self.amp != "fp16":
             raise TypeError(
-                f"`amp` must be True, False or None (where the device supports it), got {self.amp!r}"
+                "`amp` must be True, 'bf16', 'fp16', False or None (bfloat16 where the device supports it), "
+                f"got {self.amp!r}"
             )
+        for name in ("channels_last", "compile"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"`{name}` must be True or False, got {getattr(self, name)!r}")
         one_of("batch_norm", self.batch_norm, get_args(BatchNorm))
 
     @property

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import inspect
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,11 +17,10 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from .._common import rng
 from .._common.checks import check_integer, one_of
-from .._common.devices import make_loader, pick_device, pick_workers
+from .._common.devices import pick_device, pick_workers
 from .._common.distributed import local_world_size, process_group
-from .._common.model_config import ignored_config, unwrapped
+from .._common.model_config import ignored_config
 from .._common.provenance import model_facts, with_metadata
 from .._tasks import (
     BatchNorm,
@@ -36,13 +33,13 @@ from .._tasks import (
     check_network,
 )
 from ..blurs import Blur
-from ..data import ImageListing, KeyedSampler, MaskListing, OnError, Skipped
+from ..data import ImageListing, MaskListing, OnError, Skipped
 from ..functional import check_border
 from ..metrics import VOID
 from ..mixes import BlurMixSampler
 from ..protocol import Protocol, Resample, normalisation, normalisation_source
-from ._identity import check_changes, facts_of
-from ._network import Trainable, copied, select
+from ._identity import check_changes, facts_of, record_of
+from ._network import Trainable, check_precision, copied, reordered, select
 from ._optimisation import MakeOptimizer, Optimisation
 from ._result import FinetuneResult
 from ._run import Run
@@ -54,8 +51,6 @@ _TASKS: Mapping[str, type[TrainingTask]] = {
     "classification": ClassificationTraining,
     "segmentation": SegmentationTraining,
 }
-
-_LOADER = 31  # purpose that keeps this key apart from those of other modules
 
 
 def finetune(
@@ -69,9 +64,12 @@ def finetune(
     schedule: Schedule = "steps",
     warmup: float = 0.0,
     optimizer: MakeOptimizer | None = None,
+    clip: float | None = None,
+    ema: float | None = None,
     momentum: float = 0.9,
     weight_decay: float = 0.0,
     batch_size: int | None = None,
+    accumulate: int = 1,
     hflip: float = 0.0,
     network_side: int | tuple[int, ...] | None = None,
     network_size: tuple[int, int] | None = None,
@@ -83,7 +81,9 @@ def finetune(
     std: Sequence[float] | None = None,
     trainable: Trainable = None,
     batch_norm: BatchNorm = "train",
-    amp: bool | None = None,
+    amp: bool | Literal["bf16", "fp16"] | None = None,
+    channels_last: bool = False,
+    compile: bool = False,  # noqa: A002  torch's name
     limit: int | None = None,
     on_error: OnError = "raise",
     class_map: ClassNames | None = None,
@@ -132,10 +132,15 @@ def finetune(
         warmup: epochs, or a part of one, in which the rate rises linearly, step by step.
         optimizer: a function of a list of parameters that returns a torch.optim.Optimizer, such as
             torch.optim.AdamW; None is SGD, as in the paper.
+        clip: largest norm of all gradients together, above 0; None leaves them as they are.
+        ema: decay, in (0, 1), of a moving average over the steps of weights and buffers, which then is the
+            result; None takes the last weights.
         momentum: of that SGD, 0 to 1.
         weight_decay: of that SGD, at least 0; many networks were trained with 5e-4 or 1e-4.
         batch_size: images in a global batch, None for 128 (segmentation: 8); the last batch of an epoch may
             be smaller.
+        accumulate: in how many parts a process's share of a batch is shown to the network, to save memory;
+            the gradient is that of the whole batch. Batch norm takes the statistics of each part.
         hflip: probability of a mirror image, 0 to 1.
         network_side: shorter side in px at which the network sees the image; several draw one for each image.
             None takes 256; for segmentation, where it is the geometric mean, the canonical side.
@@ -156,7 +161,11 @@ def finetune(
             they are, for small batches or few images (their scale and shift are trained in both). A batch, or
             a process's share of one, of a single image runs as under "eval" where a layer would have just one
             value a channel (pooling to 1 x 1); the log counts these.
-        amp: forward passes in bfloat16; None means on CUDA devices that support it.
+        amp: forward passes in bfloat16 (True or "bf16") or float16 ("fp16": the loss is scaled, a step whose
+            gradients overflow is left out, and the log counts these); None: bfloat16 on CUDA devices that
+            support it.
+        channels_last: weights and images in torch's memory format of this name, which many GPUs prefer.
+        compile: forward passes by torch.compile; weights keep their names.
         limit: train on a class-balanced subset of this many images.
         on_error: what to do with a broken image: "raise" with its path, or "skip" and count it.
         class_map: which of the network's outputs the classes of `root` are, see :func:`blurlib.evaluate`; the
@@ -208,9 +217,8 @@ def finetune(
     check_integer("seed", seed, low=-(2**63), high=2**64 - 1)
     mix = blur if isinstance(blur, BlurMixSampler) else BlurMixSampler(blur, seed=seed)
     means, stds = normalisation(model, mean, std)
-    sgd = {"momentum": momentum, "weight_decay": weight_decay}
     if optimizer is not None:
-        _check_sgd(**sgd)
+        _check_sgd(momentum=momentum, weight_decay=weight_decay)
     cosine = schedule == "cosine"
     if epochs is None:
         epochs = sum(kind.epochs) if cosine else kind.epochs
@@ -222,7 +230,11 @@ def finetune(
         lr=lr,  # type: ignore[arg-type]  # likewise
         schedule=schedule,
         warmup=warmup,
-        **sgd,
+        clip=clip,
+        ema=ema,
+        accumulate=accumulate,
+        momentum=momentum,
+        weight_decay=weight_decay,
         batch_size=batch_size,
         hflip=hflip,
         protocol=Protocol(
@@ -239,6 +251,8 @@ def finetune(
         std=stds,
         batch_norm=batch_norm,
         amp=_bfloat16(picked) if amp is None else amp,
+        channels_last=channels_last,
+        compile=compile,
         limit=limit,
         on_error=on_error,
         class_map=class_map,
@@ -275,26 +289,12 @@ def finetune(
         wanted = {name: parameter.requires_grad for name, parameter in network.named_parameters()}
         trained = select(network, trainable)
         training.probe_outputs(network, picked)
-        if training.feed.dtype in (torch.float16, torch.bfloat16) and team.rank == 0:
-            warnings.warn(
-                f"`model` is of {training.feed.dtype}, in which small steps of training are lost; "
-                "model.float() keeps them, and amp=True is as fast",
-                stacklevel=2,
-            )
+        check_precision(training.feed.dtype, amp=settings.amp, show=team.rank == 0)
+        if channels_last:
+            reordered(network, torch.channels_last)
         steps = -(-len(listing) // batch_size)
         optimisation = Optimisation(network, settings, steps=steps, make=optimizer)
-        unsaid = {*kind.foreign, *(sgd if optimizer else ())}
-        record = {
-            **{name: value for name, value in asdict(settings).items() if name not in unsaid},
-            "optimizer": optimisation.record,
-            "protocol": _sizes(settings.protocol),
-            "model": type(unwrapped(model)).__name__,
-            "trained": trained,
-            "root": listing.name,
-            **training.metadata,
-            "images": len(listing),
-            "listing": listing.digest(),
-        }
+        record = record_of(training, optimisation, model, trained=trained)
         folder = None
         if output is not None:
             folder = RunFolder(Path(output), team, record, facts=facts, name_of=listing.id, about=about)
@@ -306,20 +306,11 @@ def finetune(
             run = Run(
                 network, optimisation, training, team, folder=folder, every=checkpoint_every, state=state
             )
-            sampler = KeyedSampler(
-                len(listing), batch_size=batch_size, seed=seed, rank=team.rank, world=team.world
-            )
-            loader = make_loader(
-                training,
-                workers=processes,
-                batch_sampler=sampler,
-                collate_fn=training.collate,
-                pin_memory=picked.type == "cuda",
-                persistent_workers=processes > 0,
-                generator=rng.generator(seed=seed, key=(0, 0, _LOADER)),
-            )
-            run.train(team.wrap(network), loader, sampler, resume=resume, progress=progress)
+            run.train(workers=processes, resume=resume, progress=progress)
 
+    network = optimisation.result
+    if channels_last:
+        reordered(network, torch.contiguous_format)
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(wanted[name])
         parameter.grad = None
@@ -331,12 +322,6 @@ def finetune(
         weights=None if folder is None else folder.weights,
         skipped=tuple(Skipped(name, reason) for name, reason in sorted(run.skipped.items())),
     )
-
-
-def _sizes(protocol: Protocol) -> dict[str, Any]:
-    """The protocol in a run's record: the measure follows from the task."""
-    unsaid = ("measure", "network_size") if protocol.measure == "shorter" else ("measure",)
-    return {name: value for name, value in asdict(protocol).items() if name not in unsaid}
 
 
 def _check_sgd(**given: float) -> None:

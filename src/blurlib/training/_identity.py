@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from torch import nn
 from .._common.checks import one_of
 from .._common.model_config import plain_name, unwrapped
 from .._common.provenance import weights_digest
+from .._tasks import TrainingTask
 from ..data import Listing
+from ._optimisation import Optimisation
 
 FORMAT = 2
 """Of checkpoints. The first had neither format nor facts, and none in the middle of an epoch."""
@@ -22,7 +25,13 @@ CHANGES = ("lr", "epochs", "weights", "architecture", "files")
 """What a resumed run may have otherwise, where it is named: see `changes` of :func:`finetune`."""
 
 
-_LATER = {"optimizer": None, "schedule": "steps", "warmup": 0.0}
+_LATER = {
+    **dict.fromkeys(("optimizer", "clip", "ema")),
+    **dict.fromkeys(("channels_last", "compile"), False),
+    "schedule": "steps",
+    "warmup": 0.0,
+    "accumulate": 1,
+}
 """Settings that checkpoints of earlier versions do not have, and what they were in these."""
 
 
@@ -40,6 +49,27 @@ def facts_of(model: nn.Module, listing: Listing[Any]) -> dict[str, Any]:
         "weights": weights_digest(model),
         "architecture": dict(_parts(model)),
         "files": None if files is None else torch.from_numpy(files),
+    }
+
+
+def record_of(
+    task: TrainingTask, optimisation: Optimisation, model: nn.Module, *, trained: list[str]
+) -> dict[str, Any]:
+    """What decides a run's numbers, as plain values: its settings, the network's kind, the listing."""
+    settings, listing = task.settings, task.listing
+    unsaid = {*task.foreign, *(() if optimisation.record is None else ("momentum", "weight_decay"))}
+    # The measure of the sides follows from the task.
+    sizes = {"measure", *(("network_size",) if settings.protocol.measure == "shorter" else ())}
+    return {
+        **{name: value for name, value in asdict(settings).items() if name not in unsaid},
+        "optimizer": optimisation.record,
+        "protocol": {name: each for name, each in asdict(settings.protocol).items() if name not in sizes},
+        "model": type(unwrapped(model)).__name__,
+        "trained": trained,
+        "root": listing.name,
+        **task.metadata,
+        "images": len(listing),
+        "listing": listing.digest(),
     }
 
 

@@ -1,4 +1,4 @@
-"""What a step of training does with the loss: gradients, learning rates, the optimiser."""
+"""What a step of training does with the loss: gradients, learning rates, optimiser, the weights' average."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from .._common.model_config import load_plain_state, plain_state
 from .._tasks import TrainingSettings
 
 MakeOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
@@ -21,6 +23,7 @@ class Optimisation:
     """The steps of a run.
 
     Attributes:
+        average: the moving average of the weights, if one is kept.
         record: what is kept of the optimiser in the run's settings; None for the paper's SGD.
 
     Args:
@@ -47,6 +50,13 @@ class Optimisation:
             self.optimizer = _made(make, trained)
             self.record = _record(self.optimizer, own_rates=settings.lr is None)
         groups = self.optimizer.param_groups
+        self.average: AveragedModel | None = None
+        if settings.ema is not None:
+            update = get_ema_multi_avg_fn(settings.ema)  # type: ignore[no-untyped-call]  # torch's
+            self.average = AveragedModel(network, multi_avg_fn=update, use_buffers=True)
+        self._scaler: torch.amp.GradScaler | None = None
+        if settings.amp == "fp16":
+            self._scaler = torch.amp.GradScaler(trained[0].device.type)
         # With `lr` None, settings.rates are what these are multiplied by.
         self._own = [float(group["lr"]) if settings.lr is None else 1.0 for group in groups]
 
@@ -60,7 +70,8 @@ class Optimisation:
         """Bytes of a checkpoint, about: the weights, and what the optimiser keeps of them."""
         trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         kept = trained * (1 if self.record is None else 2)  # momentum; of most others two moments
-        return sum(each.nbytes for each in (*self.network.parameters(), *self.network.buffers(), *kept))
+        whole = [*self.network.parameters(), *self.network.buffers()] * (1 if self.average is None else 2)
+        return sum(each.nbytes for each in (*whole, *kept))
 
     def begin(self, epoch: int, step: int) -> None:
         """Begin a step: set the learning rates, and remove the last step's gradients."""
@@ -84,19 +95,50 @@ class Optimisation:
 
     def backward(self, loss: Tensor) -> None:
         """Add a loss's gradients to those of this step."""
-        loss.backward()  # type: ignore[no-untyped-call]  # torch's
+        scaled = loss if self._scaler is None else self._scaler.scale(loss)
+        scaled.backward()  # type: ignore[no-untyped-call]  # torch's
 
-    def step(self) -> None:
-        """Change the weights."""
-        self.optimizer.step()
+    def step(self) -> bool:
+        """Change the weights. False where float16 overflowed in the gradients, and they stay as they are."""
+        if self._scaler is not None:
+            self._scaler.unscale_(self.optimizer)
+        if self.settings.clip is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
+        if self._scaler is None:
+            self.optimizer.step()
+        else:
+            before = self._scaler.get_scale()
+            self._scaler.step(self.optimizer)
+            self._scaler.update()
+            if self._scaler.get_scale() < before:
+                return False
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+        return True
+
+    @property
+    def result(self) -> nn.Module:
+        """The network that the run is for: the average, if one is kept."""
+        return self.network if self.average is None else self.average.module
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds of it."""
-        return {"optimizer": self.optimizer.state_dict()}
+        kept: dict[str, Any] = {"optimizer": self.optimizer.state_dict()}
+        if self.average is not None:
+            kept["average"] = dict(plain_state(self.average))
+            kept["averaged"] = int(self.average.n_averaged)
+        if self._scaler is not None:
+            kept["scaler"] = self._scaler.state_dict()
+        return kept
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint."""
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            load_plain_state(self.average, state["average"])
+            self.average.n_averaged.fill_(state["averaged"])
+        if self._scaler is not None:
+            self._scaler.load_state_dict(state["scaler"])
 
 
 def _made(make: MakeOptimizer, trained: list[nn.Parameter]) -> torch.optim.Optimizer:

@@ -11,14 +11,19 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from .._common import rng
+from .._common.devices import make_loader
 from .._common.distributed import ProcessGroup, rng_state, seeded_rng
 from .._common.interrupts import StopRequest, stop_requests
 from .._common.model_config import load_plain_state, plain_state
 from .._tasks import TrainingTask
 from ..data import KeyedSampler
 from ._loop import Done, _epoch
+from ._network import compiling
 from ._optimisation import Optimisation
 from ._run_folder import RunFolder
+
+_LOADER = 31  # purpose that keeps this key apart from those of other modules
 
 
 class Run:
@@ -65,31 +70,43 @@ class Run:
             # Of more processes than there were, the new ones begin as at the start of an epoch.
             self._own = own[team.rank] if team.rank < len(own) else {}
 
-    def train(
-        self,
-        parallel: nn.Module,
-        loader: DataLoader[Any],
-        sampler: KeyedSampler,
-        *,
-        resume: bool,
-        progress: bool,
-    ) -> None:
+    def train(self, *, workers: int, resume: bool, progress: bool) -> None:
         """Train for what is left, and keep the weights.
 
         A signal that asks to stop ends it with a checkpoint, a line that says how to go on, and SystemExit or
         KeyboardInterrupt.
 
         Args:
-            parallel: the network, or a module around it.
-            loader: of the task's batches.
-            sampler: which this loader has.
+            workers: loader processes.
             resume: whether the run was called so that the same call goes on, for that line.
             progress: show progress bars.
         """
+        settings, team = self.task.settings, self.team
+        sampler = KeyedSampler(
+            len(self.task.listing),
+            batch_size=settings.batch_size,
+            seed=settings.seed,
+            rank=team.rank,
+            world=team.world,
+        )
+        loader = make_loader(
+            self.task,
+            workers=workers,
+            batch_sampler=sampler,
+            collate_fn=self.task.collate,
+            pin_memory=team.device.type == "cuda",
+            persistent_workers=workers > 0,
+            generator=rng.generator(seed=settings.seed, key=(0, 0, _LOADER)),
+        )
         with stop_requests() as stop:
-            whole = self._train(parallel, loader, sampler, stop, progress=progress)
+            with compiling(team.wrap(self.network), wanted=settings.compile) as parallel:
+                whole = self._train(parallel, loader, sampler, stop, progress=progress)
             if whole and self.folder is not None and self.team.rank == 0:
-                self.folder.finish(plain_state(self.network))
+                state = plain_state(self.optimisation.result)
+                if settings.channels_last:
+                    filters = {name: each.contiguous() for name, each in state.items() if each.ndim == 4}
+                    state = {**state, **filters}
+                self.folder.finish(state)
             # One may have come since, or to one process alone; this also waits for the first one's writing.
             stop.signum = max(self.team.gather(stop.signum))
         if stop:
@@ -131,7 +148,8 @@ class Run:
             self.history.append(row)
             self.skipped.update(self._done.broken)
             self._done, self._own = Done(), {}
-            self.team.share_buffers(self.network)
+            for each in dict.fromkeys((self.network, self.optimisation.result)):
+                self.team.share_buffers(each)
             self.save(self._done)
         return True
 
