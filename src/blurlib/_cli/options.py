@@ -70,6 +70,8 @@ OPTIONS: dict[str, Any] = {
     "overwrite": option(None, "Write over the report of another evaluation in --output.", "--force", "-f"),
     "resume": option(None, "Go on with the run in --output.", "--resume"),
     "checkpoint_every": running("X", "Minutes between checkpoints within an epoch."),
+    "validate_every": running("N", "Epochs from one validation to the next; best.pt is the best. 0: none."),
+    "validation": running("FOLDER", "Images for it. Default: the split val of ROOT."),
     "changes": running(
         "CHANGES", "What may differ on --resume: lr, epochs, weights, architecture, files, with commas."
     ),
@@ -85,7 +87,10 @@ OPTIONS: dict[str, Any] = {
     "weight_decay": training("X", "Of SGD."),
     "hflip": training("X", "Probability of a mirror image."),
     "trainable": training("PATTERNS", "Parameters to train by name, with * for any text."),
-    "batch_norm": training("train|eval", "eval keeps its statistics."),
+    "batch_norm": training(
+        "train|eval|sync|recalibrate",
+        "eval keeps its statistics; sync takes those of all GPUs; recalibrate computes them anew at the end.",
+    ),
     "amp": training("bf16|fp16|no", "Half precision. Default: bf16 on GPUs."),
     "channels_last": training(None, "Weights and images in this memory format.", "--channels-last"),
     "compile": training(None, "Forward passes by torch.compile.", "--compile"),

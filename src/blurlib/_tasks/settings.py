@@ -13,7 +13,7 @@ from ..data import OnError
 from ..metrics import VOID
 from ..protocol import IMAGENET_MEAN, IMAGENET_STD, Average, Crops, Protocol, Resample
 
-BatchNorm = Literal["train", "eval"]
+BatchNorm = Literal["train", "eval", "sync", "recalibrate"]
 Schedule = Literal["steps", "cosine"]
 
 ClassNames = str | os.PathLike[str] | Mapping[str, int] | Sequence[str]
@@ -61,6 +61,7 @@ class TrainingSettings:
         warmup: epochs of linear rise.
         clip: largest norm of the gradients, or None.
         ema: decay of the moving average of the weights, or None.
+        validate_every: epochs from one validation to the next; 0 for none.
         accumulate: in how many parts a process's share of a batch is shown to the network.
         momentum: of SGD.
         weight_decay: of SGD.
@@ -68,7 +69,7 @@ class TrainingSettings:
         protocol: the sizes.
         mean: the input's mean.
         std: the input's standard deviation.
-        batch_norm: "train" or "eval".
+        batch_norm: "train", "eval", "sync" or "recalibrate".
         amp: forward passes in bfloat16; "fp16" for float16.
         channels_last: the order of weights and images in memory.
         compile: forward passes by torch.compile.
@@ -98,6 +99,7 @@ class TrainingSettings:
     clip: float | None = None
     ema: float | None = None
     accumulate: int = 1
+    validate_every: int = 0
     momentum: float = 0.9
     weight_decay: float = 0.0
     hflip: float = 0.0
@@ -145,6 +147,7 @@ class TrainingSettings:
         _check("hflip", self.hflip, high=1.0)
         check_integer("batch_size", self.batch_size, low=1, high=2**31)
         check_integer("accumulate", self.accumulate, low=1, high=2**31)
+        check_integer("validate_every", self.validate_every, low=0, high=100_000)
         if self.clip is not None:
             _check("clip", self.clip, above=0.0)
         if self.ema is not None:

@@ -342,14 +342,17 @@ class TrainingTask(ABC, Dataset[Any]):
             return *self.zero_loss(parallel, team), 0
         results, targets = [], []
         for views, target in batch.groups:
-            moved = views.to(team.device, non_blocking=True)
-            images = self.feed.images(moved, self.settings.mean, self.settings.std)
-            if self.settings.channels_last:
-                images = images.contiguous(memory_format=torch.channels_last)
+            images = self.images(views, team.device)
             with self.passing(team.device):
                 results.append(applied(parallel, images, settings=self.sizes_by))
             targets.append(target.to(team.device, non_blocking=True))
         return *self.loss(results, targets), self.counted(batch)
+
+    def images(self, views: Tensor, device: torch.device) -> Tensor:
+        """The network's input, of views of one size."""
+        moved = views.to(device, non_blocking=True)
+        images = self.feed.images(moved, self.settings.mean, self.settings.std)
+        return images.contiguous(memory_format=torch.channels_last) if self.settings.channels_last else images
 
     def counted(self, batch: Batch) -> int:
         """How many labels of a batch count."""

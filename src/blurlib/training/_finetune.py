@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 from .._common.checks import check_integer, one_of
 from .._common.devices import pick_device, pick_workers
 from .._common.distributed import local_world_size, process_group
-from .._common.model_config import ignored_config
+from .._common.model_config import ignored_config, load_plain_state
 from .._common.provenance import model_facts, with_metadata
 from .._tasks import (
     BatchNorm,
@@ -40,10 +40,12 @@ from ..mixes import BlurMixSampler
 from ..protocol import Protocol, Resample, normalisation, normalisation_source
 from ._identity import check_changes, facts_of, record_of
 from ._network import Trainable, check_precision, copied, reordered, select
+from ._norm import check_batch_norm
 from ._optimisation import MakeOptimizer, Optimisation
 from ._result import FinetuneResult
 from ._run import Run
 from ._run_folder import RunFolder
+from ._validation import Validation
 
 Task = Literal["classification", "segmentation"]
 
@@ -96,6 +98,8 @@ def finetune(
     output: str | os.PathLike[str] | None = None,
     metadata: Mapping[str, Any] | None = None,
     checkpoint_every: float = 10.0,
+    validate_every: int = 0,
+    validation: Any = None,
     resume: bool = False,
     changes: Sequence[str] = (),
     progress: bool = True,
@@ -161,6 +165,9 @@ def finetune(
             they are, for small batches or few images (their scale and shift are trained in both). A batch, or
             a process's share of one, of a single image runs as under "eval" where a layer would have just one
             value a channel (pooling to 1 x 1); the log counts these.
+            "sync" takes the statistics of all processes (on GPUs; alone as "train"). "recalibrate" trains as
+            "train", and then computes the running statistics anew, as the mean over the batches of one more
+            epoch.
         amp: forward passes in bfloat16 (True or "bf16") or float16 ("fp16": the loss is scaled, a step whose
             gradients overflow is left out, and the log counts these); None: bfloat16 on CUDA devices that
             support it.
@@ -182,6 +189,12 @@ def finetune(
         metadata: plain values to keep in settings.json, such as {"name": "resnet18"}.
         checkpoint_every: minutes from one checkpoint to the next within an epoch; 0 for one after each step,
             infinity for those at the ends of epochs alone.
+        validate_every: epochs from one validation to the next, and one after the last; 0 for none. The
+            history gets val_top1 (for segmentation val_miou): of center crops (of whole images) under the
+            blurs of the mix, their mean by the shares; `shake` is that of :func:`blurlib.evaluate`, a range
+            draws once for each image. best.pt has the weights of the best epoch.
+        validation: the images for it, as `root` of :func:`blurlib.evaluate`; None takes the split "val" of
+            `root`, where that is a folder or a mapping.
         resume: go on from the checkpoint in `output`, or start where there is none.
         changes: what may differ from the run that is resumed, which otherwise is an error: "lr" and "epochs"
             (of epochs that are not finished), "weights" (the initial ones), "architecture", "files" (their
@@ -233,6 +246,7 @@ def finetune(
         clip=clip,
         ema=ema,
         accumulate=accumulate,
+        validate_every=validate_every,
         momentum=momentum,
         weight_decay=weight_decay,
         batch_size=batch_size,
@@ -265,6 +279,11 @@ def finetune(
         raise ValueError(
             "`output` must name the run's folder when `resume` is True, got None; pass the folder"
         )
+    if validation is not None and not validate_every:
+        raise ValueError(
+            "`validation` must be left out where `validate_every` is 0, got "
+            f"{type(validation).__name__}; pass validate_every=1"
+        )
     allowed = check_changes(changes)
     _check_minutes(checkpoint_every)
     training = kind(root, mix, settings, workers=workers)
@@ -294,7 +313,11 @@ def finetune(
             reordered(network, torch.channels_last)
         steps = -(-len(listing) // batch_size)
         optimisation = Optimisation(network, settings, steps=steps, make=optimizer)
-        record = record_of(training, optimisation, model, trained=trained)
+        check_batch_norm(batch_norm, network, team)
+        validated = None
+        if validate_every:
+            validated = Validation(optimisation.result, training, validation, root, workers=processes)
+        record = record_of(training, optimisation, model, validated, trained=trained)
         folder = None
         if output is not None:
             folder = RunFolder(Path(output), team, record, facts=facts, name_of=listing.id, about=about)
@@ -304,23 +327,36 @@ def finetune(
             if folder is not None and team.rank == 0:
                 folder.start(state)
             run = Run(
-                network, optimisation, training, team, folder=folder, every=checkpoint_every, state=state
+                network,
+                optimisation,
+                training,
+                team,
+                folder=folder,
+                every=checkpoint_every,
+                validation=validated,
+                state=state,
             )
             run.train(workers=processes, resume=resume, progress=progress)
 
-    network = optimisation.result
-    if channels_last:
-        reordered(network, torch.contiguous_format)
-    for name, parameter in network.named_parameters():
-        parameter.requires_grad_(wanted[name])
-        parameter.grad = None
+    found = [optimisation.result]
+    if run.best is not None:
+        found.append(copied(optimisation.result))
+        load_plain_state(found[1], run.best["model"])
     home = next(model.parameters()).device
+    for each in found:
+        if channels_last:
+            reordered(each, torch.contiguous_format)
+        for name, parameter in each.named_parameters():
+            parameter.requires_grad_(wanted[name])
+            parameter.grad = None
+        each.to(home).eval()
     return FinetuneResult(
-        model=network.to(home).eval(),
+        model=found[0],
         history=run.history,
         checkpoint=None if folder is None else folder.checkpoint,
         weights=None if folder is None else folder.weights,
         skipped=tuple(Skipped(name, reason) for name, reason in sorted(run.skipped.items())),
+        best=found[1] if run.best is not None else None,
     )
 
 

@@ -17,6 +17,7 @@ from .._common.provenance import weights_digest
 from .._tasks import TrainingTask
 from ..data import Listing
 from ._optimisation import Optimisation
+from ._validation import Validation
 
 FORMAT = 2
 """Of checkpoints. The first had neither format nor facts, and none in the middle of an epoch."""
@@ -31,6 +32,7 @@ _LATER = {
     "schedule": "steps",
     "warmup": 0.0,
     "accumulate": 1,
+    "validate_every": 0,
 }
 """Settings that checkpoints of earlier versions do not have, and what they were in these."""
 
@@ -53,7 +55,12 @@ def facts_of(model: nn.Module, listing: Listing[Any]) -> dict[str, Any]:
 
 
 def record_of(
-    task: TrainingTask, optimisation: Optimisation, model: nn.Module, *, trained: list[str]
+    task: TrainingTask,
+    optimisation: Optimisation,
+    model: nn.Module,
+    validation: Validation | None,
+    *,
+    trained: list[str],
 ) -> dict[str, Any]:
     """What decides a run's numbers, as plain values: its settings, the network's kind, the listing."""
     settings, listing = task.settings, task.listing
@@ -70,6 +77,7 @@ def record_of(
         **task.metadata,
         "images": len(listing),
         "listing": listing.digest(),
+        **({} if validation is None else validation.record),
     }
 
 

@@ -69,7 +69,7 @@ def _epoch(
     checkpoints: Checkpoints,
     stop: StopRequest,
     progress: bool,
-) -> dict[str, float] | None:
+) -> dict[str, Any] | None:
     """Train for what is left of an epoch; return its row of the history, or None where `stop` ends it before.
 
     After each step `done` tells what is done.
@@ -113,7 +113,7 @@ def _epoch(
         return None
     done.broken = team.merge(done.broken)
     _check(task, epoch, done, team)
-    row = {
+    row: dict[str, Any] = {
         "epoch": epoch + 1,
         "lr": optimisation.lr,
         "loss": done.sums["loss"] / done.sums["counted"],

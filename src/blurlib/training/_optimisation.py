@@ -70,7 +70,8 @@ class Optimisation:
         """Bytes of a checkpoint, about: the weights, and what the optimiser keeps of them."""
         trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         kept = trained * (1 if self.record is None else 2)  # momentum; of most others two moments
-        whole = [*self.network.parameters(), *self.network.buffers()] * (1 if self.average is None else 2)
+        copies = 1 + (self.average is not None) + (self.settings.validate_every > 0)
+        whole = [*self.network.parameters(), *self.network.buffers()] * copies
         return sum(each.nbytes for each in (*whole, *kept))
 
     def begin(self, epoch: int, step: int) -> None:

@@ -20,8 +20,11 @@ from .._tasks import TrainingTask
 from ..data import KeyedSampler
 from ._loop import Done, _epoch
 from ._network import compiling
+from ._norm import recalibrate, synchronised
 from ._optimisation import Optimisation
 from ._run_folder import RunFolder
+from ._shares import Shares
+from ._validation import Validation
 
 _LOADER = 31  # purpose that keeps this key apart from those of other modules
 
@@ -31,6 +34,7 @@ class Run:
 
     Attributes:
         history: a row for each finished epoch.
+        best: of the epoch that was best in validation: "epoch", its "score" and the weights, "model".
         skipped: the broken images, with the reasons.
 
     Args:
@@ -40,6 +44,7 @@ class Run:
         team: its processes.
         folder: where checkpoints go, if any are wanted.
         every: minutes between two of them.
+        validation: of the network, if one is wanted.
         state: a checkpoint to go on from.
     """
 
@@ -52,11 +57,13 @@ class Run:
         *,
         folder: RunFolder | None,
         every: float,
+        validation: Validation | None,
         state: Mapping[str, Any] | None,
     ) -> None:
         self.network, self.optimisation, self.task, self.team = network, optimisation, task, team
-        self.folder, self.every = folder, every
-        self.history: list[dict[str, float]] = []
+        self.folder, self.every, self.validation = folder, every, validation
+        self.best: dict[str, Any] | None = None
+        self.history: list[dict[str, Any]] = []
         self.skipped: dict[str, str] = {}
         self._done, self._own = Done(), dict[str, Any]()
         self._kept, self._when = state is not None, time.monotonic()
@@ -65,6 +72,8 @@ class Run:
         load_plain_state(network, state["model"])
         optimisation.load(state)
         self.history, self.skipped = list(state["history"]), dict(state["skipped"])
+        self.best = state.get("best")
+        self._keep_best()  # its file may have been lost, or be of epochs after this checkpoint
         if middle := state.get("done"):
             self._done, own = Done(**middle["epoch"]), middle["own"]
             # Of more processes than there were, the new ones begin as at the start of an epoch.
@@ -99,8 +108,15 @@ class Run:
             generator=rng.generator(seed=settings.seed, key=(0, 0, _LOADER)),
         )
         with stop_requests() as stop:
-            with compiling(team.wrap(self.network), wanted=settings.compile) as parallel:
+            several = settings.batch_norm == "sync" and team.world > 1
+            with (
+                synchronised(self.network, when=several),
+                compiling(team.wrap(self.network), wanted=settings.compile) as parallel,
+            ):
                 whole = self._train(parallel, loader, sampler, stop, progress=progress)
+            if whole and settings.batch_norm == "recalibrate":
+                shares = Shares(team, stop)
+                whole = recalibrate(self.optimisation.result, self.task, shares, workers=workers)
             if whole and self.folder is not None and self.team.rank == 0:
                 state = plain_state(self.optimisation.result)
                 if settings.channels_last:
@@ -145,13 +161,38 @@ class Run:
                     if self._done.step:
                         self.save(self._done)
                     return False
+            for each in dict.fromkeys((self.network, self.optimisation.result)):
+                self.team.share_buffers(each)
+            if self.validation is not None and not self._validated(row, stop):
+                self.save(self._done)  # the epoch but for its validation
+                return False
             self.history.append(row)
             self.skipped.update(self._done.broken)
             self._done, self._own = Done(), {}
-            for each in dict.fromkeys((self.network, self.optimisation.result)):
-                self.team.share_buffers(each)
             self.save(self._done)
+            if self.best is not None and self.best["epoch"] == row["epoch"]:
+                self._keep_best()
         return True
+
+    def _validated(self, row: dict[str, Any], stop: StopRequest) -> bool:
+        """Validate, if this epoch is one for it; False where a request to stop came before the end."""
+        assert self.validation is not None
+        settings, epoch, name = self.task.settings, row["epoch"], self.validation.name
+        row[name] = None
+        if epoch % settings.validate_every and epoch < len(settings.rates):
+            return True
+        row[name] = score = self.validation.score(Shares(self.team, stop))
+        if score is None:
+            return False
+        if self.best is None or score > self.best["score"]:
+            weights = plain_state(self.optimisation.result)
+            kept = {name: each.detach().to("cpu", copy=True) for name, each in weights.items()}
+            self.best = {"epoch": epoch, "score": score, "model": kept}
+        return True
+
+    def _keep_best(self) -> None:
+        if self.best is not None and self.folder is not None and self.team.rank == 0:
+            self.folder.keep_best(self.best["model"])
 
     @property
     def due(self) -> bool:
@@ -203,6 +244,7 @@ class Run:
                     "history": self.history,
                     "skipped": self.skipped,
                     "done": middle,
+                    **({} if self.best is None else {"best": self.best}),
                 }
             )
         self._kept, self._when = True, time.monotonic()

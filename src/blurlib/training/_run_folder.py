@@ -23,7 +23,7 @@ from .._common.folders import check_writable, locked
 from ._identity import FORMAT, check_same, touched
 
 _LAST, _BEFORE = "checkpoint.pt", "checkpoint.previous.pt"
-_FILES = (_LAST, _BEFORE, "log.csv", "model.pt", "model.safetensors", "skipped.csv")
+_FILES = (_LAST, _BEFORE, "log.csv", "model.pt", "model.safetensors", "skipped.csv", "best.pt")
 _REMEDY = "put a copy in its place, or remove it to start the run anew"
 
 
@@ -168,6 +168,15 @@ class RunFolder:
             _write_safetensors(model, folder / "model.safetensors")
 
         self.weights = self._somewhere(write) / "model.pt"
+
+    def keep_best(self, model: Mapping[str, Any]) -> None:
+        """Write best.pt, the weights of the epoch that was best in validation."""
+
+        def write(folder: Path) -> None:
+            with _saved(model, folder / "best.pt"):
+                pass
+
+        self._somewhere(write)
 
     def _somewhere(self, write: Callable[[Path], None]) -> Path:
         """Where it was written: what the folder does not take must not be lost."""
