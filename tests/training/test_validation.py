@@ -23,7 +23,6 @@ from test_options import (
     weights,
 )
 from torch import nn
-from torch.distributed.nn.functional import all_reduce
 from torch.optim import swa_utils
 
 from blurlib._common import rng
@@ -98,16 +97,30 @@ def test_layers_are_as_they_were_after_synchronising():
         pass
 
 
-class OnCPU(nn.SyncBatchNorm):
+class Summed(torch.autograd.Function):
+    """The sum over all processes."""
+
+    @staticmethod
+    def forward(_, inputs):
+        total = inputs.clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    backward = forward
+
+
+class OnCPU:
     """What torch has for GPUs alone."""
+
+    usual = nn.SyncBatchNorm.forward
 
     def forward(self, images):
         if not self.training:
-            return super().forward(images)
+            return OnCPU.usual(self, images)
         self.num_batches_tracked.add_(1)
         ones = torch.ones(1, dtype=images.dtype) * images[:, 0].numel()
         axes = [0, *range(2, images.ndim)]
-        sums = all_reduce(torch.cat([images.sum(axes), (images**2).sum(axes), ones]))
+        sums = Summed.apply(torch.cat([images.sum(axes), (images**2).sum(axes), ones]))
         count, half = sums[-1], len(sums) // 2
         mean = sums[:half] / count
         variance = sums[half:-1] / count - mean**2
