@@ -579,7 +579,7 @@ def test_report_shows_compares_and_writes(place):
         (("evaluate", "objects.ckpt", "data", "--arch", "networks:tiny"), "['state_dict'], 'weights.pt')"),
         (("evaluate", "weights.pt", "data", "--arch", "networks:tiny"), "got missing 0.bias, 4.weight"),
         (("evaluate", "absent.pt", "data", "--arch", "networks:tiny"), "absent.pt"),
-        (("evaluate", "broken.pt", "data", "--arch", "networks:tiny"), "weights_only=True"),
+        (("evaluate", "broken.pt", "data", "--arch", "networks:tiny"), "it is damaged, or of another kind"),
         (("evaluate", "weights.pt", "data", "--arch", "squeezenet1_1"), "must fit"),
         (("evaluate", "networks:tiny", "absent"), "'absent'"),
         (("evaluate", "networks:tiny", "data/val"), "`root`"),
@@ -659,6 +659,58 @@ def test_a_signal_ends_a_command_with_its_code(place, monkeypatch, told):
     monkeypatch.setattr(evaluate, "evaluate_network", stopped)
     text = run("evaluate", "networks:tiny", "data", code=143).stderr
     assert text == ("" if told else "\nstopped; nothing was kept\n")
+
+
+STOPPING = """
+import os, signal
+from networks import tiny
+from torch import nn
+
+class Stopping(nn.Module):
+    left = int(os.environ["LEFT"])
+
+    def __init__(self):
+        super().__init__()
+        self.inner = tiny()
+
+    def forward(self, images):
+        if torch.is_grad_enabled():
+            Stopping.left -= 1
+            if Stopping.left == 0:
+                os.kill(os.getpid(), getattr(signal, os.environ["SIGNAL"]))
+        return self.inner(images)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "told"),
+    [("SIGTERM", 143, "SIGTERM"), ("SIGHUP", 129, "SIGHUP"), ("SIGINT", 130, "Ctrl-C")],
+)
+def test_a_signal_stops_finetune_with_one_line_that_is_true(place, monkeypatch, name, code, told):
+    (place / "stopping.py").write_text(f"import torch\n{STOPPING}", encoding="utf-8")
+    monkeypatch.setenv("LEFT", "3")
+    monkeypatch.setenv("SIGNAL", name)
+    monkeypatch.delitem(sys.modules, "stopping", raising=False)
+    if name == "SIGINT":  # ignored in background jobs
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def command(output, epochs):
+        options = ["2" if word == "1" else word for word in TRAINED] if epochs == 2 else TRAINED
+        return ["finetune", "stopping:Stopping", "data", *options, "--output", output]
+
+    try:
+        result = run(*command("a", 2), code=code)
+    finally:
+        if name == "SIGINT":
+            signal.signal(signal.SIGINT, before)
+    assert result.stdout == ""
+    place_of_it = "after step 1 of 2 in epoch 2 of 2; kept in 'a/checkpoint.pt'"
+    assert result.stderr == f"\nstopped by {told} {place_of_it}; add resume=True (--resume) to go on\n"
+    refused = run(*command("a", 1), "--resume", code=2).stderr
+    assert refused.endswith("name another `output`, or allow the difference by --changes epochs\n")
+    whole = run(*command("b", 2))
+    again = run(*command("a", 2), "--resume", "--changes", "lr,epochs", "--checkpoint-every", "0.5")
+    assert again.stdout == whole.stdout.replace(" b", " a").replace("b/", "a/")
 
 
 def test_a_network_may_end_the_program(place, monkeypatch):

@@ -87,11 +87,12 @@ def finetune(
         default = inspect.signature(finetune_network).parameters[name].default
         if options[name] != default and (name, options["task"]) != ("crop", "segmentation"):
             given[name] = options[name]
-    command = ["blurlib", "evaluate", str(output / "model.pt"), str(root)]
+    kept = result.weights or output / "model.pt"  # elsewhere where the disk was full
+    command = ["blurlib", "evaluate", str(kept), str(root)]
     for name, value in given.items():
         option_name = f"--{name.replace('_', '-')}"
         if value is True:
             command.append(option_name)
         elif value is not None and value is not False:  # 0 may be meant
             command += [option_name, ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
-    typer.echo(f"\nKept in {output}. To evaluate: {shlex.join(command)}")
+    typer.echo(f"\nKept in {kept.parent}. To evaluate: {shlex.join(command)}")

@@ -101,7 +101,7 @@ def finetune(
     validate_every: int = 0,
     validation: Any = None,
     resume: bool = False,
-    changes: Sequence[str] = (),
+    changes: Sequence[str] | None = None,
     progress: bool = True,
 ) -> FinetuneResult:
     """Fine-tune a network on a mix of sharp and blurred images (sections 4 and 5 of the paper).

@@ -37,8 +37,10 @@ _LATER = {
 """Settings that checkpoints of earlier versions do not have, and what they were in these."""
 
 
-def check_changes(changes: Sequence[str]) -> tuple[str, ...]:
+def check_changes(changes: Sequence[str] | None) -> tuple[str, ...]:
     """The names, or an error."""
+    if changes is None:
+        return ()
     if isinstance(changes, str) or not isinstance(changes, Sequence):
         raise TypeError(f"`changes` must be a list of names such as ['lr'], got {changes!r}")
     return tuple(one_of("changes", name, CHANGES) for name in changes)
