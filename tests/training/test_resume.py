@@ -277,23 +277,18 @@ def test_two_processes_stop_together_and_go_on(tmp_path):
 # --- killed at random ------------------------------------------------------------------------------------
 
 
-def _killed(folder, workers, begun):
+def _killed(folder, workers):
     torch.set_num_threads(1)
-    begun.set()
     tuned(Images(wait=0.002), folder, resume=True, workers=workers)
 
 
 def _run_until_killed(folder, workers, seconds):
-    """Exit code of a run that is killed so long after it has begun, and how long it took."""
-    begun = get_context(METHOD).Event()
-    process = get_context(METHOD).Process(target=_killed, args=(folder, workers, begun))
+    process = get_context(METHOD).Process(target=_killed, args=(folder, workers))
     process.start()
-    begun.wait()
-    started = time.perf_counter()
     process.join(seconds)
     process.kill()
     process.join()
-    return process.exitcode, time.perf_counter() - started
+    return process.exitcode
 
 
 @pytest.mark.slow
@@ -301,13 +296,11 @@ def _run_until_killed(folder, workers, seconds):
 def test_a_run_survives_twenty_kills(whole, tmp_path, workers):
     """SIGKILL at a random moment, in the middle of steps and of writing; what is left goes on to the bit."""
     draws, kills, places = random.Random(workers), 0, set()
-    code, seconds = _run_until_killed(tmp_path / "whole", workers, 100)
-    assert code == 0
     while kills < 20:
         folder = tmp_path / str(kills)
         code = None
         while code != 0 and kills < 20:
-            code, _ = _run_until_killed(folder, workers, draws.uniform(0.05, seconds))
+            code = _run_until_killed(folder, workers, draws.uniform(0.1, 1.5))
             kills += code != 0
             if (folder / "checkpoint.pt").exists():
                 state = checkpoint(folder)
