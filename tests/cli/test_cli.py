@@ -499,8 +499,9 @@ def test_finetune_resumes(place):
 
 def test_finetune_takes_the_options_of_a_step(place):
     options = shlex.split(
-        "--optimizer torch.optim:AdamW --schedule cosine --warmup 0.5 --clip 1 --ema 0.9 --accumulate 2 --amp no"
-        " --channels-last --batch-norm recalibrate --validate-every 2 --network-side 24 --epochs 3 --lr 1e-2"
+        "--optimizer torch.optim:AdamW --schedule cosine --warmup 0.5 --clip 1 --ema 0.9 --accumulate 2"
+        " --amp no --channels-last --batch-norm recalibrate --validate-every 2 --network-side 24"
+        " --epochs 3 --lr 1e-2"
     )
     text = run("finetune", "networks:tiny", "data", *SMALL, *options, "--output", "a").stdout
     assert [("val_top1" in line) for line in text.splitlines()[:3]] == [False, True, True]

@@ -365,6 +365,7 @@ def test_channels_last_changes_the_order_in_memory_alone(tmp_path):
 @pytest.fixture
 def compiled(monkeypatch):
     """Calls of torch.compile, by a backend that needs no compiler."""
+    torch._dynamo.reset()
     calls, real = [], torch.compile
 
     def compile_(model):
@@ -388,6 +389,7 @@ def test_a_network_that_does_not_compile_is_one_error(monkeypatch):
     def broken(graph, inputs):
         raise RuntimeError("no compiler here")
 
+    torch._dynamo.reset()  # else other tests' networks, of the same classes, have used up its cache
     real = torch.compile
     monkeypatch.setattr(torch, "compile", lambda model: real(model, backend=broken))
     with pytest.raises(ValueError, match=r"`compile` must be False where .*RuntimeError: no compiler here"):

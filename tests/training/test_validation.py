@@ -6,7 +6,6 @@ import signal
 
 import numpy as np
 import pytest
-import timm.layers
 import torch
 from PIL import Image
 from test_options import (
@@ -80,6 +79,7 @@ def test_one_process_has_nothing_to_synchronise():
 
 
 def test_layers_are_as_they_were_after_synchronising():
+    timm = pytest.importorskip("timm")
     model = nn.Sequential(norm(), nn.Sequential(timm.layers.BatchNormAct2d(3)))
     names, before = [name for name, _ in model.named_modules()], list(model.modules())
     with synchronised(model, when=True):

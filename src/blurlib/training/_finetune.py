@@ -316,7 +316,9 @@ def finetune(
         check_batch_norm(batch_norm, network, team)
         validated = None
         if validate_every:
-            validated = Validation(optimisation.result, training, validation, root, workers=processes)
+            validated = Validation(
+                optimisation.result, training, validation, root, device=picked, workers=processes
+            )
         record = record_of(training, optimisation, model, validated, trained=trained)
         folder = None
         if output is not None:
@@ -338,26 +340,38 @@ def finetune(
             )
             run.train(workers=processes, resume=resume, progress=progress)
 
-    found = [optimisation.result]
-    if run.best is not None:
-        found.append(copied(optimisation.result))
-        load_plain_state(found[1], run.best["model"])
-    home = next(model.parameters()).device
-    for each in found:
-        if channels_last:
+    networks = _finished(optimisation.result, run.best, wanted, settings, next(model.parameters()).device)
+    return FinetuneResult(
+        model=networks[0],
+        history=run.history,
+        checkpoint=None if folder is None else folder.checkpoint,
+        weights=None if folder is None else folder.weights,
+        skipped=tuple(Skipped(name, reason) for name, reason in sorted(run.skipped.items())),
+        best=networks[1],
+    )
+
+
+def _finished(
+    network: nn.Module,
+    best: Mapping[str, Any] | None,
+    wanted: Mapping[str, bool],
+    settings: TrainingSettings,
+    home: torch.device,
+) -> tuple[nn.Module, nn.Module | None]:
+    """The network and a copy with the best weights, as the network was given: `wanted` which gradients."""
+    other = None if best is None else copied(network)
+    if other is not None and best is not None:
+        load_plain_state(other, best["model"])
+    for each in (network, other):
+        if each is None:
+            continue
+        if settings.channels_last:
             reordered(each, torch.contiguous_format)
         for name, parameter in each.named_parameters():
             parameter.requires_grad_(wanted[name])
             parameter.grad = None
         each.to(home).eval()
-    return FinetuneResult(
-        model=found[0],
-        history=run.history,
-        checkpoint=None if folder is None else folder.checkpoint,
-        weights=None if folder is None else folder.weights,
-        skipped=tuple(Skipped(name, reason) for name, reason in sorted(run.skipped.items())),
-        best=found[1] if run.best is not None else None,
-    )
+    return network, other
 
 
 def _check_sgd(**given: float) -> None:

@@ -114,6 +114,7 @@ class Run:
                 compiling(team.wrap(self.network), wanted=settings.compile) as parallel,
             ):
                 whole = self._train(parallel, loader, sampler, stop, progress=progress)
+            del loader  # ends its processes
             if whole and settings.batch_norm == "recalibrate":
                 shares = Shares(team, stop)
                 whole = recalibrate(self.optimisation.result, self.task, shares, workers=workers)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from .._common import rng
@@ -55,11 +56,19 @@ class Validation:
         task: of the run.
         root: the images, or None for those of `given`.
         given: what the run is trained on.
+        device: of the network.
         workers: loader processes.
     """
 
     def __init__(
-        self, network: nn.Module, task: TrainingTask, root: Any, given: Any, *, workers: int
+        self,
+        network: nn.Module,
+        task: TrainingTask,
+        root: Any,
+        given: Any,
+        *,
+        device: torch.device,
+        workers: int,
     ) -> None:
         if root is None and not isinstance(given, (str, os.PathLike, Mapping)):
             raise ValueError(
@@ -83,7 +92,10 @@ class Validation:
             raise type(error)(str(error).replace("`root`", "`validation`")) from error
         self._task.protocol = replace(self._task.protocol, border=task.protocol.border)
         _check_classes(self._task, task)
-        self._workers, self._probed = workers, False
+        self._workers = workers
+        self._task.prepare(workers=workers)
+        with eval_mode(self._task.networks, device):  # before the training, and not after an epoch
+            self._task.probe(device)
         shares = {str(blur): share for blur, share in members.items()}
         self._weights = [shares[blur] for blur, _ in self._task.conditions]
         listing = self._task.listing
@@ -96,8 +108,6 @@ class Validation:
     def score(self, shares: Shares) -> float | None:
         """The mean over the members of the mix by their shares, and over sides; None at a request to stop."""
         task, team = self._task, shares.team
-        if not self._probed:
-            task.prepare(workers=self._workers)
         positions = range(team.rank, len(task), team.world)
         loader = make_loader(
             task,
@@ -109,9 +119,6 @@ class Validation:
         total: Any = 0
         count = 0
         with eval_mode(task.networks, team.device):
-            if not self._probed:
-                task.probe(team.device)
-                self._probed = True
             largest = -(-len(task) // team.world)
             for _, arrays in task.measure(
                 _readable(shares.of(batches(loader), largest=largest)), team.device
