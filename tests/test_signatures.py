@@ -35,7 +35,7 @@ def test_evaluate_has_its_settings():
 def test_finetune_has_its_settings():
     settings = {field.name for field in dataclasses.fields(TrainingSettings)} - {"protocol"}
     sizes = {"network_side", "network_size", "crop", "canonical_side", "resample", "jitter"}
-    own = set(parameters(blurlib.finetune)) - RUNNING - {"task", "trainable"}
+    own = set(parameters(blurlib.finetune)) - RUNNING - {"task", "trainable", "optimizer", "validation"}
     assert own == settings | sizes
 
 

@@ -2,6 +2,7 @@
 
 import inspect
 import io
+import json
 import os
 import re
 import runpy
@@ -494,6 +495,34 @@ def test_finetune_resumes(place):
     text = run("finetune", "networks:tiny", "data", *TRAINED, "--output", "b", code=2).stderr
     assert "--resume" in text and "resume=True" not in text
     assert "epoch 1" in run("finetune", "networks:tiny", "data", *TRAINED, "--output", "b", "--resume").stdout
+
+
+def test_finetune_takes_the_options_of_a_step(place):
+    options = shlex.split(
+        "--optimizer torch.optim:AdamW --schedule cosine --warmup 0.5 --clip 1 --ema 0.9 --accumulate 2"
+        " --amp no --channels-last --batch-norm recalibrate --validate-every 2 --network-side 24"
+        " --epochs 3 --lr 1e-2"
+    )
+    text = run("finetune", "networks:tiny", "data", *SMALL, *options, "--output", "a").stdout
+    assert [("val_top1" in line) for line in text.splitlines()[:3]] == [False, True, True]
+    kept = json.loads((place / "a" / "settings.json").read_text())["settings"]
+    assert kept["optimizer"]["class"] == "torch.optim.adamw.AdamW"
+    expected = {"schedule": "cosine", "warmup": 0.5, "clip": 1.0, "ema": 0.9, "accumulate": 2, "amp": False}
+    expected |= {"channels_last": True, "batch_norm": "recalibrate", "validate_every": 2, "compile": False}
+    assert {name: kept[name] for name in expected} == expected
+    assert (place / "a" / "best.pt").exists()
+    for wrong, told in (
+        (("--optimizer", "torch.optim"), "`--optimizer` must be module:function, such as torch.optim:AdamW"),
+        (
+            ("--optimizer", "nowhere:Adam"),
+            "got 'nowhere:Adam' (No module named 'nowhere'); look at its spelling",
+        ),
+        (("--amp", "fp8"), "`--amp` must be one of bf16, fp16, no, got 'fp8'"),
+        (("--schedule", "linear"), "`schedule` must be one of steps, cosine, got 'linear'"),
+        (("--validation", "data"), "`validation` must be left out where `validate_every` is 0"),
+    ):
+        result = run("finetune", "networks:tiny", "data", *TRAINED, *wrong, "--output", "b", code=2)
+        assert told in result.stderr and result.stderr.count("\n") == 1
 
 
 def test_segmentation_from_end_to_end(tmp_path, monkeypatch):

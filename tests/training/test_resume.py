@@ -164,7 +164,11 @@ def test_checkpoints_come_by_the_clock(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("option", "error", "rule"),
     [
-        ({"checkpoint_every": -1}, ValueError, "`checkpoint_every` must be a number of minutes, at least 0"),
+        (
+            {"checkpoint_every": -1},
+            ValueError,
+            "`checkpoint_every` must be a finite number of minutes, at least 0",
+        ),
         ({"checkpoint_every": math.nan}, ValueError, "`checkpoint_every`"),
         ({"checkpoint_every": "10 min"}, TypeError, "`checkpoint_every`.*got str: '10 min'"),
         ({"changes": "lr"}, TypeError, r"`changes` must be a list of names such as \['lr'\], got 'lr'"),

@@ -621,7 +621,7 @@ def test_weights_that_are_not_finite_after_the_last_step_are_not_saved(root, tmp
         ({"hflip": "half"}, TypeError, "`hflip`"),
         ({"batch_size": 0}, ValueError, "`batch_size`"),
         ({"batch_size": 2.0}, TypeError, "`batch_size`"),
-        ({"batch_norm": "sync"}, ValueError, "`batch_norm`"),
+        ({"batch_norm": "batch"}, ValueError, "`batch_norm`"),
         ({"network_side": 0}, ValueError, "`network_side`"),
         ({"crop": 0}, ValueError, "`crop`"),
         ({"jitter": ()}, ValueError, "`jitter`"),

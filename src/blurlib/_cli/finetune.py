@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +26,14 @@ from .options import (
     training,
     view_option,
 )
+
+
+def _validated(row: Mapping[str, Any]) -> str:
+    """What an epoch's row says of validation, and of steps that overflowed."""
+    shown = [
+        f", {name} {100 * row[name]:.1f} %" for name in ("val_top1", "val_miou") if row.get(name) is not None
+    ]
+    return "".join(shown) + (f", {row['overflows']} steps overflowed" if row.get("overflows") else "")
 
 
 @options_of(
@@ -49,7 +58,7 @@ def finetune(
 ) -> None:
     r"""Train a network on a mix of sharp and blurred images, so that it recognises both.
 
-    The schedule is the paper's, for ImageNet. Smaller data want higher rates or more epochs.
+    The defaults are the paper's, for ImageNet. Smaller data want higher rates or more epochs.
 
     For example:
 
@@ -76,6 +85,7 @@ def finetune(
         echo(
             f"epoch {row['epoch']}: lr {row['lr']:g}, loss {row['loss']:.3f}, "
             f"{score} {100 * row[score]:.1f} %, {row['images']} images"
+            + _validated(row)
             + (f", {row['skipped']} skipped" if row["skipped"] else "")
             + (f", batch norm's running statistics for single images: {single}" if single else "")
         )

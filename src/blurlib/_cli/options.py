@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import os
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +16,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from .._common.checks import one_of
 from .._common.distributed import is_main_process
 from .._common.texts import visible
 
@@ -82,17 +85,30 @@ OPTIONS: dict[str, Any] = {
     "overwrite": option(None, "Write over the report of another evaluation in --output.", "--force", "-f"),
     "resume": option(None, "Go on with the run in --output.", "--resume"),
     "checkpoint_every": running("X", "Minutes between checkpoints within an epoch."),
+    "validate_every": running("N", "Epochs from one validation to the next; best.pt is the best. 0: none."),
+    "validation": running("FOLDER", "Images for it. Default: the split val of ROOT."),
     "changes": running(
         "CHANGES", "What may differ on --resume: lr, epochs, weights, architecture, files, with commas."
     ),
     "epochs": training("N,N", "Of each phase. Default: 2,1; for segmentation 6,2."),
     "lr": training("X,X", "Learning rate of each phase. Default: 1e-3,1e-4; for segmentation 1e-4,1e-5."),
+    "schedule": training("steps|cosine", "Of the rate: by phases, or a cosine to 0, step by step."),
+    "warmup": training("X", "Epochs in which the rate rises."),
+    "optimizer": training("MODULE:FUNCTION", "Such as torch.optim:AdamW. Default: SGD."),
+    "clip": training("X", "Largest norm of the gradients."),
+    "ema": training("X", "Decay of a moving average of the weights, such as 0.999."),
+    "accumulate": training("N", "Show a GPU's share of a batch in N parts."),
     "momentum": training("X", "Of SGD."),
     "weight_decay": training("X", "Of SGD."),
     "hflip": training("X", "Probability of a mirror image."),
     "trainable": training("PATTERNS", "Parameters to train by name, with * for any text."),
-    "batch_norm": training("train|eval", "eval keeps its statistics."),
-    "amp": training(None, "Half precision. Default: on GPUs.", "--amp/--no-amp"),
+    "batch_norm": training(
+        "train|eval|sync|recalibrate",
+        "eval keeps its statistics; sync takes those of all GPUs; recalibrate computes them anew at the end.",
+    ),
+    "amp": training("bf16|fp16|no", "Half precision. Default: bf16 on GPUs."),
+    "channels_last": training(None, "Weights and images in this memory format.", "--channels-last"),
+    "compile": training(None, "Forward passes by torch.compile.", "--compile"),
     "scales": view_option("N,N+N", "Shorter sides in px; a + averages several. Default: 256."),
     "crops": view_option("center|five|dense", "Dense: the whole image. Default: center."),
     "average": view_option("crops|scales", "What is averaged first. Default: crops."),
@@ -199,6 +215,24 @@ def words(name: str, given: Sequence[str]) -> list[str]:
     return split_commas(given)
 
 
+def function(name: str, given: Sequence[str]) -> Any:
+    """A function by its name, as module:function; modules of the working folder are found."""
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    module, _, attribute = given[-1].partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (AttributeError, ImportError, ValueError) as error:
+        raise ValueError(
+            f"`{name}` must be module:function, such as torch.optim:AdamW, got {given[-1]!r} ({error}); "
+            "look at its spelling"
+        ) from None
+
+
+def precision(name: str, given: Sequence[str]) -> str | bool:
+    return False if one_of(name, given[-1], ("bf16", "fp16", "no")) == "no" else given[-1]
+
+
 def scales(name: str, given: Sequence[str]) -> list[tuple[int, ...]]:
     return [integers(name, [entry.replace("+", ",")]) for entry in split_commas(given)]
 
@@ -208,6 +242,7 @@ _KINDS: dict[str | None, Any] = {
     None: bool, "N": int, "X": float, "FOLDER": Path, "FILE": Path,
     "N,N": integers, "N,N,N": integers, "N,N+N": scales, "X,X": floats, "R,G,B": floats, "H,W": pair,
     "PATTERNS": words, "METHODS": words, "CHANGES": words,
+    "MODULE:FUNCTION": function, "bf16|fp16|no": precision,
 }  # fmt: skip
 
 

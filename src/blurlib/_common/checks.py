@@ -53,7 +53,7 @@ def _rule(value: float, low: float, high: float) -> str:
 
 def _end(value: float) -> str:
     """A bound: powers of two as such, others in digits."""
-    for power, text in ((value, ""), (value + 1, " - 1")):
+    for power, text in ((value, ""), (value + 1, " - 1")) if math.isfinite(value) else ():
         whole = abs(int(power))
         if whole >= _FAR and whole & (whole - 1) == 0 and whole == abs(power):
             return f"{'-' * (value < 0)}2**{whole.bit_length() - 1}{text}"

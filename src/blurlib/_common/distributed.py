@@ -60,6 +60,14 @@ class ProcessGroup:
         wrapped.broadcast_buffers = False
         return wrapped
 
+    @contextmanager
+    def apart(self, parallel: nn.Module, *, when: bool) -> Iterator[None]:
+        """Within the block gradients add up in each process, and are not yet averaged over all."""
+        wrapped = (part for part in parallel.modules() if isinstance(part, DistributedDataParallel))
+        outer = next(wrapped, None) if when else None
+        with nullcontext() if outer is None else outer.no_sync():
+            yield
+
     def sum(self, numbers: Tensor) -> Tensor:
         """Add up a tensor over the processes, in place."""
         if self.world > 1:

@@ -4,13 +4,14 @@ The loops of evaluation and training know a task by `EvaluationTask` and `Traini
 """
 
 from ._batch_norm import running_statistics
-from ._probe import Feed, check_network, probe, said
+from ._probe import Feed, check_network, compiler_failed, probe, said
 from .classification import ClassificationEvaluation, ClassificationTraining
 from .segmentation import SegmentationEvaluation, SegmentationTraining, predicted
-from .settings import BatchNorm, ClassNames, EvaluationSettings, TrainingSettings
-from .task import EvaluationTask, TrainingTask
+from .settings import BatchNorm, ClassNames, EvaluationSettings, Schedule, TrainingSettings
+from .task import Batch, EvaluationTask, TrainingTask
 
 __all__ = [
+    "Batch",
     "BatchNorm",
     "ClassNames",
     "ClassificationEvaluation",
@@ -18,11 +19,13 @@ __all__ = [
     "EvaluationSettings",
     "EvaluationTask",
     "Feed",
+    "Schedule",
     "SegmentationEvaluation",
     "SegmentationTraining",
     "TrainingSettings",
     "TrainingTask",
     "check_network",
+    "compiler_failed",
     "predicted",
     "probe",
     "running_statistics",

@@ -38,13 +38,18 @@ def needs_several(network: nn.Module, image: Tensor) -> bool:
 
 
 @contextmanager
-def running_statistics(network: nn.Module, *, when: bool) -> Iterator[bool]:
+def running_statistics(network: nn.Module, *, when: bool, synchronised: bool = False) -> Iterator[bool]:
     """Batch norm by its running statistics, which are not updated: for a batch without statistics.
+
+    Layers that take those of all processes are switched with `synchronised`, which all processes must do.
 
     Yields:
         Whether a layer was switched.
     """
-    switched = [module for module in batch_norms(network) if module.training] if when else []
+    found = batch_norms(network) if when else []
+    if when and synchronised:
+        found = [*found, *(each for each in network.modules() if isinstance(each, nn.SyncBatchNorm))]
+    switched = [module for module in found if module.training]
     for module in switched:
         module.training = False
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
@@ -100,6 +101,12 @@ def probe(
     return feeds[0], found
 
 
+def compiler_failed(error: BaseException) -> bool:
+    """Whether it is torch.compile that failed."""
+    dynamo = sys.modules.get("torch._dynamo.exc")  # else nothing was compiled
+    return dynamo is not None and isinstance(error, dynamo.TorchDynamoException)
+
+
 def applied(
     network: nn.Module,
     images: Tensor,
@@ -120,7 +127,7 @@ def applied(
     except Exception as error:
         # Processes that wait for each other in a layer are not to try anything out alone.
         together = dist.is_available() and dist.is_initialized()
-        if together or not isinstance(_passed(network, images, context), Exception):
+        if compiler_failed(error) or together or not isinstance(_passed(network, images, context), Exception):
             raise
         remedy = _remedy(network, images, settings, context)
         if remedy is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -213,6 +214,21 @@ class Batch(NamedTuple):
         """Whether the network sees an image by itself."""
         return any(len(views) == 1 for views, _ in self.groups)
 
+    def parts(self, count: int) -> list[Batch]:
+        """At most that many batches, as even as can be; one where this is empty. They do not count void."""
+        count = max(1, min(count, self.size))
+        edges = [self.size * number // count for number in range(count + 1)]
+        found = []
+        for low, high in itertools.pairwise(edges):
+            groups, before = [], 0
+            for views, targets in self.groups:
+                chosen = slice(max(0, low - before), max(0, high - before))
+                if len(views[chosen]):
+                    groups.append((views[chosen], targets[chosen]))
+                before += len(views)
+            found.append(Batch(groups, [], 0))
+        return found
+
 
 class TrainingTask(ABC, Dataset[Any]):
     """Training views and targets by (epoch, position), and what a network makes of them.
@@ -281,7 +297,8 @@ class TrainingTask(ABC, Dataset[Any]):
 
     def passing(self, device: torch.device) -> AbstractContextManager[Any]:
         """What a forward pass of the run is in."""
-        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.settings.amp)
+        half = torch.float16 if self.settings.amp == "fp16" else torch.bfloat16
+        return torch.autocast(device.type, dtype=half, enabled=bool(self.settings.amp))
 
     def probe_outputs(self, network: nn.Module, device: torch.device) -> None:
         """Learn how the network is fed, and the number of outputs, by empty images of each size."""
@@ -343,12 +360,21 @@ class TrainingTask(ABC, Dataset[Any]):
             return *self.zero_loss(parallel, team), 0
         results, targets = [], []
         for views, target in batch.groups:
-            moved = views.to(team.device, non_blocking=True)
-            images = self.feed.images(moved, self.settings.mean, self.settings.std)
+            images = self.images(views, team.device)
             with self.passing(team.device):
                 results.append(applied(parallel, images, settings=self.sizes_by))
             targets.append(target.to(team.device, non_blocking=True))
-        return *self.loss(results, targets), sum(map(torch.numel, targets)) - batch.void
+        return *self.loss(results, targets), self.counted(batch)
+
+    def images(self, views: Tensor, device: torch.device) -> Tensor:
+        """The network's input, of views of one size."""
+        moved = views.to(device, non_blocking=True)
+        images = self.feed.images(moved, self.settings.mean, self.settings.std)
+        return images.contiguous(memory_format=torch.channels_last) if self.settings.channels_last else images
+
+    def counted(self, batch: Batch) -> int:
+        """How many labels of a batch count."""
+        return sum(targets.numel() for _, targets in batch.groups) - batch.void
 
     def zero_loss(self, parallel: nn.Module, team: ProcessGroup) -> tuple[Tensor, Tensor]:
         """The loss of a process that has no image of a batch.

@@ -6,11 +6,11 @@ so a run does not depend on workers or processes and resumes to the numbers of a
 
 from __future__ import annotations
 
+import inspect
+import math
 import os
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,33 +18,36 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from .._common import rng
 from .._common.agreement import united
-from .._common.checks import check_integer, one_of
-from .._common.devices import make_loader, pick_device, pick_workers
+from .._common.checks import check_integer, check_number, one_of
+from .._common.devices import pick_device, pick_workers
 from .._common.distributed import local_world_size, process_group
-from .._common.model_config import ignored_config, unwrapped
+from .._common.model_config import ignored_config, load_plain_state
 from .._common.provenance import model_facts, with_metadata
 from .._tasks import (
     BatchNorm,
     ClassificationTraining,
     ClassNames,
+    Schedule,
     SegmentationTraining,
     TrainingSettings,
     TrainingTask,
     check_network,
 )
 from ..blurs import Blur
-from ..data import ImageListing, KeyedSampler, MaskListing, OnError, Skipped
+from ..data import ImageListing, MaskListing, OnError, Skipped
 from ..functional import check_border
 from ..metrics import VOID
 from ..mixes import BlurMixSampler
 from ..protocol import Protocol, Resample, normalisation, normalisation_source
-from ._identity import check_changes, facts_of
-from ._network import Trainable, copied, select
+from ._identity import check_changes, facts_of, record_of
+from ._network import Trainable, check_precision, copied, reordered, select
+from ._norm import check_batch_norm
+from ._optimisation import MakeOptimizer, Optimisation
 from ._result import FinetuneResult
 from ._run import Run
 from ._run_folder import RunFolder
+from ._validation import Validation
 
 Task = Literal["classification", "segmentation"]
 
@@ -52,8 +55,6 @@ _TASKS: Mapping[str, type[TrainingTask]] = {
     "classification": ClassificationTraining,
     "segmentation": SegmentationTraining,
 }
-
-_LOADER = 31  # purpose that keeps this key apart from those of other modules
 
 
 def finetune(
@@ -70,9 +71,15 @@ def finetune(
     blur: str | Blur | Mapping[Any, float] | BlurMixSampler = "sharp + D2 + D4 + D6 + D8",
     epochs: int | Sequence[int] | None = None,
     lr: float | Sequence[float] | None = None,
+    schedule: Schedule = "steps",
+    warmup: float = 0.0,
+    optimizer: MakeOptimizer | None = None,
+    clip: float | None = None,
+    ema: float | None = None,
     momentum: float = 0.9,
     weight_decay: float = 0.0,
     batch_size: int | None = None,
+    accumulate: int = 1,
     hflip: float = 0.0,
     network_side: int | tuple[int, ...] | None = None,
     network_size: tuple[int, int] | None = None,
@@ -84,7 +91,9 @@ def finetune(
     std: Sequence[float] | None = None,
     trainable: Trainable = None,
     batch_norm: BatchNorm = "train",
-    amp: bool | None = None,
+    amp: bool | Literal["bf16", "fp16"] | None = None,
+    channels_last: bool = False,
+    compile: bool = False,  # noqa: A002  torch's name
     limit: int | None = None,
     on_error: OnError = "raise",
     class_map: ClassNames | None = None,
@@ -97,13 +106,15 @@ def finetune(
     output: str | os.PathLike[str] | None = None,
     metadata: Mapping[str, Any] | None = None,
     checkpoint_every: float = 10.0,
+    validate_every: int = 0,
+    validation: Any = None,
     resume: bool = False,
     changes: Sequence[str] | None = None,
     progress: bool = True,
 ) -> FinetuneResult:
     """Fine-tune a network on a mix of sharp and blurred images (sections 4 and 5 of the paper).
 
-    The loss is cross-entropy, the optimiser SGD. Under torchrun the global batch is split over the processes,
+    The loss is cross-entropy. Under torchrun the global batch is split over the processes,
     and the numbers are those of one process wherever batch norm (each process has its own statistics; those
     of the first are kept) and dropout do not enter. All processes must see the same output folder.
 
@@ -127,11 +138,21 @@ def finetune(
             seed then chooses the blurs). `shake` takes kernels of the train bank.
         epochs: epochs of each phase; None takes the paper's, 2 and 1, or 6 and 2 for segmentation.
         lr: learning rate of each phase; None takes the paper's, 1e-3 and 1e-4, or a tenth of them for
-            segmentation.
-        momentum: of SGD, 0 to 1.
-        weight_decay: of SGD, at least 0; many networks were trained with 5e-4 or 1e-4.
+            segmentation; with an `optimizer` its own rates, a tenth of them in the second phase, and so on.
+        schedule: "steps", from phase to phase; or "cosine", a single phase (of the paper's epochs in all and
+            first rate where these are None), in which each step lowers the rate, to 0 after the last.
+        warmup: epochs, or a part of one, in which the rate rises linearly, step by step.
+        optimizer: a function of a list of parameters that returns a torch.optim.Optimizer, such as
+            torch.optim.AdamW; None is SGD, as in the paper.
+        clip: largest norm of all gradients together, above 0; None leaves them as they are.
+        ema: decay, in (0, 1), of a moving average over the steps of weights and buffers, which then is the
+            result; None takes the last weights.
+        momentum: of that SGD, 0 to 1.
+        weight_decay: of that SGD, at least 0; many networks were trained with 5e-4 or 1e-4.
         batch_size: images in a global batch, None for 128 (segmentation: 8); the last batch of an epoch may
             be smaller.
+        accumulate: in how many parts a process's share of a batch is shown to the network, to save memory;
+            the gradient is that of the whole batch. Batch norm takes the statistics of each part.
         hflip: probability of a mirror image, 0 to 1.
         network_side: shorter side in px at which the network sees the image; several draw one for each image.
             None takes 256; for segmentation, where it is the geometric mean, the canonical side.
@@ -152,7 +173,14 @@ def finetune(
             they are, for small batches or few images (their scale and shift are trained in both). A batch, or
             a process's share of one, of a single image runs as under "eval" where a layer would have just one
             value a channel (pooling to 1 x 1); the log counts these.
-        amp: forward passes in bfloat16; None means on CUDA devices that support it.
+            "sync" takes the statistics of all processes (on GPUs; alone as "train"). "recalibrate" trains as
+            "train", and then computes the running statistics anew, as the mean over the batches of one more
+            epoch.
+        amp: forward passes in bfloat16 (True or "bf16") or float16 ("fp16": the loss is scaled, a step whose
+            gradients overflow is left out, and the log counts these); None: bfloat16 on CUDA devices that
+            support it.
+        channels_last: weights and images in torch's memory format of this name, which many GPUs prefer.
+        compile: forward passes by torch.compile; weights keep their names.
         limit: train on a class-balanced subset of this many images; of a stream on the first ones.
         on_error: what to do with a broken image: "raise" with its path, or "skip" and count it.
         class_map: which of the network's outputs the classes of `root` are, see :func:`blurlib.evaluate`; the
@@ -169,6 +197,12 @@ def finetune(
         metadata: plain values to keep in settings.json, such as {"name": "resnet18"}.
         checkpoint_every: minutes from one checkpoint to the next within an epoch; 0 for one after each step,
             infinity for those at the ends of epochs alone.
+        validate_every: epochs from one validation to the next, and one after the last; 0 for none. The
+            history gets val_top1 (for segmentation val_miou): of center crops (of whole images) under the
+            blurs of the mix, their mean by the shares; `shake` is that of :func:`blurlib.evaluate`, a range
+            draws once for each image. best.pt has the weights of the best epoch.
+        validation: the images for it, as `root` of :func:`blurlib.evaluate`; None takes the split "val" of
+            `root`, where that is a folder or a mapping.
         resume: go on from the checkpoint in `output`, or start where there is none.
         changes: what may differ from the run that is resumed, which otherwise is an error: "lr" and "epochs"
             (of epochs that are not finished), "weights" (the initial ones), "architecture", "files" (their
@@ -204,10 +238,23 @@ def finetune(
     check_integer("seed", seed, low=-(2**63), high=2**64 - 1)
     mix = blur if isinstance(blur, BlurMixSampler) else BlurMixSampler(blur, seed=seed)
     means, stds = normalisation(model, mean, std)
+    if optimizer is not None:
+        _check_sgd(momentum=momentum, weight_decay=weight_decay)
+    cosine = schedule == "cosine"
+    if epochs is None:
+        epochs = sum(kind.epochs) if cosine else kind.epochs
+    if lr is None and optimizer is None:
+        lr = kind.lr[0] if cosine else kind.lr
     settings = TrainingSettings(
         blur=repr(mix),
-        epochs=kind.epochs if epochs is None else epochs,  # type: ignore[arg-type]  # made tuples there
-        lr=kind.lr if lr is None else lr,  # type: ignore[arg-type]  # likewise
+        epochs=epochs,  # type: ignore[arg-type]  # made a tuple there
+        lr=lr,  # type: ignore[arg-type]  # likewise
+        schedule=schedule,
+        warmup=warmup,
+        clip=clip,
+        ema=ema,
+        accumulate=accumulate,
+        validate_every=validate_every,
         momentum=momentum,
         weight_decay=weight_decay,
         batch_size=batch_size,
@@ -226,6 +273,8 @@ def finetune(
         std=stds,
         batch_norm=batch_norm,
         amp=_bfloat16(picked) if amp is None else amp,
+        channels_last=channels_last,
+        compile=compile,
         limit=limit,
         on_error=on_error,
         class_map=class_map,
@@ -238,8 +287,13 @@ def finetune(
         raise ValueError(
             "`output` must name the run's folder when `resume` is True, got None; pass the folder"
         )
+    if validation is not None and not validate_every:
+        raise ValueError(
+            "`validation` must be left out where `validate_every` is 0, got "
+            f"{type(validation).__name__}; pass validate_every=1"
+        )
     allowed = check_changes(changes)
-    _check_minutes(checkpoint_every)
+    check_number("checkpoint_every", checkpoint_every, high=math.inf, unit="minutes")
     training = kind(root, mix, settings, workers=workers)
     listing = training.listing
 
@@ -262,83 +316,81 @@ def finetune(
         wanted = {name: parameter.requires_grad for name, parameter in network.named_parameters()}
         trained = select(network, trainable)
         training.probe_outputs(network, picked)
-        if training.feed.dtype in (torch.float16, torch.bfloat16) and team.rank == 0:
-            warnings.warn(
-                f"`model` is of {training.feed.dtype}, in which small steps of training are lost; "
-                "model.float() keeps them, and amp=True is as fast",
-                stacklevel=2,
+        check_precision(training.feed.dtype, amp=settings.amp, show=team.rank == 0)
+        if channels_last:
+            reordered(network, torch.channels_last)
+        steps = -(-len(listing) // batch_size)
+        optimisation = Optimisation(network, settings, steps=steps, make=optimizer)
+        check_batch_norm(batch_norm, network, team)
+        validated = None
+        if validate_every:
+            validated = Validation(
+                optimisation.result, training, validation, root, device=picked, workers=processes
             )
-        optimizer = torch.optim.SGD(
-            [parameter for parameter in network.parameters() if parameter.requires_grad],
-            lr=settings.rates[0],
-            momentum=momentum,
-            weight_decay=weight_decay,
-        )
-        record = {
-            **{name: value for name, value in asdict(settings).items() if name not in kind.foreign},
-            "protocol": _sizes(settings.protocol),
-            "model": type(unwrapped(model)).__name__,
-            "trained": trained,
-            "root": listing.name,
-            **training.metadata,
-            "images": len(listing),
-            "listing": listing.digest(),
-        }
+        record = record_of(training, optimisation, model, validated, trained=trained)
         folder = None
         if output is not None:
             folder = RunFolder(Path(output), team, record, facts=facts, name_of=listing.id, about=about)
-        with nullcontext() if folder is None else folder.held(size=_checkpoint_size(network)):
+        with nullcontext() if folder is None else folder.held(size=optimisation.size):
             state = None if folder is None else folder.load(resume=resume, changes=allowed)
             team.wait()  # nobody writes before everybody has looked
             if folder is not None and team.rank == 0:
                 folder.start(state)
-            run = Run(network, optimizer, training, team, folder=folder, every=checkpoint_every, state=state)
-            sampler = KeyedSampler(
-                len(listing), batch_size=batch_size, seed=seed, rank=team.rank, world=team.world
-            )
-            loader = make_loader(
+            run = Run(
+                network,
+                optimisation,
                 training,
-                workers=processes,
-                batch_sampler=sampler,
-                collate_fn=training.collate,
-                pin_memory=picked.type == "cuda",
-                persistent_workers=processes > 0,
-                generator=rng.generator(seed=seed, key=(0, 0, _LOADER)),
+                team,
+                folder=folder,
+                every=checkpoint_every,
+                validation=validated,
+                state=state,
             )
-            run.train(team.wrap(network), loader, sampler, resume=resume, progress=progress)
+            run.train(workers=processes, resume=resume, progress=progress)
 
-    for name, parameter in network.named_parameters():
-        parameter.requires_grad_(wanted[name])
-        parameter.grad = None
-    home = next(model.parameters()).device
+    networks = _finished(optimisation.result, run.best, wanted, settings, next(model.parameters()).device)
     return FinetuneResult(
-        model=network.to(home).eval(),
+        model=networks[0],
         history=run.history,
         checkpoint=None if folder is None else folder.checkpoint,
         weights=None if folder is None else folder.weights,
         skipped=tuple(Skipped(name, reason) for name, reason in sorted(run.skipped.items())),
+        best=networks[1],
     )
 
 
-def _sizes(protocol: Protocol) -> dict[str, Any]:
-    """The protocol in a run's record: the measure follows from the task."""
-    unsaid = ("measure", "network_size") if protocol.measure == "shorter" else ("measure",)
-    return {name: value for name, value in asdict(protocol).items() if name not in unsaid}
+def _finished(
+    network: nn.Module,
+    best: Mapping[str, Any] | None,
+    wanted: Mapping[str, bool],
+    settings: TrainingSettings,
+    home: torch.device,
+) -> tuple[nn.Module, nn.Module | None]:
+    """The network and a copy with the best weights, as the network was given: `wanted` which gradients."""
+    other = None if best is None else copied(network)
+    if other is not None and best is not None:
+        load_plain_state(other, best["model"])
+    for each in (network, other):
+        if each is None:
+            continue
+        if settings.channels_last:
+            reordered(each, torch.contiguous_format)
+        for name, parameter in each.named_parameters():
+            parameter.requires_grad_(wanted[name])
+            parameter.grad = None
+        each.to(home).eval()
+    return network, other
 
 
-def _checkpoint_size(network: nn.Module) -> int:
-    """Bytes of a checkpoint, about: the weights, and the momentum of those that are trained."""
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    return sum(each.nbytes for each in (*network.parameters(), *network.buffers(), *trained))
+def _check_sgd(**given: float) -> None:
+    """Refuse options of the paper's SGD beside another optimiser."""
+    for name, value in given.items():
+        if value != inspect.signature(finetune).parameters[name].default:
+            raise ValueError(
+                f"`{name}` must be left out where `optimizer` is given, got {value!r}; give it to "
+                f"that, functools.partial(torch.optim.AdamW, {name}={value!r}), if it has it"
+            )
 
 
 def _bfloat16(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-
-
-def _check_minutes(value: float) -> None:
-    rule = "`checkpoint_every` must be a number of minutes, at least 0"
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{rule}, got {type(value).__name__}: {value!r}")
-    if not value >= 0:
-        raise ValueError(f"{rule}, got {value!r}; 10 is the default")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ from torch import nn
 from .._common.checks import one_of
 from .._common.model_config import plain_name, unwrapped
 from .._common.provenance import weights_digest
+from .._tasks import TrainingTask
 from ..data import Listing
+from ._optimisation import Optimisation
+from ._validation import Validation
 
 FORMAT = 2
 """Of checkpoints. The first had neither format nor facts, and none in the middle of an epoch."""
@@ -38,6 +42,33 @@ def facts_of(model: nn.Module, listing: Listing[Any]) -> dict[str, Any]:
         "weights": weights_digest(model),
         "architecture": dict(_parts(model)),
         "files": None if files is None else torch.from_numpy(files),
+    }
+
+
+def record_of(
+    task: TrainingTask,
+    optimisation: Optimisation,
+    model: nn.Module,
+    validation: Validation | None,
+    *,
+    trained: list[str],
+) -> dict[str, Any]:
+    """What decides a run's numbers, as plain values: its settings, the network's kind, the listing."""
+    settings, listing = task.settings, task.listing
+    unsaid = {*task.foreign, *(() if optimisation.record is None else ("momentum", "weight_decay"))}
+    # The measure of the sides follows from the task.
+    sizes = {"measure", *(("network_size",) if settings.protocol.measure == "shorter" else ())}
+    return {
+        **{name: value for name, value in asdict(settings).items() if name not in unsaid},
+        "optimizer": optimisation.record,
+        "protocol": {name: each for name, each in asdict(settings.protocol).items() if name not in sizes},
+        "model": type(unwrapped(model)).__name__,
+        "trained": trained,
+        "root": listing.name,
+        **task.metadata,
+        "images": len(listing),
+        "listing": listing.digest(),
+        **({} if validation is None else validation.record),
     }
 
 
@@ -86,7 +117,9 @@ def check_same(
         if before.get(name) != settings.get(name)
     }
     finished = len(state["history"])
-    if {"lr", "epochs"} & set(found) and _rates(before)[:finished] != _rates(settings)[:finished]:
+    # A curve over all epochs has another beginning with every other end: what is left follows the new one.
+    phases = before["schedule"] == "steps"
+    if phases and {"lr", "epochs"} & set(found) and _rates(before)[:finished] != _rates(settings)[:finished]:
         allowed = [name for name in allowed if name not in ("lr", "epochs")]
         found["epochs that are finished"] = (_shown(before, finished), _shown(settings, finished))
     if (known := state.get("facts")) is not None:
@@ -115,8 +148,8 @@ def touched(state: Mapping[str, Any], facts: Mapping[str, Any]) -> int:
 
 
 def _rates(settings: Mapping[str, Any]) -> list[float]:
-    phases = zip(settings["epochs"], settings["lr"], strict=True)
-    return [lr for epochs, lr in phases for _ in range(epochs)]
+    each = settings["lr"] or [0.1**phase for phase in range(len(settings["epochs"]))]
+    return [lr for epochs, lr in zip(settings["epochs"], each, strict=True) for _ in range(epochs)]
 
 
 def _shown(settings: Mapping[str, Any], finished: int) -> str:

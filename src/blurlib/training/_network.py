@@ -5,14 +5,16 @@ from __future__ import annotations
 import copy
 import fnmatch
 import io
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import cast
 
 import torch
 from torch import nn
 
 from .._common.model_config import plain_name, unwrapped
-from .._tasks import said
+from .._tasks import compiler_failed, said
 
 Trainable = Callable[[str, nn.Parameter], bool] | Sequence[str] | None
 
@@ -35,6 +37,46 @@ def copied(model: nn.Module) -> nn.Module:
         raise ValueError(
             f"`model` must be one that copy.deepcopy copies, for a copy is trained, got the error "
             f"{said(error)!r}; look for tensors that it keeps from forward passes"
+        ) from error
+
+
+def check_precision(dtype: torch.dtype, *, amp: bool | str, show: bool) -> None:
+    """Refuse or warn of weights in half precision, which `show` does for all processes."""
+    if dtype not in (torch.float16, torch.bfloat16):
+        return
+    if amp == "fp16":
+        raise ValueError(
+            f'`amp` must not be "fp16" where the weights of `model` are of {dtype}, whose gradients are not '
+            "scaled; pass model.float()"
+        )
+    if show:
+        warnings.warn(
+            f"`model` is of {dtype}, in which small steps of training are lost; model.float() keeps them, "
+            "and amp=True is as fast",
+            stacklevel=3,
+        )
+
+
+def reordered(network: nn.Module, order: torch.memory_format) -> None:
+    """Change the order in memory of weights that are images' filters."""
+    for parameter in network.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=order)
+
+
+@contextmanager
+def compiling(network: nn.Module, *, wanted: bool) -> Iterator[nn.Module]:
+    """A network by torch.compile, if wanted; within the block a compiler that fails is a ValueError."""
+    try:
+        yield cast("nn.Module", torch.compile(network)) if wanted else network
+    except Exception as error:
+        if not (wanted and compiler_failed(error)):
+            raise
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        told = " ".join(lines[: 2 if lines[0].endswith(":") else 1])
+        raise ValueError(
+            f"`compile` must be False where torch.compile does not compile the network, got the error "
+            f"{told!r}; leave it out, or mend what its compiler lacks"
         ) from error
 
 

@@ -11,14 +11,22 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from .._common.devices import end_workers
+from .._common import rng
+from .._common.devices import end_workers, make_loader
 from .._common.distributed import ProcessGroup, rng_state, seeded_rng
 from .._common.interrupts import StopRequest, stop_requests
 from .._common.model_config import load_plain_state, plain_state
 from .._tasks import TrainingTask
 from ..data import KeyedSampler
 from ._loop import Done, _epoch
+from ._network import compiling
+from ._norm import recalibrate, synchronised
+from ._optimisation import Optimisation
 from ._run_folder import RunFolder
+from ._shares import Shares
+from ._validation import Validation
+
+_LOADER = 31  # purpose that keeps this key apart from those of other modules
 
 
 class Run:
@@ -26,32 +34,36 @@ class Run:
 
     Attributes:
         history: a row for each finished epoch.
+        best: of the epoch that was best in validation: "epoch", its "score" and the weights, "model".
         skipped: the broken images, with the reasons.
 
     Args:
         network: what is trained.
-        optimizer: of its parameters.
+        optimisation: of its parameters.
         task: of the run.
         team: its processes.
         folder: where checkpoints go, if any are wanted.
         every: minutes between two of them.
+        validation: of the network, if one is wanted.
         state: a checkpoint to go on from.
     """
 
     def __init__(
         self,
         network: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimisation: Optimisation,
         task: TrainingTask,
         team: ProcessGroup,
         *,
         folder: RunFolder | None,
         every: float,
+        validation: Validation | None,
         state: Mapping[str, Any] | None,
     ) -> None:
-        self.network, self.optimizer, self.task, self.team = network, optimizer, task, team
-        self.folder, self.every = folder, every
-        self.history: list[dict[str, float]] = []
+        self.network, self.optimisation, self.task, self.team = network, optimisation, task, team
+        self.folder, self.every, self.validation = folder, every, validation
+        self.best: dict[str, Any] | None = None
+        self.history: list[dict[str, Any]] = []
         self.skipped: dict[str, str] = {}
         self._done, self._own = Done(), dict[str, Any]()
         self._kept, self._when = state is not None, time.monotonic()
@@ -65,41 +77,62 @@ class Run:
                 f"{type(network).__name__} with others; pass the network that the run began with (`changes` "
                 "allows another architecture of the same weights, such as another rate of dropout)"
             ) from error
-        optimizer.load_state_dict(state["optimizer"])
+        optimisation.load(state)
         self.history, self.skipped = list(state["history"]), dict(state["skipped"])
+        self.best = state.get("best")
+        self._keep_best()  # its file may have been lost, or be of epochs after this checkpoint
         if middle := state.get("done"):
             self._done, own = Done(**middle["epoch"]), middle["own"]
             # Of more processes than there were, the new ones begin as at the start of an epoch.
             self._own = own[team.rank] if team.rank < len(own) else {}
 
-    def train(
-        self,
-        parallel: nn.Module,
-        loader: DataLoader[Any],
-        sampler: KeyedSampler,
-        *,
-        resume: bool,
-        progress: bool,
-    ) -> None:
+    def train(self, *, workers: int, resume: bool, progress: bool) -> None:
         """Train for what is left, and keep the weights.
 
         A signal that asks to stop ends it with a checkpoint, a line that says how to go on, and SystemExit or
         KeyboardInterrupt.
 
         Args:
-            parallel: the network, or a module around it.
-            loader: of the task's batches.
-            sampler: which this loader has.
+            workers: loader processes.
             resume: whether the run was called so that the same call goes on, for that line.
             progress: show progress bars.
         """
+        settings, team = self.task.settings, self.team
+        sampler = KeyedSampler(
+            len(self.task.listing),
+            batch_size=settings.batch_size,
+            seed=settings.seed,
+            rank=team.rank,
+            world=team.world,
+        )
+        loader = make_loader(
+            self.task,
+            workers=workers,
+            batch_sampler=sampler,
+            collate_fn=self.task.collate,
+            pin_memory=team.device.type == "cuda",
+            persistent_workers=workers > 0,
+            generator=rng.generator(seed=settings.seed, key=(0, 0, _LOADER)),
+        )
         with stop_requests() as stop:
+            several = settings.batch_norm == "sync" and team.world > 1
             try:
-                whole = self._train(parallel, loader, sampler, stop, progress=progress)
+                with (
+                    synchronised(self.network, when=several),
+                    compiling(team.wrap(self.network), wanted=settings.compile) as parallel,
+                ):
+                    whole = self._train(parallel, loader, sampler, stop, progress=progress)
             finally:
                 end_workers(loader)
+            if whole and settings.batch_norm == "recalibrate":
+                shares = Shares(team, stop)
+                whole = recalibrate(self.optimisation.result, self.task, shares, workers=workers)
             if whole and self.folder is not None and self.team.rank == 0:
-                self.folder.finish(plain_state(self.network))
+                state = plain_state(self.optimisation.result)
+                if settings.channels_last:
+                    filters = {name: each.contiguous() for name, each in state.items() if each.ndim == 4}
+                    state = {**state, **filters}
+                self.folder.finish(state)
             # One may have come since, or to one process alone; this also waits for the first one's writing.
             stop.signum = max(self.team.gather(stop.signum))
         if stop:
@@ -124,7 +157,7 @@ class Run:
             with seeded_rng(seed=seed, epoch=epoch, team=self.team, state=noise):
                 row = _epoch(
                     parallel,
-                    self.optimizer,
+                    self.optimisation,
                     loader,
                     self.task,
                     epoch,
@@ -138,12 +171,38 @@ class Run:
                     if self._done.step:
                         self.save(self._done)
                     return False
+            for each in dict.fromkeys((self.network, self.optimisation.result)):
+                self.team.share_buffers(each)
+            if self.validation is not None and not self._validated(row, stop):
+                self.save(self._done)  # the epoch but for its validation
+                return False
             self.history.append(row)
             self.skipped.update(self._done.broken)
             self._done, self._own = Done(), {}
-            self.team.share_buffers(self.network)
             self.save(self._done)
+            if self.best is not None and self.best["epoch"] == row["epoch"]:
+                self._keep_best()
         return True
+
+    def _validated(self, row: dict[str, Any], stop: StopRequest) -> bool:
+        """Validate, if this epoch is one for it; False where a request to stop came before the end."""
+        assert self.validation is not None
+        settings, epoch, name = self.task.settings, row["epoch"], self.validation.name
+        row[name] = None
+        if epoch % settings.validate_every and epoch < len(settings.rates):
+            return True
+        row[name] = score = self.validation.score(Shares(self.team, stop))
+        if score is None:
+            return False
+        if self.best is None or score > self.best["score"]:
+            weights = plain_state(self.optimisation.result)
+            kept = {name: each.detach().to("cpu", copy=True) for name, each in weights.items()}
+            self.best = {"epoch": epoch, "score": score, "model": kept}
+        return True
+
+    def _keep_best(self) -> None:
+        if self.best is not None and self.folder is not None and self.team.rank == 0:
+            self.folder.keep_best(self.best["model"])
 
     @property
     def due(self) -> bool:
@@ -190,20 +249,20 @@ class Run:
             self.folder.save(
                 {
                     "model": plain_state(self.network),
-                    "optimizer": self.optimizer.state_dict(),
+                    **self.optimisation.state(),
                     "epoch": len(self.history),
                     "history": self.history,
                     "skipped": self.skipped,
                     "done": middle,
+                    **({} if self.best is None else {"best": self.best}),
                 }
             )
         self._kept, self._when = True, time.monotonic()
 
     def _check_weights(self) -> None:
         if not all(bool(torch.isfinite(parameter).all()) for parameter in self.network.parameters()):
-            rates = self.task.settings.rates
             epoch = len(self.history) if self._done.step else len(self.history) - 1
             raise ValueError(
                 f"`lr` must keep the weights finite, got some that are not in epoch {epoch + 1} of "
-                f"{len(rates)} at lr {rates[epoch]:g}; lower `lr`. {self.kept}"
+                f"{len(self.task.settings.rates)} at lr {self.optimisation.lr:g}; lower `lr`. {self.kept}"
             )

@@ -24,7 +24,7 @@ from .._common.seals import is_sealed, seal
 from ._identity import FORMAT, check_same, touched
 
 _LAST, _BEFORE = "checkpoint.pt", "checkpoint.previous.pt"
-_FILES = (_LAST, _BEFORE, "log.csv", "model.pt", "model.safetensors", "skipped.csv")
+_FILES = (_LAST, _BEFORE, "log.csv", "model.pt", "model.safetensors", "skipped.csv", "best.pt")
 _REMEDY = "put a copy in its place, or remove it to start the run anew"
 
 
@@ -166,6 +166,15 @@ class RunFolder:
         self.weights = self._somewhere(write) / "model.pt"
         if self._spare is not None and self._spare not in (self.checkpoint.parent, self.weights.parent):
             shutil.rmtree(self._spare, ignore_errors=True)  # what was there has found its place since
+
+    def keep_best(self, model: Mapping[str, Any]) -> None:
+        """Write best.pt, the weights of the epoch that was best in validation."""
+
+        def write(folder: Path) -> None:
+            with _saved(model, folder / "best.pt"):
+                pass
+
+        self._somewhere(write)
 
     def _somewhere(self, write: Callable[[Path], None]) -> Path:
         """Where it was written: what the folder does not take must not be lost."""
