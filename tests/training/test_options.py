@@ -304,7 +304,7 @@ class Overflowing(torch.autograd.Function):
 
     @staticmethod
     def backward(_, gradient):
-        return (gradient.half() * 200).float()
+        return (gradient.half() * 20).float()
 
 
 class Steep(nn.Module):
