@@ -436,8 +436,9 @@ def test_groups_keep_their_rates_and_later_phases_have_a_tenth(tmp_path):
     assert [row["lr"] for row in result.history] == pytest.approx([0.02, 0.002])
     kept = settings(tmp_path)
     assert kept["optimizer"]["class"] == "torch.optim.adam.Adam" and kept["lr"] is None
-    told = [[group[name] for name in ("parameters", "lr", "betas")] for group in kept["optimizer"]["groups"]]
-    assert told == [[2, 0.02, [0.9, 0.999]], [2, 0.01, [0.9, 0.999]]] and "momentum" not in kept
+    told = [[group[name] for name in ("parameters", "betas")] for group in kept["optimizer"]["groups"]]
+    assert told == [[2, [0.9, 0.999]]] * 2 and kept["optimizer_lr"] == [0.02, 0.01]
+    assert "momentum" not in kept
 
 
 def _cosine(optimizer, steps):
@@ -497,6 +498,17 @@ def test_optimisers_and_schedules_resume(tmp_path, options):
     other = options | {"optimizer": functools.partial(torch.optim.AdamW, lr=0.02), "lr": None}
     with pytest.raises(ValueError, match=r"`resume` must go on.*optimizer \(was "):
         tuned(network(nn.BatchNorm2d(6), nn.Dropout(0.3)), output=tmp_path / "part", resume=True, **other)
+
+
+def test_an_optimisers_own_rate_may_be_lowered(tmp_path):
+    options = {"lr": None, "epochs": 2, "output": tmp_path}
+    with pytest.raises(StopError):
+        tuned(items=Images(30), optimizer=ADAM, **options)
+    slower = functools.partial(ADAM, lr=0.002)
+    with pytest.raises(ValueError, match=r"optimizer_lr \(was \[0.01\], now \[0.002\]\)"):
+        tuned(resume=True, optimizer=slower, **options)
+    result = tuned(resume=True, changes=["lr"], optimizer=slower, **options)
+    assert [row["lr"] for row in result.history] == [0.01, 0.002]
 
 
 def test_the_rest_of_a_cosine_may_get_another_rate(tmp_path):

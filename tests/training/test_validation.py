@@ -78,6 +78,13 @@ def test_one_process_has_nothing_to_synchronise():
     assert same(weights(tuned(norm(), batch_norm="sync").model), weights(tuned(norm()).model))
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
+@pytest.mark.parametrize("kind", ["sync", "recalibrate"])
+def test_torchscript_does_not_tell_its_layers(kind):
+    with pytest.raises(ValueError, match=rf"`batch_norm` must be .*TorchScript.*'{kind}'; pass the network"):
+        tuned(torch.jit.script(network(nn.BatchNorm2d(6))), batch_norm=kind)
+
+
 def test_layers_are_as_they_were_after_synchronising():
     timm = pytest.importorskip("timm")
     model = nn.Sequential(norm(), nn.Sequential(timm.layers.BatchNormAct2d(3)))

@@ -256,6 +256,7 @@ _REMEDIES = {
     "batch_size=1": "--batch-size 1",
     "resume=True": "--resume",
     "overwrite=True": "--force",
+    "validate_every=1": "--validate-every 1",
     'on_error="skip"': "--on-error skip",
     'crops="five"': "--crops five",
     "pass `class_map`": "pass --class-map FILE",

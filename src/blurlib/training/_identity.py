@@ -61,6 +61,7 @@ def record_of(
     return {
         **{name: value for name, value in asdict(settings).items() if name not in unsaid},
         "optimizer": optimisation.record,
+        "optimizer_lr": optimisation.rates,
         "protocol": {name: each for name, each in asdict(settings.protocol).items() if name not in sizes},
         "model": type(unwrapped(model)).__name__,
         "trained": trained,
@@ -117,6 +118,7 @@ def check_same(
         if before.get(name) != settings.get(name)
     }
     finished = len(state["history"])
+    allowed = [*allowed, *(("optimizer_lr",) if "lr" in allowed else ())]
     # A curve over all epochs has another beginning with every other end: what is left follows the new one.
     phases = before["schedule"] == "steps"
     if phases and {"lr", "epochs"} & set(found) and _rates(before)[:finished] != _rates(settings)[:finished]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
@@ -22,7 +23,13 @@ _EPOCH = 2**32  # whose views no training sees
 
 
 def check_batch_norm(kind: str, network: nn.Module, team: ProcessGroup) -> None:
-    """Refuse what layers cannot do over several processes."""
+    """Refuse what the network's layers cannot do."""
+    scripted = any(isinstance(each, torch.jit.ScriptModule) for each in network.modules())
+    if kind in ("sync", "recalibrate") and scripted:
+        raise ValueError(
+            f'`batch_norm` must be "train" or "eval" where `model` is TorchScript, which does not tell its '
+            f"layers, got {kind!r}; pass the network that was scripted"
+        )
     if team.world == 1:
         return
     if kind == "sync" and team.device.type == "cpu":

@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .._common.model_config import load_plain_state, plain_state
 from .._tasks import TrainingSettings
+from ._network import copied
 
 MakeOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 """Makes an optimiser of the parameters that are trained, such as `torch.optim.AdamW`."""
@@ -24,6 +25,7 @@ class Optimisation:
 
     Attributes:
         average: the moving average of the weights, if one is kept.
+        rates: the optimiser's own of each group, where `lr` does not set them.
         record: what is kept of the optimiser in the run's settings; None for the paper's SGD.
 
     Args:
@@ -48,17 +50,18 @@ class Optimisation:
             )
         else:
             self.optimizer = _made(make, trained)
-            self.record = _record(self.optimizer, own_rates=settings.lr is None)
+            self.record = _record(self.optimizer)
         groups = self.optimizer.param_groups
         self.average: AveragedModel | None = None
         if settings.ema is not None:
             update = get_ema_multi_avg_fn(settings.ema)  # type: ignore[no-untyped-call]  # torch's
             self.average = AveragedModel(network, multi_avg_fn=update, use_buffers=True)
+            self.average.module = copied(network)  # TorchScript too
         self._scaler: torch.amp.GradScaler | None = None
         if settings.amp == "fp16":
             self._scaler = torch.amp.GradScaler(trained[0].device.type)
         # With `lr` None, settings.rates are what these are multiplied by.
-        self._own = [float(group["lr"]) if settings.lr is None else 1.0 for group in groups]
+        self.rates = [float(group["lr"]) for group in groups] if settings.lr is None else None
 
     @property
     def lr(self) -> float:
@@ -77,7 +80,8 @@ class Optimisation:
     def begin(self, epoch: int, step: int) -> None:
         """Begin a step: set the learning rates, and remove the last step's gradients."""
         rate = self.settings.rates[epoch] * self._share(epoch * self._steps + step)
-        for group, own in zip(self.optimizer.param_groups, self._own, strict=True):
+        groups = self.optimizer.param_groups
+        for group, own in zip(groups, self.rates or [1.0] * len(groups), strict=True):
             if isinstance(group["lr"], Tensor):  # as its optimiser asks for
                 group["lr"].fill_(own * rate)
             else:
@@ -165,9 +169,9 @@ def _made(make: MakeOptimizer, trained: list[nn.Parameter]) -> torch.optim.Optim
     return optimizer
 
 
-def _record(optimizer: torch.optim.Optimizer, *, own_rates: bool) -> dict[str, Any]:
-    """Class and options of an optimiser, those of each group; without rates where `lr` sets them."""
-    unsaid = {"params", "initial_lr"} if own_rates else {"params", "initial_lr", "lr"}
+def _record(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Class and options of an optimiser, those of each group, but for the rates."""
+    unsaid = {"params", "initial_lr", "lr"}
     groups = [
         {
             "parameters": len(group["params"]),
