@@ -69,6 +69,18 @@ def test_python_uses_what_exists(code):
                 inspect.signature(called).bind(*node.args, **values)
 
 
+def test_promises_name_tests_that_are_there():
+    page = (ROOT / "docs" / "promises.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", page)
+    assert len(named) > 20
+    for file, test in named:
+        text = (ROOT / file).read_text(encoding="utf-8")
+        assert not test or f"def {test}(" in text, f"{file} has no {test}"
+    every = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    for test in re.findall(r"`(test_\w+)`", page):
+        assert f"def {test}(" in every, test
+
+
 @pytest.mark.parametrize("code", blocks("python"))
 def test_python_without_data_runs(code):
     if any(word in code for word in NEEDS_DATA):
