@@ -10,7 +10,7 @@ __all__ = ["spreadsheet_cell", "starts_formula", "visible"]
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _FORMULA = re.compile(r"[=+\-@\t\r\n]")
 _NUMBER = re.compile(
-    r"[-+]?[0-9.,]+(?:e[-+]?[0-9]+)?(?: ?%| nats)?(?: \[[-+\u2212\u221e0-9., ]+\])?|[-+]?(?:inf|nan)|-"
+    r"[-+]?[0-9.,]+(?:e[-+]?[0-9]+)?(?: ?%| nats| px)?(?: \[[-+\u2212\u221e0-9., ]+\])?|[-+]?(?:inf|nan)|-"
 )
 
 

@@ -41,8 +41,8 @@ class TarShards(Dataset[Any]):
     the shards, processes or workers. Shards that were made of a folder give the numbers of the folder.
 
     Args:
-        root: a path, a pattern such as "val-{000..049}.tar" or "val-*.tar", or several of them. The archives
-            must not be compressed.
+        root: a path, a pattern such as ``val-{000..049}.tar`` or ``val-*.tar``, or several of them. The
+            archives must not be compressed.
         columns: endings of the members with image and label or mask, such as ("jpg", "seg.png"); of several
             with semicolons the first that a sample has. A label is a whole number as text, in a member that
             does not end like an image.
