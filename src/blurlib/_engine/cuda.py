@@ -1,0 +1,86 @@
+"""blur() on CUDA devices: Triton's kernels where they serve, torch's operations elsewhere.
+
+What serves follows from types and shapes, and from one trial a device and type; no value is looked at later.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+
+import torch
+from torch import Tensor
+
+from .torch_backend import blur_torch
+
+#: Up to this many rows and columns a kernel is summed tap by tap. Modelled, not measured, by
+#: benchmarks/gpu_model.py: bytes under a disk of 33 and camera shakes of 17, mostly zeros, take less than an FFT.
+_LONGEST_SIDE = {torch.uint8: 33, torch.float16: 17, torch.bfloat16: 17, torch.float32: 17}
+
+# A tie's neighbours are both right, and half types are rounded once more.
+_ALLOWED = {torch.uint8: 1.0, torch.float16: 2e-3, torch.bfloat16: 2e-2, torch.float32: 1e-5}
+
+
+def blur_cuda(image: Tensor, kernel: Tensor, border: str, backend: str | None = None) -> Tensor:
+    """The operator on a CUDA device. The dispatcher calls it, and so with tensors only that have memory."""
+    side = _LONGEST_SIDE.get(image.dtype, 0)
+    if backend == "torch" or max(kernel.shape[-2:]) > side or not image.numel() or not _serves(image):
+        return blur_torch(image, kernel, border)
+    from .triton_backend import blur_triton
+
+    return blur_triton(image, kernel, border)
+
+
+def cuda_backend() -> str:
+    """What blurs bytes on the current CUDA device; torch, where there is none."""
+    if not torch.cuda.is_available() or torch.version.hip:
+        return "torch"
+    device = torch.device("cuda", torch.cuda.current_device())
+    return "torch" if _trouble(device, torch.uint8) else "triton"
+
+
+def _serves(image: Tensor) -> bool:
+    # The trial waits for the device, which nothing may while a graph is captured: torch serves meanwhile.
+    if torch.version.hip or (torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()):
+        return False
+    return not _trouble(image.device, image.dtype)
+
+
+@functools.cache
+def _trouble(device: torch.device, dtype: torch.dtype) -> str:
+    """Why Triton cannot serve a device, with a warning; empty where it can. All that a type needs compiles."""
+    try:
+        from .triton_backend import blur_triton
+
+        with torch.no_grad():
+            reason = _difference(blur_triton, device, dtype)
+    except Exception as error:  # whatever a compiler, a driver or another version of Triton may raise
+        first = str(error).strip().splitlines()
+        reason = f"{type(error).__name__}: {first[0]}" if first else type(error).__name__
+    if reason:
+        warnings.warn(
+            f"blurlib's kernels for CUDA do not serve {device} with {dtype}, so torch blurs there: right, "
+            "but more slowly. Triton comes with torch on Linux, else `pip install triton`; "
+            f'blur(..., backend="torch") is silent. (Why they do not: {reason})',
+            stacklevel=2,
+        )
+    return reason
+
+
+def _difference(blur_triton: object, device: torch.device, dtype: torch.dtype) -> str:
+    """Blur a small image in all three ways, in both layouts, and compare with torch's way."""
+    assert callable(blur_triton)
+    ramp = torch.arange(3 * 3 * 9 * 13, device=device).reshape(3, 3, 9, 13) * 89 % 256
+    image = ramp.to(dtype) if dtype == torch.uint8 else (ramp / 256).to(dtype)
+    disk = torch.ones((7, 7), device=device)
+    disk[::6, ::6] = 0
+    row = torch.arange(1.0, 8.0, device=device)
+    several = torch.stack([disk, torch.outer(row, row.flip(0).sqrt()), disk * row])
+    several /= several.sum((-2, -1), keepdim=True)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        some = image.contiguous(memory_format=layout)
+        expected = blur_torch(some, several, "reflect").double()
+        largest = float((blur_triton(some, several, "reflect").double() - expected).abs().max())
+        if not largest <= _ALLOWED[dtype]:
+            return f"a trial image differs by {largest:g} from what torch computes"
+    return ""
