@@ -14,7 +14,7 @@ from torch import Tensor
 from .torch_backend import blur_torch
 
 #: Up to this many rows and columns a kernel is summed tap by tap. Modelled, not measured, by
-#: benchmarks/gpu_model.py: bytes under a disk of 33 and camera shakes of 17, mostly zeros, take less than an FFT.
+#: benchmarks/gpu_model.py: bytes under a disk of 33 and camera shakes, mostly zeros, take less than an FFT.
 _LONGEST_SIDE = {torch.uint8: 33, torch.float16: 17, torch.bfloat16: 17, torch.float32: 17}
 
 # A tie's neighbours are both right, and half types are rounded once more.
@@ -48,7 +48,7 @@ def _serves(image: Tensor) -> bool:
 
 @functools.cache
 def _trouble(device: torch.device, dtype: torch.dtype) -> str:
-    """Why Triton cannot serve a device, with a warning; empty where it can. All that a type needs compiles."""
+    """Why Triton cannot serve a device, with a warning; empty where it can. It compiles all kernels."""
     try:
         from .triton_backend import blur_triton
 

@@ -214,7 +214,9 @@ def copy_with_border(
     pointers = source + index * column_stride + column % step * channel_stride
     target += plane * rows * pitch
     for row in range(strip * ROWS, tl.minimum(strip * ROWS + ROWS, rows)):
-        line = _source_index(first + row - top, height, border)
+        line = first + row - top
+        if (line < 0) | (line >= height):
+            line = _source_index(line, height, border)
         known = inside & (index >= 0) & (line >= 0)
         value = tl.load(pointers + line * row_stride, mask=known, other=0)
         tl.store(target + row * pitch + column, value, mask=inside)

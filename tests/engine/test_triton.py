@@ -1,0 +1,298 @@
+"""blur()'s kernels for CUDA without a GPU: in Triton's interpreter, which is chosen when they are imported.
+
+So each test of values runs in a process of its own. `test_triton_compile.py` compiles them.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+import oracles
+from blurlib import backends, blur, kernels
+from blurlib._engine import cuda
+from images import check, in_layout, normalised, pixels
+from processes import in_processes
+
+triton = pytest.importorskip("triton", reason="Triton is not installed")
+
+TYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32)
+# One for each way: flat, rank one, neither; and a flat one whose sums are as short as their changes.
+RING = normalised(
+    np.array([[0, 1, 1, 1, 0], [1, 1, 1, 1, 1], [1, 1, 0, 1, 1], [1, 1, 1, 1, 1], [0, 1, 1, 1, 0]])
+)
+RAMPS = normalised(np.outer([1, 2, 3, 4, 5], [1, 2, 4, 0, 2]))
+NOISE = normalised(np.random.default_rng(0).random((5, 5)))
+LINE = normalised(np.pad(np.ones((1, 4)), ((2, 2), (1, 0))))
+SEVERAL = torch.stack([RING, RAMPS, NOISE, LINE])
+FLAT, RANK_ONE, GENERAL = 1, 2, 0
+
+
+def interpreted():
+    """The module that launches the kernels, on the CPU. Only for a process of its own."""
+    os.environ["TRITON_INTERPRET"] = "1"
+    for name in [name for name in sys.modules if name.split(".")[0] == "triton" and "._C" not in name]:
+        del sys.modules[name]
+    warnings.simplefilter("ignore")  # the interpreter computes what a device would leave out
+    from blurlib._engine import triton_backend
+
+    return triton_backend
+
+
+def alone(function):
+    """Runs a test without fixtures in a process of its own."""
+
+    @functools.wraps(function)
+    def test(*args, **kwargs):
+        in_processes(_run, function.__name__, args, kwargs)
+
+    return test
+
+
+def _run(name, args, kwargs):
+    globals()[name].__wrapped__(*args, **kwargs)
+
+
+def modes(module, weights: torch.Tensor, dtype: torch.dtype) -> list[int]:
+    return module._plan(weights, torch.empty((len(weights), 1, 9, 9), dtype=dtype)).heads[:, 0].tolist()
+
+
+# --- Values ---
+
+
+def check_each_way(module, dtype, border, layout, size) -> None:
+    """Four images by four ways; with others in the batch or not; one kernel for several images."""
+    counted = FLAT if dtype == torch.uint8 else GENERAL
+    assert modes(module, SEVERAL, dtype) == [counted, RANK_ONE, GENERAL, counted]
+    image = in_layout(pixels((4, 2, *size), dtype), layout)
+    found = check(image, SEVERAL, border, functools.partial(module.blur_triton, border=border))
+    assert torch.equal(module.blur_triton(image[1:2], RAMPS, border), found[1:2])
+    assert found.stride() == blur(image, SEVERAL).stride()
+
+
+@alone
+def test_each_image_takes_its_own_way():
+    """Smaller than the kernel, too: five rows of it for one or two of the image."""
+    module = interpreted()
+    check_each_way(module, torch.uint8, "reflect", "interleaved", (2, 3))
+    check_each_way(module, torch.float32, "circular", "contiguous", (1, 2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+@alone
+def test_each_way_in_each_type(dtype):
+    module = interpreted()
+    check_each_way(module, dtype, "symmetric", "sliced", (3, 9))
+
+
+@pytest.mark.slow
+@alone
+def test_borders_of_images_smaller_than_the_kernel():
+    module = interpreted()
+    for border in oracles.BORDERS:
+        function = functools.partial(module.blur_triton, border=border)
+        for size, shape in (((2, 3), (1, 9)), ((1, 1), (5, 1)), ((3, 2), (11, 1))):
+            check(pixels((1, *size), torch.float32), normalised(np.ones(shape)), border, function)
+
+
+@pytest.mark.slow
+@alone
+def test_empty_batches():
+    module = interpreted()
+    for shape in ((0, 3, 5, 4), (2, 0, 5, 4), (2, 3, 0, 4)):
+        assert module.blur_triton(torch.empty(shape), RING, "reflect").shape == shape
+
+
+@pytest.mark.slow
+@alone
+def test_what_is_not_finite_reaches_its_footprint():
+    module = interpreted()
+    for kernel in (RAMPS, torch.where(NOISE.mean() < NOISE, NOISE, 0.0)):
+        image = torch.zeros(1, 9, 14)
+        image[0, 4, 4], image[0, 3, 11] = float("inf"), float("nan")
+        kernel = normalised(kernel.numpy())
+        found, expected = module.blur_triton(image, kernel, "zeros"), blur(image, kernel, border="zeros")
+        torch.testing.assert_close(found, expected, equal_nan=True)
+
+
+def _oblong(h: int, w: int, seed: int) -> list[torch.Tensor]:
+    rng = np.random.default_rng(seed)
+    flat = (rng.random((h, w)) < 0.6).astype(float)
+    flat[h // 2, w // 2] = 1
+    ranks = np.outer(rng.random(h) + 0.1, rng.random(w) + 0.1)
+    return [
+        normalised(weights) for weights in (flat, ranks, rng.random((h, w)), rng.normal(size=(h, w)) + 0.5)
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("border", oracles.BORDERS)
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+@alone
+def test_sizes_and_layouts(dtype, border):
+    """Across the edges of words and tiles, with kernels larger than the image too."""
+    module = interpreted()
+    rng = np.random.default_rng([TYPES.index(dtype), oracles.BORDERS.index(border)])
+    layouts = ("contiguous", "interleaved", "transposed", "sliced", "expanded", "offset")
+    function = functools.partial(module.blur_triton, border=border)
+    for turn, layout in enumerate(layouts):
+        h, w = (2 * int(rng.integers(0, 5)) + 1 for _ in range(2))
+        height, width = int(rng.integers(1, 20)), int(rng.integers(1, 40))
+        weights = torch.stack(_oblong(h, w, turn))
+        check(in_layout(pixels((4, 3, height, width), dtype, turn), layout), weights, border, function)
+    for kernel in (
+        kernels.disk(4),
+        kernels.gaussian(1.5),
+        kernels.bank_kernel(3),
+        kernels.line(8, 30),
+        kernels.box(8),
+    ):
+        check(pixels((1, 2, 11, 17), dtype), kernel, border, function)
+    for height, width in ((66, 5), (3, 259), (2, 515)):
+        for kernel in (normalised(np.ones((3, 3))), kernels.gaussian(0.5), normalised(rng.random((3, 3)))):
+            check(pixels((1, height, width), dtype), kernel, border, function)
+
+
+@pytest.mark.slow
+@alone
+def test_large_flat_kernels_are_exact():
+    """More taps than 16 bits hold the bytes of; a full range of levels, ties among them."""
+    module = interpreted()
+    rng = np.random.default_rng(0)
+    for kernel in (
+        kernels.disk(10),
+        normalised(np.pad(np.ones((18, 19)), ((0, 1), (0, 0)))),
+        kernels.box(32),
+    ):
+        for image in (rng.integers(0, 256, (1, 5, 30)), rng.integers(0, 2, (1, 5, 30)) * 255):
+            check(
+                torch.from_numpy(image.astype(np.uint8)),
+                kernel,
+                "reflect",
+                functools.partial(module.blur_triton, border="reflect"),
+            )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32], ids=str)
+@alone
+def test_chunks_change_nothing(dtype):
+    module = interpreted()
+    for layout in ("contiguous", "interleaved"):
+        image = in_layout(pixels((4, 2, 70, 5), dtype), layout)
+        expected = module.blur_triton(image, SEVERAL, "symmetric")
+        for allowed in (1, 3000, 20_000):
+            module.TEMPORARY_BYTES = allowed
+            assert torch.equal(module.blur_triton(image, SEVERAL, "symmetric"), expected)
+        module.TEMPORARY_BYTES = 2**27
+
+
+@pytest.mark.slow
+@alone
+def test_exact_division():
+    """The plan's multiplier and shift, for every sum of n bytes near a step."""
+    module = interpreted()
+    for n in (1, 2, 3, 4, 5, 64, 197, 255, 256, 797, 961, 1089):
+        side = 33
+        weights = np.zeros(side * side)
+        weights[:n] = 1 / n
+        head = (
+            module._plan(
+                torch.from_numpy(weights.reshape(1, side, side)), torch.empty((1, 1, 9, 9), dtype=torch.uint8)
+            )
+            .heads[0]
+            .tolist()
+        )
+        magic, shift = head[4] & 0xFFFFFFFF, head[5]
+        total = np.arange(255 * n + 1, dtype=np.int64)
+        assert np.array_equal((2 * total + n) * magic >> (32 + shift), (2 * total + n) // (2 * n))
+
+
+# --- The choice ---
+
+
+@pytest.fixture
+def fresh():
+    cuda._trouble.cache_clear()
+    yield
+    cuda._trouble.cache_clear()
+
+
+IMAGE = pixels((2, 3, 9, 8), torch.uint8)
+
+
+@pytest.mark.usefixtures("fresh")
+def test_without_triton_torch_serves_with_one_warning(monkeypatch):
+    for name in ("triton_backend", "triton_kernels", "triton_plan"):
+        monkeypatch.delitem(sys.modules, f"blurlib._engine.{name}", raising=False)
+        monkeypatch.delattr(f"blurlib._engine.{name}", raising=False)
+    monkeypatch.setitem(sys.modules, "triton", None)
+    with pytest.warns(UserWarning, match=r"ModuleNotFoundError.*triton"):
+        found = cuda.blur_cuda(IMAGE, RING, "reflect")
+    assert torch.equal(found, blur(IMAGE, RING, backend="torch"))
+    assert torch.equal(cuda.blur_cuda(IMAGE, RING, "reflect"), found)  # a second warning would be an error
+
+
+@pytest.mark.usefixtures("fresh")
+@pytest.mark.parametrize("failure", ["launch", "compilation", "values"])
+def test_where_the_trial_fails_torch_serves(failure, monkeypatch):
+    from blurlib._engine import triton_backend
+
+    def instead(image, kernel, border):
+        if failure == "compilation":
+            raise RuntimeError("ptxas: no such architecture\nand much more")
+        return image.clone()
+
+    if failure != "launch":  # else Triton itself: there is no driver
+        monkeypatch.setattr(triton_backend, "blur_triton", instead)
+    causes = {"compilation": "RuntimeError: ptxas: no such architecture", "values": "trial image differs by"}
+    with pytest.warns(UserWarning, match=causes.get(failure, r"do not serve cpu")):
+        found = cuda.blur_cuda(IMAGE, RING, "reflect")
+    assert torch.equal(found, blur(IMAGE, RING, backend="torch"))
+
+
+@pytest.mark.usefixtures("fresh")
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+def test_after_the_trial_triton_serves(dtype, monkeypatch):
+    from blurlib._engine import torch_backend, triton_backend
+
+    shapes = []
+
+    def instead(image, kernel, border):
+        shapes.append(tuple(image.shape))
+        return torch_backend.blur_torch(image, kernel, border)
+
+    monkeypatch.setattr(triton_backend, "blur_triton", instead)
+    image = IMAGE.to(dtype)
+    for _ in range(2):
+        cuda.blur_cuda(image, RING, "reflect")
+    assert shapes[-2:] == [(2, 3, 9, 8)] * 2
+    asked = len(shapes)
+    # Never: another backend, large kernels, nothing to do, float64.
+    cuda.blur_cuda(image, RING, "reflect", "torch")
+    cuda.blur_cuda(image, torch.full((35, 35), 1 / 35**2), "reflect")
+    cuda.blur_cuda(image[:0], RING, "reflect")
+    cuda.blur_cuda(image.double(), RING, "reflect")
+    assert len(shapes) == asked
+
+
+def test_backends_without_a_device():
+    if not torch.cuda.is_available():
+        assert backends()["cuda"] == "torch"
+
+
+@pytest.mark.cuda
+def test_triton_serves_a_device():
+    assert backends()["cuda"] == "triton"
+    for dtype, layout in itertools.product(TYPES, ("contiguous", "interleaved", "sliced")):
+        for kernel in (kernels.disk(8), kernels.gaussian(2), kernels.bank_kernel(3), SEVERAL):
+            image = in_layout(pixels((4, 3, 70, 301), dtype), layout)
+            check(image, kernel, "symmetric", lambda i, k: blur(i.cuda(), k.cuda(), border="symmetric").cpu())
