@@ -121,7 +121,11 @@ def versions() -> list[Version]:
                         if name in constants
                         else str(kinds.get(name, "")).replace("int", "i") or "i32"
                     )
-            name = kernel if kernel in ("plan", "flat") else f"{kernel} {_TYPES[current]}"
+            name = f"{kernel} {_TYPES[current]}"
+            if kernel == "plan":
+                name = kernel
+            elif kernel == "flat":
+                name = f"flat {constants['WORDS']}"
             found[
                 Version(name, kernel, module, tuple(signature.items()), tuple(constants.items()), warps)
             ] = None
@@ -143,8 +147,8 @@ def versions() -> list[Version]:
             ),
         ):
             for layout in (torch.contiguous_format, torch.channels_last):
-                image = torch.empty((2, 3, 9, 8), dtype=dtype).contiguous(memory_format=layout)
-                for side in ((1, 5), (5, 5)):
+                for side, width in (((1, 5), 8), ((5, 5), 512)):
+                    image = torch.empty((2, 3, 9, width), dtype=dtype).contiguous(memory_format=layout)
                     triton_backend.blur_triton(image, torch.empty(side), "reflect")
                     triton_backend.blur_triton(image, torch.empty((2, *side)), "reflect")
     return list(found)
@@ -267,7 +271,7 @@ def modelled(costs: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, fl
         taps = int((blurlib.kernels.disk(radius) > 0).sum())
         changes = 2 * (2 * radius + 1)
         each = (taps + 63 * changes) / 64  # a strip of 64 rows begins anew
-        return copy(2 * radius + 1) + seconds(each, costs["flat"], elements, 2 * elements)
+        return copy(2 * radius + 1) + seconds(each, costs["flat 128"], elements, 2 * elements)
 
     def general(taps: int, side: int) -> float:
         return copy(side) + seconds(taps, costs["general u8"], elements, 2 * elements)

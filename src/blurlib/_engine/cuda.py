@@ -68,19 +68,19 @@ def _trouble(device: torch.device, dtype: torch.dtype) -> str:
 
 
 def _difference(blur_triton: object, device: torch.device, dtype: torch.dtype) -> str:
-    """Blur a small image in all three ways, in both layouts, and compare with torch's way."""
+    """Blur small images in every way and layout, by tiles of every size, and compare with torch's way."""
     assert callable(blur_triton)
-    ramp = torch.arange(3 * 3 * 9 * 13, device=device).reshape(3, 3, 9, 13) * 89 % 256
-    image = ramp.to(dtype) if dtype == torch.uint8 else (ramp / 256).to(dtype)
     disk = torch.ones((7, 7), device=device)
     disk[::6, ::6] = 0
     row = torch.arange(1.0, 8.0, device=device)
     several = torch.stack([disk, torch.outer(row, row.flip(0).sqrt()), disk * row])
     several /= several.sum((-2, -1), keepdim=True)
-    for layout in (torch.contiguous_format, torch.channels_last):
-        some = image.contiguous(memory_format=layout)
-        expected = blur_torch(some, several, "reflect").double()
-        largest = float((blur_triton(some, several, "reflect").double() - expected).abs().max())
+    for width, layout in ((13, torch.channels_last), (301, torch.contiguous_format)):
+        levels = torch.arange(3 * 3 * 9 * width, device=device).reshape(3, 3, 9, width) * 89 % 256
+        image = levels.to(dtype) if dtype == torch.uint8 else (levels / 256).to(dtype)
+        image = image.contiguous(memory_format=layout)
+        expected = blur_torch(image, several, "reflect").double()
+        largest = float((blur_triton(image, several, "reflect").double() - expected).abs().max())
         if not largest <= _ALLOWED[dtype]:
             return f"a trial image differs by {largest:g} from what torch computes"
     return ""
