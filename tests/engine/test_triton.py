@@ -24,7 +24,7 @@ from processes import in_processes
 triton = pytest.importorskip("triton", reason="Triton is not installed")
 
 TYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32)
-# One for each way: flat, rank one, neither; and a flat one whose sums are as short as their changes.
+# Flat, of rank one, neither, and flat with no fewer changes from row to row than taps.
 RING = normalised(
     np.array([[0, 1, 1, 1, 0], [1, 1, 1, 1, 1], [1, 1, 0, 1, 1], [1, 1, 1, 1, 1], [0, 1, 1, 1, 0]])
 )
@@ -32,7 +32,7 @@ RAMPS = normalised(np.outer([1, 2, 3, 4, 5], [1, 2, 4, 0, 2]))
 NOISE = normalised(np.random.default_rng(0).random((5, 5)))
 LINE = normalised(np.pad(np.ones((1, 4)), ((2, 2), (1, 0))))
 SEVERAL = torch.stack([RING, RAMPS, NOISE, LINE])
-FLAT, RANK_ONE, GENERAL = 1, 2, 0
+GENERAL, FLAT, RANK_ONE, DENSE = range(4)
 
 
 def interpreted():
@@ -69,8 +69,10 @@ def modes(module, weights: torch.Tensor, dtype: torch.dtype) -> list[int]:
 
 def check_each_way(module, dtype, border, layout, size) -> None:
     """Four images by four ways; with others in the batch or not; one kernel for several images."""
-    counted = FLAT if dtype == torch.uint8 else GENERAL
-    assert modes(module, SEVERAL, dtype) == [counted, RANK_ONE, GENERAL, counted]
+    if dtype == torch.uint8:  # channels last have no tensor cores
+        assert modes(module, SEVERAL, dtype) == [FLAT, RANK_ONE, DENSE, FLAT]
+    else:
+        assert modes(module, SEVERAL, dtype) == [GENERAL, RANK_ONE, GENERAL, GENERAL]
     image = in_layout(pixels((4, 2, *size), dtype), layout)
     found = check(image, SEVERAL, border, functools.partial(module.blur_triton, border=border))
     assert torch.equal(module.blur_triton(image[1:2], RAMPS, border), found[1:2])
@@ -82,6 +84,8 @@ def test_each_image_takes_its_own_way():
     """Smaller than the kernel, too: five rows of it for one or two of the image."""
     module = interpreted()
     check_each_way(module, torch.uint8, "reflect", "interleaved", (2, 3))
+    function = functools.partial(module.blur_triton, border="replicate")
+    check(pixels((1, 2, 3), torch.uint8), NOISE, "replicate", function)
     check_each_way(module, torch.float32, "circular", "contiguous", (1, 2))
 
 
@@ -193,6 +197,20 @@ def test_chunks_change_nothing(dtype):
             module.TEMPORARY_BYTES = allowed
             assert torch.equal(module.blur_triton(image, SEVERAL, "symmetric"), expected)
         module.TEMPORARY_BYTES = 2**27
+
+
+@pytest.mark.slow
+@alone
+def test_dense_kernels():
+    """On tensor cores: columns across blocks of 32, rows across tiles of 128, weights large and small."""
+    module = interpreted()
+    rng = np.random.default_rng(0)
+    for (h, w), size in (((3, 33), (2, 65)), ((15, 15), (131, 3)), ((9, 31), (4, 40)), ((5, 5), (1, 1))):
+        for weights in (rng.random((h, w)), rng.random((h, w)) ** 9, rng.normal(size=(h, w)) + 1.0):
+            kernel = normalised(weights)
+            assert modes(module, kernel[None], torch.uint8) == [DENSE]
+            function = functools.partial(module.blur_triton, border="symmetric")
+            check(pixels((2, *size), torch.uint8), kernel, "symmetric", function)
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ VERSIONS = gpu_model.versions()
 
 def test_versions_are_few():
     """Borders, strides, sizes and alignments are numbers at run time."""
-    assert len({version.name for version in VERSIONS}) == len(VERSIONS) == 19
+    assert len({version.name for version in VERSIONS}) == len(VERSIONS) == 20
 
 
 # Those of bytes are the largest; the others are the same functions.
@@ -24,7 +24,7 @@ def test_versions_are_few():
             version,
             capability,
             id=f"{version.name}, sm_{capability}",
-            marks=() if capability == 90 and version.name in ("flat 128", "general u8") else pytest.mark.slow,
+            marks=() if capability == 90 and version.name in ("flat 128", "dense u8") else pytest.mark.slow,
         )
         for version in VERSIONS
         for capability in (80, 90, 100)

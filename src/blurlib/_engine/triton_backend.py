@@ -23,6 +23,7 @@ TEMPORARY_BYTES = 128 * 2**20
 _COPY = {"ROWS": 16, "BLOCK": 512, "num_warps": 4}
 _FLAT = ({"ROWS": 64, "WORDS": 64, "num_warps": 1}, {"ROWS": 64, "WORDS": 128, "num_warps": 1})
 _BYTES = {"IS_BYTES": True, "ROWS": 16, "BLOCK": 32, "num_warps": 4}
+_DENSE = {"ROWS": 128, "BLOCK": 32, "num_warps": 4, "num_stages": 1}
 _FLOATS = {"IS_BYTES": False, "ROWS": 8, "BLOCK": 128, "num_warps": 4}
 _LINES = {"ROWS": 8, "BLOCK": 128, "num_warps": 4}
 _PLAN = {"BLOCK": 256, "num_warps": 4}
@@ -72,6 +73,7 @@ class _Plan:
         # A multiple of 16 elements.
         self.pitch16 = -(-(images.shape[3] + window[1] - 1) * self.step // 16)
         size = window[0] * window[1]
+        self.weights = weights
         self.heads = weights.new_empty((count, 8), dtype=torch.int32)
         self.offsets = weights.new_empty((count, 3, size), dtype=torch.int32)
         self.values = weights.new_empty((count, size))
@@ -198,6 +200,20 @@ def _blur_chunk(images: Tensor, results: Tensor, planned: _Plan, border: str, st
         **lists,
         **where,
     )
+    if is_bytes and step == 1:
+        launch(
+            kernels.dense,
+            _DENSE,
+            grid(_DENSE, width),
+            images=bordered,
+            result=results,
+            heads=planned.heads,
+            weights=planned.weights,
+            rows=bordered_rows,
+            kernel_height=rows,
+            kernel_width=columns,
+            **where,
+        )
     if not _has_two_passes(planned.window):
         return
     between = images.new_empty(planes * results.shape[2] * pitch + _SLACK, dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""Sums of taps on a CUDA device, in Triton: flat kernels, any kernels, kernels of rank one in two passes.
+"""Sums of taps on a CUDA device, in Triton: flat kernels, any, dense ones, those of rank one in two passes.
 
 Imported only where a CUDA tensor is blurred; what they read is described in `triton_plan.py`.
 """
@@ -6,7 +6,22 @@ Imported only where a CUDA tensor is blurred; what they read is described in `tr
 import triton
 import triton.language as tl
 
-from .triton_plan import ENTER, FLAT, GENERAL, HEAD, LEAVE, MAGIC, MODE, RANK_ONE, SHIFT, SUM, TAPS, launched
+from .triton_plan import (
+    DENSE,
+    ENTER,
+    FLAT,
+    GENERAL,
+    HEAD,
+    LARGEST,
+    LEAVE,
+    MAGIC,
+    MODE,
+    RANK_ONE,
+    SHIFT,
+    SUM,
+    TAPS,
+    launched,
+)
 
 # A sum of bytes in 16 bits holds this many; in float32 this many do not drift (see torch_backend).
 _PACKED = tl.constexpr(256)
@@ -224,6 +239,52 @@ def general(
             )
         else:
             tl.store(target + lane, _narrowed(a0, result.dtype.element_ty), mask=known & (lane < width))
+
+
+@launched
+def dense(
+    images, result, heads, weights, height, width, channels, rows, pitch16, planes_each, strips, tiles,
+    batch_stride: tl.int64, channel_stride: tl.int64, row_stride: tl.int64, start, kernel_height,
+    kernel_width, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Bytes under many different weights, on tensor cores: a kernel's row as a band of a matrix.
+
+    Bytes less 128 are exact in float16; a weight is the sum of two such numbers, after a power of two has
+    brought the largest weight to between 1 and 2.
+    """
+    program = tl.program_id(0)
+    tile = program % tiles
+    strip = program // tiles % strips
+    plane = (program // tiles // strips).to(tl.int64)
+    image = plane // channels
+    which = (image + start) // planes_each
+    heads += which * HEAD
+    if tl.load(heads + MODE) == DENSE:
+        size = kernel_height * kernel_width
+        weights += which * size + size - 1
+        exponent = tl.load(heads + LARGEST) & 0x7F800000
+        scale = (0x7F000000 - exponent).to(tl.float32, bitcast=True)
+        pitch = pitch16 * 16
+        lane = tile * BLOCK + tl.arange(0, BLOCK)[None, :]
+        row = strip * ROWS + tl.arange(0, ROWS)[:, None]
+        across = tl.arange(0, BLOCK)
+        distance = across[:, None] - across[None, :]  # from a pixel of the result to one of the image
+        pointers = images + plane * rows * pitch + tl.minimum(row, height - 1) * pitch + lane
+        total = tl.zeros((ROWS, BLOCK), tl.float32)
+        for line in range(kernel_height):
+            for left in range(0, kernel_width + BLOCK - 1, BLOCK):
+                levels = tl.load(pointers + line * pitch + left).to(tl.float16) - 128.0
+                tap = left + distance
+                inside = (tap >= 0) & (tap < kernel_width)
+                weight = tl.load(weights - line * kernel_width - tap, mask=inside, other=0.0) * scale
+                coarse = weight.to(tl.float16)
+                fine = (weight - coarse.to(tl.float32)).to(tl.float16)
+                total = tl.dot(levels, coarse, total)
+                total = tl.dot(levels, fine, total)
+        rounding = tl.load(heads + SUM).to(tl.float32, bitcast=True)
+        found = _level(total * exponent.to(tl.float32, bitcast=True), rounding).to(tl.uint8)
+        target = result + image * batch_stride + plane % channels * channel_stride + row * row_stride
+        tl.store(target + lane, found, mask=(row < height) & (lane < width))
 
 
 @launched

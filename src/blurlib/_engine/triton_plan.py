@@ -1,7 +1,7 @@
 """What comes before the sums on a CUDA device, in Triton: the lists of taps, and images with their border.
 
 Imported only where a CUDA tensor is blurred; `triton_kernels.py` has the sums, `triton_backend.py` the host's
-part. Every program finds out by itself, from what `plan` wrote on the device, which of the three ways its
+part. Every program finds out by itself, from what `plan` wrote on the device, which way its
 image takes; the others return at once. No atomics: each sum has one order, whatever else is in the batch.
 
 Images lie in memory as rows of `pitch` elements, a multiple of 16, with their border around them. In one of
@@ -11,7 +11,8 @@ channels last the channels are columns, and a tap goes `step` elements to the si
 import triton
 import triton.language as tl
 
-#: What `plan` writes about each kernel. SUM: 128 times the weights' sum, and what rounds it, as bits.
+#: What `plan` writes about each kernel. Two are a float's bits: SUM, 128 times the weights' sum and what rounds
+#: it, and LARGEST, a weight.
 MODE = tl.constexpr(0)
 TAPS = tl.constexpr(1)
 ENTER = tl.constexpr(2)
@@ -19,12 +20,14 @@ LEAVE = tl.constexpr(3)
 MAGIC = tl.constexpr(4)
 SHIFT = tl.constexpr(5)
 SUM = tl.constexpr(6)
+LARGEST = tl.constexpr(7)
 HEAD = tl.constexpr(8)
 
-#: The three ways, MODE.
+#: The ways, MODE.
 GENERAL = tl.constexpr(0)
 FLAT = tl.constexpr(1)
 RANK_ONE = tl.constexpr(2)
+DENSE = tl.constexpr(3)
 
 # A tie of the true value may come out a little below it; inside the 1e-3 in which both neighbours are right.
 _LIFT = tl.constexpr(1.0 / 8192)
@@ -139,7 +142,10 @@ def plan(
     is_rank_one = (wrong == 0) & (kernel_height > 1) & (kernel_width > 1) & (peak == peak)
     is_rank_one = is_rank_one & (count > kernel_height + kernel_width + 8)
     counted = is_flat & (exact != 0)
-    mode = tl.where(counted, FLAT, tl.where(is_rank_one, RANK_ONE, GENERAL))
+    # Tensor cores take a row of up to 33 taps for about as long as others take two to four taps.
+    is_dense = (exact != 0) & (step == 1) & (count > 2 * kernel_height * ((kernel_width + 62) // 32))
+    mode = tl.where(is_rank_one, RANK_ONE, tl.where(is_dense, DENSE, GENERAL))
+    mode = tl.where(counted, FLAT, mode)
     # A row of taps changes by all of them, twice.
     is_short = counts_in + counts_out < count
     tl.store(heads + MODE, mode)
@@ -157,6 +163,7 @@ def plan(
     magic = (power + divisor - 1) // divisor
     tl.store(heads + MAGIC, magic.to(tl.int32))
     tl.store(heads + SHIFT, shift)
+    tl.store(heads + LARGEST, largest.to(tl.int32, bitcast=True))
     tl.store(heads + SUM, (total * 128 + 0.5 + _LIFT).to(tl.int32, bitcast=True))
 
     if mode == RANK_ONE:
