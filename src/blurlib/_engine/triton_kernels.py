@@ -8,14 +8,13 @@ import triton.language as tl
 
 from .triton_plan import (
     DENSE,
-    ENTER,
     FLAT,
     GENERAL,
     HEAD,
     LARGEST,
-    LEAVE,
     MAGIC,
     MODE,
+    PAIRS,
     RANK_ONE,
     SHIFT,
     SUM,
@@ -23,8 +22,10 @@ from .triton_plan import (
     launched,
 )
 
-# A sum of bytes in 16 bits holds this many; in float32 this many do not drift (see torch_backend).
+# 16 bits hold the sum of this many bytes, or a difference of two sums of this many each; in float32 a sum of
+# this many does not drift (see torch_backend).
 _PACKED = tl.constexpr(256)
+_PAIRED = tl.constexpr(64)
 _GROUP = tl.constexpr(32)
 
 
@@ -66,6 +67,36 @@ def _count(words, offsets, taps):
 
 
 @triton.jit
+def _pair(words, enters, leaves, even, odd):
+    """What one tap adds to a row's sums and another takes away."""
+    more = _four(words, tl.load(enters))
+    less = _four(words, tl.load(leaves))
+    even += (more & 0x00FF00FF) - (less & 0x00FF00FF)
+    odd += ((more >> 8) & 0x00FF00FF) - ((less >> 8) & 0x00FF00FF)
+    return even, odd
+
+
+@triton.jit
+def _changed(words, enters, leaves, pairs, first, second, third, fourth):
+    """The sums of a row from those of the row above; 0x4000 keeps a difference in 16 bits positive."""
+    for start in range(0, pairs, _PAIRED):
+        even = tl.full(words.shape, 0x40004000, tl.uint32)
+        odd = even
+        stop = tl.minimum(start + _PAIRED, pairs)
+        whole = start + (stop - start) // 2 * 2
+        for tap in range(start, whole, 2):
+            even, odd = _pair(words, enters + tap, leaves + tap, even, odd)
+            even, odd = _pair(words, enters + tap + 1, leaves + tap + 1, even, odd)
+        if whole < stop:
+            even, odd = _pair(words, enters + whole, leaves + whole, even, odd)
+        first += (even & 0xFFFF).to(tl.int32) - 0x4000
+        second += (odd & 0xFFFF).to(tl.int32) - 0x4000
+        third += (even >> 16).to(tl.int32) - 0x4000
+        fourth += (odd >> 16).to(tl.int32) - 0x4000
+    return first, second, third, fourth
+
+
+@triton.jit
 def _store_bytes(result, column, width, known, packed, first, second, third, fourth):
     """Four neighbours as one word, where the result's rows begin at words."""
     if packed:
@@ -99,8 +130,7 @@ def flat(
     heads += which * HEAD
     if tl.load(heads + MODE) == FLAT:
         taps = tl.load(heads + TAPS)
-        enter = tl.load(heads + ENTER)
-        leave = tl.load(heads + LEAVE)
+        pairs = tl.load(heads + PAIRS)
         magic = tl.load(heads + MAGIC).to(tl.uint32, bitcast=True)
         shift = tl.load(heads + SHIFT)
         offsets += which * size * 3
@@ -113,13 +143,8 @@ def flat(
         for row in range(top, tl.minimum(top + ROWS, height)):
             here = words + row * pitch4 + lane
             if row > top:
-                if enter > 0:
-                    a0, a1, a2, a3 = _count(here, offsets + size, enter)
-                    b0, b1, b2, b3 = _count(here, offsets + 2 * size, leave)
-                    s0 += a0 - b0
-                    s1 += a1 - b1
-                    s2 += a2 - b2
-                    s3 += a3 - b3
+                if pairs > 0:
+                    s0, s1, s2, s3 = _changed(here, offsets + size, offsets + 2 * size, pairs, s0, s1, s2, s3)
                 else:
                     s0, s1, s2, s3 = _count(here, offsets, taps)
             _store_bytes(

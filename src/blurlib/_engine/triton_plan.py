@@ -11,16 +11,15 @@ channels last the channels are columns, and a tap goes `step` elements to the si
 import triton
 import triton.language as tl
 
-#: What `plan` writes about each kernel. Two are a float's bits: SUM, 128 times the weights' sum and what rounds
-#: it, and LARGEST, a weight.
+#: What `plan` writes about each kernel. Two are a float's bits: SUM, 128 times the weights' sum and what
+#: rounds it, and LARGEST, a weight.
 MODE = tl.constexpr(0)
 TAPS = tl.constexpr(1)
-ENTER = tl.constexpr(2)
-LEAVE = tl.constexpr(3)
-MAGIC = tl.constexpr(4)
-SHIFT = tl.constexpr(5)
-SUM = tl.constexpr(6)
-LARGEST = tl.constexpr(7)
+PAIRS = tl.constexpr(2)
+MAGIC = tl.constexpr(3)
+SHIFT = tl.constexpr(4)
+SUM = tl.constexpr(5)
+LARGEST = tl.constexpr(6)
 HEAD = tl.constexpr(8)
 
 #: The ways, MODE.
@@ -146,12 +145,11 @@ def plan(
     is_dense = (exact != 0) & (step == 1) & (count > 2 * kernel_height * ((kernel_width + 62) // 32))
     mode = tl.where(is_rank_one, RANK_ONE, tl.where(is_dense, DENSE, GENERAL))
     mode = tl.where(counted, FLAT, mode)
-    # A row of taps changes by all of them, twice.
-    is_short = counts_in + counts_out < count
+    # As many leave as enter: every run of taps in a column has two ends.
+    pairs = tl.where(counts_in + counts_out < count, counts_in, 0)
     tl.store(heads + MODE, mode)
     tl.store(heads + TAPS, count)
-    tl.store(heads + ENTER, tl.where(is_short, counts_in, 0))
-    tl.store(heads + LEAVE, tl.where(is_short, counts_out, 0))
+    tl.store(heads + PAIRS, pairs)
 
     # (2 S + n) // (2 n) = (2 S + n) * magic >> (32 + shift), exact for every sum of n bytes.
     divisor = 2 * tl.maximum(count, 1)
