@@ -34,7 +34,7 @@ REGISTERS, WARPS, BLOCKS = 65536, 64, 32
 LAUNCH = 5e-6
 # The batch of the figures: images of bytes.
 BATCH, ROWS, COLUMNS = 256 * 3, 384, 512
-# Instructions a pixel outside of the inner loops, by eye in flat's code: sums out of 16 bits, division, store.
+# Instructions a pixel outside of the inner loops, by eye in flat: sums out of 16 bits, division, store.
 BETWEEN = 14
 GOALS = {"disk 8": 0.5, "15 x 15, dense": 1.5}  # milliseconds
 

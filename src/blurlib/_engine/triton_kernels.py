@@ -147,17 +147,11 @@ def flat(
                     s0, s1, s2, s3 = _changed(here, offsets + size, offsets + 2 * size, pairs, s0, s1, s2, s3)
                 else:
                     s0, s1, s2, s3 = _count(here, offsets, taps)
-            _store_bytes(
-                result + row * row_stride,
-                lane * 4,
-                width,
-                lane >= 0,
-                packed,
-                _divided(s0, taps, magic, shift),
-                _divided(s1, taps, magic, shift),
-                _divided(s2, taps, magic, shift),
-                _divided(s3, taps, magic, shift),
-            )
+            q0 = _divided(s0, taps, magic, shift)
+            q1 = _divided(s1, taps, magic, shift)
+            q2 = _divided(s2, taps, magic, shift)
+            q3 = _divided(s3, taps, magic, shift)
+            _store_bytes(result + row * row_stride, lane * 4, width, lane >= 0, packed, q0, q1, q2, q3)
 
 
 @triton.jit
