@@ -296,6 +296,30 @@ def test_after_the_trial_triton_serves(dtype, monkeypatch):
     assert len(shapes) == asked
 
 
+@pytest.mark.usefixtures("fresh")
+def test_no_trial_while_a_graph_is_captured(monkeypatch):
+    """It would wait for the device. The next call tries; afterwards Triton serves in graphs too."""
+    from blurlib._engine import torch_backend, triton_backend
+
+    calls = []
+
+    def instead(*args):
+        calls.append(args)
+        return torch_backend.blur_torch(*args)
+
+    monkeypatch.setattr(triton_backend, "blur_triton", instead)
+    monkeypatch.setattr(cuda, "_is_capturing", lambda: True)
+    found = cuda.blur_cuda(IMAGE, RING, "reflect")
+    assert torch.equal(found, blur(IMAGE, RING, backend="torch"))
+    assert not calls
+    monkeypatch.setattr(cuda, "_is_capturing", lambda: False)
+    cuda.blur_cuda(IMAGE, RING, "reflect")
+    monkeypatch.setattr(cuda, "_is_capturing", lambda: True)
+    before = len(calls)
+    cuda.blur_cuda(IMAGE, RING, "reflect")
+    assert len(calls) == before + 1 > 1
+
+
 def test_backends_without_a_device():
     if not torch.cuda.is_available():
         assert backends()["cuda"] == "torch"

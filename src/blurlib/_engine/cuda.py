@@ -39,16 +39,28 @@ def cuda_backend() -> str:
     return "torch" if _trouble(device, torch.uint8) else "triton"
 
 
-def _serves(image: Tensor) -> bool:
-    # The trial waits for the device, which nothing may while a graph is captured: torch serves meanwhile.
-    if torch.version.hip or (torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()):
+class _CapturingError(RuntimeError):
+    """A trial waits for the device, which nothing may while a CUDA graph is captured."""
+
+
+def _is_capturing() -> bool:
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch's
         return False
-    return not _trouble(image.device, image.dtype)
+    return torch.cuda.is_current_stream_capturing()
+
+
+def _serves(image: Tensor) -> bool:
+    try:
+        return not torch.version.hip and not _trouble(image.device, image.dtype)
+    except _CapturingError:  # which is not remembered: torch serves this once
+        return False
 
 
 @functools.cache
 def _trouble(device: torch.device, dtype: torch.dtype) -> str:
     """Why Triton cannot serve a device, with a warning; empty where it can. It compiles all kernels."""
+    if _is_capturing():
+        raise _CapturingError
     try:
         from .triton_backend import blur_triton
 
