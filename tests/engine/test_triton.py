@@ -17,7 +17,7 @@ import torch
 
 import oracles
 from blurlib import backends, blur, kernels
-from blurlib._engine import cuda
+from blurlib._engine import cuda, operators
 from images import check, in_layout, normalised, pixels
 from processes import in_processes
 
@@ -85,8 +85,14 @@ def test_each_image_takes_its_own_way():
     module = interpreted()
     check_each_way(module, torch.uint8, "reflect", "interleaved", (2, 3))
     function = functools.partial(module.blur_triton, border="replicate")
-    check(pixels((1, 2, 3), torch.uint8), NOISE, "replicate", function)
+    column = normalised(
+        np.pad(np.ones((5, 1)), ((0, 0), (1, 3)))
+    )  # few taps: one too many shows in a byte of five
+    check(pixels((2, 1, 5, 9), torch.uint8), torch.stack([NOISE, column]), "replicate", function)
     check_each_way(module, torch.float32, "circular", "contiguous", (1, 2))
+    for border in ("symmetric", "zeros"):
+        function = functools.partial(module.blur_triton, border=border)
+        check(pixels((1, 1, 2), torch.float32), normalised(np.arange(1.0, 8.0)[None]), border, function)
 
 
 @pytest.mark.slow
@@ -113,6 +119,19 @@ def test_empty_batches():
     module = interpreted()
     for shape in ((0, 3, 5, 4), (2, 0, 5, 4), (2, 3, 0, 4)):
         assert module.blur_triton(torch.empty(shape), RING, "reflect").shape == shape
+
+
+@pytest.mark.slow
+@alone
+def test_gradient_by_the_same_kernels():
+    module = interpreted()
+    gradient = pixels((3, 2, 4, 3), torch.float32)
+    for border in oracles.BORDERS:
+        expected = torch.ops.blurlib.blur_adjoint(gradient, SEVERAL[:3], border)
+        usual, operators._blur = operators._blur, lambda *given: module.blur_triton(*given[:3])
+        found = operators._adjoint_anywhere(gradient, SEVERAL[:3], border)
+        operators._blur = usual
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -16,7 +16,6 @@ def test_versions_are_few():
     assert len({version.name for version in VERSIONS}) == len(VERSIONS) == 20
 
 
-# Those of bytes are the largest; the others are the same functions.
 @pytest.mark.parametrize(
     ("version", "capability"),
     [
@@ -24,7 +23,7 @@ def test_versions_are_few():
             version,
             capability,
             id=f"{version.name}, sm_{capability}",
-            marks=() if capability == 90 and version.name in ("flat 128", "dense u8") else pytest.mark.slow,
+            marks=() if capability == 90 else pytest.mark.slow,
         )
         for version in VERSIONS
         for capability in (80, 90, 100)
