@@ -306,7 +306,6 @@ def modelled(costs: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, fl
         "disk 16": flat(16),
         f"camera shake, {int((shake > 0).sum())} taps": general(int((shake > 0).sum()), 17),
         "15 x 15, dense": dense(15),
-        "15 x 15, dense, channels last": general(225, 15),
         "33 x 33, dense": dense(33),
         "Gaussian, sigma 2": rank_one(17),
         "Gaussian, sigma 4": rank_one(33),

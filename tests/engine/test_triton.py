@@ -24,14 +24,15 @@ from processes import in_processes
 triton = pytest.importorskip("triton", reason="Triton is not installed")
 
 TYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32)
-# Flat, of rank one, neither, and flat with no fewer changes from row to row than taps.
+# Flat, of rank one, neither, flat with no fewer changes from row to row than taps, sparse.
 RING = normalised(
     np.array([[0, 1, 1, 1, 0], [1, 1, 1, 1, 1], [1, 1, 0, 1, 1], [1, 1, 1, 1, 1], [0, 1, 1, 1, 0]])
 )
 RAMPS = normalised(np.outer([1, 2, 3, 4, 5], [1, 2, 4, 0, 2]))
 NOISE = normalised(np.random.default_rng(0).random((5, 5)))
 LINE = normalised(np.pad(np.ones((1, 4)), ((2, 2), (1, 0))))
-SEVERAL = torch.stack([RING, RAMPS, NOISE, LINE])
+SPARSE = normalised(np.diag([1.0, 2.0, 0.0, 4.0, 3.0])[:, ::-1].copy())
+SEVERAL = torch.stack([RING, RAMPS, NOISE, LINE, SPARSE])
 GENERAL, FLAT, RANK_ONE, DENSE = range(4)
 
 
@@ -68,12 +69,12 @@ def modes(module, weights: torch.Tensor, dtype: torch.dtype) -> list[int]:
 
 
 def check_each_way(module, dtype, border, layout, size) -> None:
-    """Four images by four ways; with others in the batch or not; one kernel for several images."""
-    if dtype == torch.uint8:  # channels last have no tensor cores
-        assert modes(module, SEVERAL, dtype) == [FLAT, RANK_ONE, DENSE, FLAT]
-    else:
-        assert modes(module, SEVERAL, dtype) == [GENERAL, RANK_ONE, GENERAL, GENERAL]
-    image = in_layout(pixels((4, 2, *size), dtype), layout)
+    """Five images by four ways; with others in the batch or not; one kernel for several images."""
+    ways = [GENERAL, RANK_ONE, GENERAL, GENERAL, GENERAL]
+    if dtype == torch.uint8:
+        ways = [FLAT, RANK_ONE, DENSE, FLAT, GENERAL]
+    assert modes(module, SEVERAL, dtype) == ways
+    image = in_layout(pixels((5, 2, *size), dtype), layout)
     found = check(image, SEVERAL, border, functools.partial(module.blur_triton, border=border))
     assert torch.equal(module.blur_triton(image[1:2], RAMPS, border), found[1:2])
     assert found.stride() == blur(image, SEVERAL).stride()
@@ -204,7 +205,7 @@ def test_large_flat_kernels_are_exact():
 def test_chunks_change_nothing(dtype):
     module = interpreted()
     for layout in ("contiguous", "interleaved"):
-        image = in_layout(pixels((4, 2, 70, 5), dtype), layout)
+        image = in_layout(pixels((5, 2, 70, 5), dtype), layout)
         expected = module.blur_triton(image, SEVERAL, "symmetric")
         for allowed in (1, 3000, 20_000):
             module.TEMPORARY_BYTES = allowed
@@ -349,5 +350,5 @@ def test_triton_serves_a_device():
     assert backends()["cuda"] == "triton"
     for dtype, layout in itertools.product(TYPES, ("contiguous", "interleaved", "sliced")):
         for kernel in (kernels.disk(8), kernels.gaussian(2), kernels.bank_kernel(3), SEVERAL):
-            image = in_layout(pixels((4, 3, 70, 301), dtype), layout)
+            image = in_layout(pixels((5, 3, 70, 301), dtype), layout)
             check(image, kernel, "symmetric", lambda i, k: blur(i.cuda(), k.cuda(), border="symmetric").cpu())

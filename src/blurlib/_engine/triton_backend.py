@@ -13,7 +13,7 @@ from torch import Tensor
 
 from . import triton_kernels as kernels
 from . import triton_plan as plan_kernels
-from .layouts import empty_like, is_interleaved
+from .layouts import empty_like
 
 #: What is held in memory beside the result, unless one row of tiles needs more: the images with their border
 #: and, where a kernel may be of rank one, the sums between its two passes. Little, to stay in a GPU's cache.
@@ -69,9 +69,8 @@ class _Plan:
         count, *window = weights.shape
         self.window = (window[0], window[1])
         self.planes_each = len(images) // count
-        self.step = images.shape[1] if is_interleaved(images) else 1
         # A multiple of 16 elements.
-        self.pitch16 = -(-(images.shape[3] + window[1] - 1) * self.step // 16)
+        self.pitch16 = -(-(images.shape[3] + window[1] - 1) // 16)
         size = window[0] * window[1]
         self.weights = weights
         self.heads = weights.new_empty((count, 8), dtype=torch.int32)
@@ -91,7 +90,6 @@ def _plan(kernel: Tensor, images: Tensor) -> _Plan:
         planned.profiles,
         *planned.window,
         planned.pitch16,
-        planned.step,
         int(images.dtype == torch.uint8),
         **_PLAN,
     )
@@ -105,8 +103,7 @@ def _has_two_passes(window: tuple[int, int]) -> bool:
 def _chunk(images: Tensor, window: tuple[int, int]) -> tuple[int, int, int]:
     """How many images, channels and rows to take at a time."""
     count, channels, height, width = images.shape
-    interleaved = is_interleaved(images)
-    pitch = (width + window[1] - 1) * (channels if interleaved else 1) + 16
+    pitch = width + window[1] + 15
     between = 4 if _has_two_passes(window) else 0
 
     def size(rows: int) -> int:
@@ -116,8 +113,6 @@ def _chunk(images: Tensor, window: tuple[int, int]) -> tuple[int, int, int]:
     while size(rows) > TEMPORARY_BYTES and rows > 64:
         rows = max(64, -(-rows // 2))
     planes = max(1, TEMPORARY_BYTES // size(rows))
-    if interleaved:
-        return min(count, planes), channels, rows
     if planes >= channels:
         return min(count, planes // channels), channels, rows
     return 1, planes, rows
@@ -126,9 +121,9 @@ def _chunk(images: Tensor, window: tuple[int, int]) -> tuple[int, int, int]:
 def _blur_chunk(images: Tensor, results: Tensor, planned: _Plan, border: str, start: int, top: int) -> None:
     count, channels, height, width = images.shape
     rows, columns = planned.window
-    step, pitch16 = planned.step, planned.pitch16
+    pitch16 = planned.pitch16
     pitch, bordered_rows = 16 * pitch16, results.shape[2] + rows - 1
-    planes, each = (count, 1) if step > 1 else (count * channels, channels)
+    planes = count * channels
     bordered = images.new_empty(planes * bordered_rows * pitch + _SLACK)
     tiles, strips = -(-pitch // _COPY["BLOCK"]), -(-bordered_rows // _COPY["ROWS"])
     plan_kernels.copy_with_border[(planes * tiles * strips,)](
@@ -136,11 +131,10 @@ def _blur_chunk(images: Tensor, results: Tensor, planned: _Plan, border: str, st
         bordered,
         height,
         width,
-        step,
         columns // 2,
         rows // 2,
         top,
-        each,
+        channels,
         bordered_rows,
         pitch16,
         strips,
@@ -153,18 +147,19 @@ def _blur_chunk(images: Tensor, results: Tensor, planned: _Plan, border: str, st
     source = bordered.view(torch.int32) if is_bytes else bordered
     where = {
         "height": results.shape[2],
-        "width": width * step,
-        "channels": each,
+        "width": width,
+        "channels": channels,
         "pitch16": pitch16,
         "planes_each": planned.planes_each,
         "batch_stride": results.stride(0),
         "channel_stride": results.stride(1),
         "row_stride": results.stride(2),
+        "column_stride": results.stride(3),
         "start": start,
     }
     lists = {"heads": planned.heads, "offsets": planned.offsets, "size": rows * columns}
-    starts = [results.stride(dim) for dim in ((0, 2) if step > 1 else (0, 1, 2))]
-    packed = int(is_bytes and not any(n % 4 for n in (results.data_ptr(), width * step, *starts)))
+    starts = results.data_ptr(), width, *results.stride()[:3]
+    packed = int(is_bytes and results.stride(3) == 1 and not any(n % 4 for n in starts))
 
     def grid(tile: dict[str, Any], wide: int, block: str = "BLOCK") -> dict[str, int]:
         return {"strips": -(-results.shape[2] // tile["ROWS"]), "tiles": -(-wide // tile[block])}
@@ -172,7 +167,7 @@ def _blur_chunk(images: Tensor, results: Tensor, planned: _Plan, border: str, st
     def launch(kernel: Any, tile: dict[str, Any], counts: dict[str, int], **arguments: Any) -> None:
         kernel[(planes * counts["strips"] * counts["tiles"],)](**arguments, **counts, **tile)
 
-    wide = -(-width * step // 4) if is_bytes else width * step
+    wide = -(-width // 4) if is_bytes else width
     if is_bytes:
         # The wide tile takes a sixth less for each pixel, and more pixels that are not there.
         flat = min(_FLAT, key=lambda tile: -(-wide // tile["WORDS"]) * (tile["WORDS"] + 24))
@@ -200,7 +195,7 @@ def _blur_chunk(images: Tensor, results: Tensor, planned: _Plan, border: str, st
         **lists,
         **where,
     )
-    if is_bytes and step == 1:
+    if is_bytes:
         launch(
             kernels.dense,
             _DENSE,
@@ -236,10 +231,9 @@ def _blur_chunk(images: Tensor, results: Tensor, planned: _Plan, border: str, st
     launch(
         kernels.lines,
         {**_LINES, "IS_BYTES": is_bytes},
-        grid(_LINES, width * step),
+        grid(_LINES, width),
         between=between,
         result=results,
-        step=step,
         **where,
         **profiles,
     )

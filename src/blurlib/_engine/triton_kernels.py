@@ -97,16 +97,17 @@ def _changed(words, enters, leaves, pairs, first, second, third, fourth):
 
 
 @triton.jit
-def _store_bytes(result, column, width, known, packed, first, second, third, fourth):
+def _store_bytes(result, column, stride, width, known, packed, first, second, third, fourth):
     """Four neighbours as one word, where the result's rows begin at words."""
     if packed:
         word = first | (second << 8) | (third << 16) | (fourth << 24)
         tl.store(result.to(tl.pointer_type(tl.int32)) + column // 4, word, mask=known & (column < width))
     else:
-        tl.store(result + column, first.to(tl.uint8), mask=known & (column < width))
-        tl.store(result + column + 1, second.to(tl.uint8), mask=known & (column + 1 < width))
-        tl.store(result + column + 2, third.to(tl.uint8), mask=known & (column + 2 < width))
-        tl.store(result + column + 3, fourth.to(tl.uint8), mask=known & (column + 3 < width))
+        target = result + column * stride
+        tl.store(target, first.to(tl.uint8), mask=known & (column < width))
+        tl.store(target + stride, second.to(tl.uint8), mask=known & (column + 1 < width))
+        tl.store(target + 2 * stride, third.to(tl.uint8), mask=known & (column + 2 < width))
+        tl.store(target + 3 * stride, fourth.to(tl.uint8), mask=known & (column + 3 < width))
 
 
 @triton.jit
@@ -116,9 +117,9 @@ def _divided(total, taps, magic, shift):
 
 @launched
 def flat(
-    words, result, heads, offsets, size, height, width, channels, rows, pitch16, planes_each, strips,
-    tiles, batch_stride: tl.int64, channel_stride: tl.int64, row_stride: tl.int64, start, packed,
-    ROWS: tl.constexpr, WORDS: tl.constexpr,
+    words, result, heads, offsets, size, height, width, channels, rows, pitch16, planes_each, strips, tiles,
+    batch_stride: tl.int64, channel_stride: tl.int64, row_stride: tl.int64, column_stride: tl.int64, start,
+    packed, ROWS: tl.constexpr, WORDS: tl.constexpr,
 ):  # fmt: skip
     """Bytes under equal weights: each row's sums are those of the row above, and what enters and leaves."""
     program = tl.program_id(0)
@@ -147,11 +148,10 @@ def flat(
                     s0, s1, s2, s3 = _changed(here, offsets + size, offsets + 2 * size, pairs, s0, s1, s2, s3)
                 else:
                     s0, s1, s2, s3 = _count(here, offsets, taps)
-            q0 = _divided(s0, taps, magic, shift)
-            q1 = _divided(s1, taps, magic, shift)
-            q2 = _divided(s2, taps, magic, shift)
-            q3 = _divided(s3, taps, magic, shift)
-            _store_bytes(result + row * row_stride, lane * 4, width, lane >= 0, packed, q0, q1, q2, q3)
+            q0, q1 = _divided(s0, taps, magic, shift), _divided(s1, taps, magic, shift)
+            q2, q3 = _divided(s2, taps, magic, shift), _divided(s3, taps, magic, shift)
+            target = result + row * row_stride
+            _store_bytes(target, lane * 4, column_stride, width, lane >= 0, packed, q0, q1, q2, q3)
 
 
 @triton.jit
@@ -193,9 +193,9 @@ def _narrowed(total, TYPE: tl.constexpr):
 
 @launched
 def general(
-    images, result, heads, offsets, values, size, height, width, channels, rows, pitch16, planes_each,
-    strips, tiles, batch_stride: tl.int64, channel_stride: tl.int64, row_stride: tl.int64, start, packed,
-    IS_BYTES: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    images, result, heads, offsets, values, size, height, width, channels, rows, pitch16, planes_each, strips,
+    tiles, batch_stride: tl.int64, channel_stride: tl.int64, row_stride: tl.int64, column_stride: tl.int64,
+    start, packed, IS_BYTES: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Any kernel, tap by tap, in groups that do not drift. Of bytes, `images` are words of four."""
     program = tl.program_id(0)
@@ -245,26 +245,22 @@ def general(
         target = result + image * batch_stride + plane % channels * channel_stride + row * row_stride
         if IS_BYTES:
             rounding = tl.load(heads + SUM).to(tl.float32, bitcast=True)
-            _store_bytes(
-                target,
-                lane * 4,
-                width,
-                known,
-                packed,
-                _level(a0, rounding),
-                _level(a1, rounding),
-                _level(a2, rounding),
-                _level(a3, rounding),
-            )
+            q0, q1 = _level(a0, rounding), _level(a1, rounding)
+            q2, q3 = _level(a2, rounding), _level(a3, rounding)
+            _store_bytes(target, lane * 4, column_stride, width, known, packed, q0, q1, q2, q3)
         else:
-            tl.store(target + lane, _narrowed(a0, result.dtype.element_ty), mask=known & (lane < width))
+            tl.store(
+                target + lane * column_stride,
+                _narrowed(a0, result.dtype.element_ty),
+                mask=known & (lane < width),
+            )
 
 
 @launched
 def dense(
     images, result, heads, weights, height, width, channels, rows, pitch16, planes_each, strips, tiles,
-    batch_stride: tl.int64, channel_stride: tl.int64, row_stride: tl.int64, start, kernel_height,
-    kernel_width, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    batch_stride: tl.int64, channel_stride: tl.int64, row_stride: tl.int64, column_stride: tl.int64, start,
+    kernel_height, kernel_width, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Bytes under many different weights, on tensor cores: a kernel's row as a band of a matrix.
 
@@ -303,7 +299,7 @@ def dense(
         rounding = tl.load(heads + SUM).to(tl.float32, bitcast=True)
         found = _level(total * exponent.to(tl.float32, bitcast=True), rounding).to(tl.uint8)
         target = result + image * batch_stride + plane % channels * channel_stride + row * row_stride
-        tl.store(target + lane, found, mask=(row < height) & (lane < width))
+        tl.store(target + lane * column_stride, found, mask=(row < height) & (lane < width))
 
 
 @launched
@@ -362,9 +358,9 @@ def columns(
 
 @launched
 def lines(
-    between, result, heads, profiles, height, width, step, channels, pitch16, planes_each, strips, tiles,
-    batch_stride: tl.int64, channel_stride: tl.int64, row_stride: tl.int64, start, kernel_height,
-    kernel_width, IS_BYTES: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    between, result, heads, profiles, height, width, channels, pitch16, planes_each, strips, tiles,
+    batch_stride: tl.int64, channel_stride: tl.int64, row_stride: tl.int64, column_stride: tl.int64, start,
+    kernel_height, kernel_width, IS_BYTES: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Rank one, second pass: along the rows, out of float32."""
     program = tl.program_id(0)
@@ -387,11 +383,11 @@ def lines(
             for tap in range(group, tl.minimum(group + _GROUP, kernel_width)):
                 weight = tl.load(profiles + tap)
                 if weight != 0:
-                    part += tl.load(pointers + tap * step) * weight
+                    part += tl.load(pointers + tap) * weight
             total += part
         target = result + image * batch_stride + plane % channels * channel_stride + row * row_stride
         if IS_BYTES:
             found = _level(total, tl.load(heads + SUM).to(tl.float32, bitcast=True)).to(tl.uint8)
         else:
             found = _narrowed(total, result.dtype.element_ty)
-        tl.store(target + lane, found, mask=known)
+        tl.store(target + lane * column_stride, found, mask=known)

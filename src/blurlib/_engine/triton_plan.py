@@ -4,8 +4,7 @@ Imported only where a CUDA tensor is blurred; `triton_kernels.py` has the sums, 
 part. Every program finds out by itself, from what `plan` wrote on the device, which way its
 image takes; the others return at once. No atomics: each sum has one order, whatever else is in the batch.
 
-Images lie in memory as rows of `pitch` elements, a multiple of 16, with their border around them. In one of
-channels last the channels are columns, and a tap goes `step` elements to the side for each pixel.
+Images lie in memory as planes of rows of `pitch` elements, a multiple of 16, with their border around them.
 """
 
 import triton
@@ -54,7 +53,7 @@ def launched(function):
 
 @launched
 def plan(
-    weights, heads, offsets, values, profiles, kernel_height, kernel_width, pitch16, step, exact,
+    weights, heads, offsets, values, profiles, kernel_height, kernel_width, pitch16, exact,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
     """One program a kernel (h, w): how it is summed, and the taps as offsets into a bordered image.
@@ -112,7 +111,7 @@ def plan(
         )
         above = tl.load(weights + last - at + kernel_width, mask=inside & (row > 0), other=0.0)
         some = value != 0
-        offset = row * pitch + column * step
+        offset = row * pitch + column
 
         chosen = some.to(tl.int32)
         place = counts_all + tl.cumsum(chosen, 0) - chosen
@@ -142,7 +141,7 @@ def plan(
     is_rank_one = is_rank_one & (count > kernel_height + kernel_width + 8)
     counted = is_flat & (exact != 0)
     # Tensor cores take a row of up to 33 taps for about as long as others take two to four taps.
-    is_dense = (exact != 0) & (step == 1) & (count > 2 * kernel_height * ((kernel_width + 62) // 32))
+    is_dense = (exact != 0) & (count > 2 * kernel_height * ((kernel_width + 62) // 32))
     mode = tl.where(is_rank_one, RANK_ONE, tl.where(is_dense, DENSE, GENERAL))
     mode = tl.where(counted, FLAT, mode)
     # As many leave as enter: every run of taps in a column has two ends.
@@ -202,7 +201,7 @@ def _source_index(position, size, border):
 
 @launched
 def copy_with_border(
-    source, target, height, width, step, left, top, first, channels, rows, pitch16, strips, tiles,
+    source, target, height, width, left, top, first, channels, rows, pitch16, strips, tiles,
     batch_stride: tl.int64, channel_stride: tl.int64, row_stride: tl.int64, column_stride: tl.int64,
     border, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -214,9 +213,9 @@ def copy_with_border(
     pitch = pitch16 * 16
     column = tile * BLOCK + tl.arange(0, BLOCK)
     inside = column < pitch
-    index = _source_index(column // step - left, width, border)
+    index = _source_index(column - left, width, border)
     source += plane // channels * batch_stride + plane % channels * channel_stride
-    pointers = source + index * column_stride + column % step * channel_stride
+    pointers = source + index * column_stride
     target += plane * rows * pitch
     for row in range(strip * ROWS, tl.minimum(strip * ROWS + ROWS, rows)):
         line = first + row - top
