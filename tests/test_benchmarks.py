@@ -13,6 +13,7 @@ import torch
 import blurlib
 import cells
 import engine
+import gpu
 import speed_page
 import timing
 
@@ -257,3 +258,27 @@ def test_page_is_that_of_the_records(tmp_path):
     assert speed_page.PAGE.read_text("utf-8") == (tmp_path / "speed.md").read_text("utf-8"), (
         "run `make tables`"
     )
+
+
+def test_on_a_gpu_every_way_gives_the_same_picture():
+    """As far as a CPU tells: the kernels are rotated where a library correlates."""
+    for dtype, bound in ((torch.uint8, 1), (torch.float16, 2e-3)):
+        image, each = gpu.pictures(2, dtype, "cpu")[..., :20, :22], gpu.kernels("shakes", 2, "cpu")
+        expected = blurlib.blur(image, each).double()
+        for name in ("blurlib", "blurlib, torch", "torch, grouped convolution", "torch, FFT"):
+            assert (gpu.WAYS[name](image, each, "shakes")().double() - expected).abs().max() <= bound
+
+
+def test_page_of_a_gpu():
+    entry = {"blur": "D2", "batch": 32, "dtype": "torch.uint8", "blurlib": 0.25}
+    page = gpu.page(
+        {"device": "a GPU", "date": "today", "commit": "c0ffee", "tests": "passed", "times": [entry]}
+    )
+    assert "| D2 | 32 | uint8 | 0.250 |" in page
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_nothing_is_measured(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["gpu.py"])
+    with pytest.raises(SystemExit, match="no CUDA device"):
+        gpu.main()

@@ -2,6 +2,7 @@
 
 from .core import cpu_backend
 from .cpu import blur_array
+from .cuda import cuda_backend
 from .layouts import Border, is_interleaved, planes
 from .operators import apply
 from .trajectories import draw_trajectory, spline_basis
@@ -11,6 +12,7 @@ __all__ = [
     "apply",
     "blur_array",
     "cpu_backend",
+    "cuda_backend",
     "draw_trajectory",
     "is_interleaved",
     "planes",

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.autograd import Function, forward_ad
 
 from .cpu import blur_cpu
+from .cuda import blur_cuda
 from .layouts import border_index, empty_like
 from .torch_backend import blur_torch
 
@@ -146,6 +147,7 @@ def _vmap(
 
 
 _library.impl("blur", blur_cpu, "CPU")
+_library.impl("blur", blur_cuda, "CUDA")
 _library.impl("blur", _blur_elsewhere, "CompositeExplicitAutograd")
 _library.impl("blur_adjoint", _adjoint_anywhere, "CompositeExplicitAutograd")
 for _name, _own, _other, _fake in (

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .._engine import apply as apply_kernel
-from .._engine import blur_array, cpu_backend
+from .._engine import blur_array, cpu_backend, cuda_backend
 from ._border import Constant, Outside, blur_array_inside, blur_inside, check_outside
 
 #: What blurs instead of the fastest: torch's own operations, on the CPU too.
@@ -114,14 +114,18 @@ def backends() -> Mapping[str, str]:
     On the CPU it is the native core, with the widest instructions that the processor has (on x86-64 "v4" for
     AVX-512, "v3" for AVX2, else "base"); or torch, where the core could not be built: right, but slower.
 
+    On the current CUDA device it is Triton, if its kernels compile there and blur a trial image as torch
+    does, which takes some seconds at first use; else torch, as where there is no device. Kernels with a side
+    above 33 (for floats above 17) and float64 images are always torch's.
+
     Returns:
-        A mapping such as ``{"cpu": "native v4", "cuda": "torch"}``, which cannot be changed.
+        A mapping such as ``{"cpu": "native v4", "cuda": "triton"}``, which cannot be changed.
 
     Example:
-        >>> backends()["cuda"]
-        'torch'
+        >>> backends()["cuda"] in ("triton", "torch")
+        True
     """
-    return MappingProxyType({"cpu": cpu_backend(), "cuda": "torch"})
+    return MappingProxyType({"cpu": cpu_backend(), "cuda": cuda_backend()})
 
 
 def _check_image(image: Any) -> None:
