@@ -242,7 +242,7 @@ def _usual(code: list[str], labels: Mapping[str, int], start: int, stop: int) ->
 
 def per_tap(version: Version, cubin: bytes) -> dict[str, float]:
     """Instructions and loads for one tap and one pixel, of the loop that takes most taps at a time."""
-    taps = 4 if version.kernel in ("flat", "general") else 1
+    taps = 4 if version.kernel in ("flat", "general", "lines") else 1
     loop = max(loops(cubin), key=lambda loop: (loop.loads, loop.instructions))
     work = taps * version.pixels
     return {"instructions": round(loop.instructions / work, 3), "loads": round(loop.loads / work, 3)}

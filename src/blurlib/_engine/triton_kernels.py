@@ -218,14 +218,10 @@ def general(
         images += plane * rows * (pitch // each)
         pointers = images + place
         a0 = tl.zeros(place.shape, tl.float32)
-        a1 = a0
-        a2 = a0
-        a3 = a0
+        a1, a2, a3 = a0, a0, a0
         for group in range(0, taps, _GROUP):
             b0 = tl.zeros(place.shape, tl.float32)
-            b1 = b0
-            b2 = b0
-            b3 = b0
+            b1, b2, b3 = b0, b0, b0
             stop = tl.minimum(group + _GROUP, taps)
             whole = group + (stop - group) // 4 * 4
             for tap in range(group, whole, 4):
@@ -322,14 +318,10 @@ def columns(
         place = tl.minimum(row, height - 1) * (pitch // each) + lane
         pointers = images + plane * rows * (pitch // each) + place
         a0 = tl.zeros(place.shape, tl.float32)
-        a1 = a0
-        a2 = a0
-        a3 = a0
+        a1, a2, a3 = a0, a0, a0
         for group in range(0, kernel_height, _GROUP):
             b0 = tl.zeros(place.shape, tl.float32)
-            b1 = b0
-            b2 = b0
-            b3 = b0
+            b1, b2, b3 = b0, b0, b0
             for tap in range(group, tl.minimum(group + _GROUP, kernel_height)):
                 weight = tl.load(profiles + tap)
                 if weight != 0:  # else an infinity would reach where no light goes
@@ -356,6 +348,12 @@ def columns(
             tl.store(target + 3, a3, mask=known)
 
 
+@triton.jit
+def _shifted(pointers, weight):
+    """A tap of a row; nothing by a weight of 0, or an infinity would reach where no light goes."""
+    return tl.load(pointers, mask=weight != 0, other=0.0) * weight
+
+
 @launched
 def lines(
     between, result, heads, profiles, height, width, channels, pitch16, planes_each, strips, tiles,
@@ -380,10 +378,13 @@ def lines(
         total = tl.zeros((ROWS, BLOCK), tl.float32)
         for group in range(0, kernel_width, _GROUP):
             part = tl.zeros((ROWS, BLOCK), tl.float32)
-            for tap in range(group, tl.minimum(group + _GROUP, kernel_width)):
-                weight = tl.load(profiles + tap)
-                if weight != 0:
-                    part += tl.load(pointers + tap) * weight
+            stop = tl.minimum(group + _GROUP, kernel_width)
+            whole = group + (stop - group) // 4 * 4
+            for tap in range(group, whole, 4):
+                for more in tl.static_range(4):
+                    part += _shifted(pointers + tap + more, tl.load(profiles + tap + more))
+            for tap in range(whole, stop):
+                part += _shifted(pointers + tap, tl.load(profiles + tap))
             total += part
         target = result + image * batch_stride + plane % channels * channel_stride + row * row_stride
         if IS_BYTES:
