@@ -387,4 +387,5 @@ def test_a_worker_that_dies_does_not_disturb_the_keeping(tmp_path):
     with pytest.raises(ChildProcessError, match=r"a loader's process .* SIGKILL"):
         measured("center", Dies(), tmp_path, workers=2, batch_size=1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["partial", "partial.json", "partial.npz"]
-    assert Report.load(tmp_path / "partial.json").records[0].count >= 5
+    # Item 7 is asked for when 3 has come; what the worker had made before may end with it.
+    assert Report.load(tmp_path / "partial.json").records[0].count >= 4

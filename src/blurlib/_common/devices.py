@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 import warnings
 from collections.abc import Generator, Sequence
@@ -15,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, default_collate, default_convert
 
 from .checks import check_integer
-from .interrupts import leave_signals_to_parent
+from .interrupts import leave_signals_to_parent, worker_ended
 from .passing import Passing, Piped
 
 __all__ = ["batches", "end_workers", "make_loader", "pick_device", "pick_workers"]
@@ -74,12 +73,13 @@ def batches(loader: DataLoader[T]) -> Generator[T, None, None]:
             yield batch
     except BaseException as error:
         workers = list(getattr(iterator, "_workers", ()))
-        codes = [process.exitcode for process in workers if (process.exitcode or 0) < 0]
+        # The end of its pipe may be known before the process's own.
+        codes = _killed(workers, wait=isinstance(error, (EOFError, ConnectionError)))
         _end_workers(iterator, workers)
-        if not workers or not isinstance(error, Exception):
+        if not workers or not isinstance(error, Exception) or isinstance(error, ChildProcessError):
             raise
         if codes:
-            raise _ended(codes[0]) from None
+            raise worker_ended(-codes[0]) from None
         if "DataLoader timed out" in str(error):
             raise TimeoutError(
                 f"no batch came from the {loader.num_workers} loader processes for {loader.timeout / 60:g} "
@@ -87,6 +87,16 @@ def batches(loader: DataLoader[T]) -> Generator[T, None, None]:
                 "something, and try workers=0, which does without them"
             ) from None
         raise error.with_traceback(None)  # noqa: B904  the same error; its text tells where the worker was
+
+
+def _killed(workers: Sequence[Any], *, wait: bool) -> list[int]:
+    """Exit codes of processes that a signal has ended; `wait` gives them a second to do so."""
+    end = time.monotonic() + wait
+    while True:
+        codes = [process.exitcode for process in workers if (process.exitcode or 0) < 0]
+        if codes or time.monotonic() >= end:
+            return codes
+        time.sleep(0.01)
 
 
 def _end_workers(iterator: Any, workers: Sequence[Any]) -> None:
@@ -106,19 +116,6 @@ def _end_workers(iterator: Any, workers: Sequence[Any]) -> None:
             if process.is_alive():
                 process.kill()
         shut_down()
-
-
-def _ended(code: int) -> ChildProcessError:
-    """Of a process that a signal has ended, in which torch raises one error or another."""
-    signum = signal.Signals(-code)
-    cause = {
-        "SIGKILL": ", as the system does when memory runs out; take fewer `workers`",
-        "SIGBUS": ": the shared memory is full; make /dev/shm larger (docker run --shm-size=1g), or take "
-        "fewer `workers`",
-    }
-    return ChildProcessError(
-        f"a loader's process was ended by {signum.name}{cause.get(signum.name, '; workers=0 does without')}"
-    )
 
 
 def pick_device(device: str | torch.device | None = None) -> torch.device:

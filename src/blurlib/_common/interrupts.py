@@ -60,7 +60,7 @@ class StopRequest:
         self._when = 0.0
         self._waiting = False
         self._children: Any = None  # torch's handler of SIGCHLD
-        self._lost: RuntimeError | None = None  # what it raised while an item was worked on
+        self._lost: Exception | None = None  # what it raised while an item was worked on
 
     def __bool__(self) -> bool:
         return self.signum != 0
@@ -112,7 +112,7 @@ class StopRequest:
                 signal.signal(signal.SIGCHLD, self._child)
                 self._children = handler
             except RuntimeError as error:  # noqa: PERF203  torch's, for a signal that came just before
-                self._lost = error
+                self._lost = worker_ended(error)
 
     def leave(self) -> None:
         """Put torch's handler back."""
@@ -124,8 +124,9 @@ class StopRequest:
             self._children(signum, frame)
         except RuntimeError as error:
             if self._waiting:
-                raise
-            self._lost = error
+                self._waiting = False  # what ends another of them meanwhile must not be raised in its place
+                raise worker_ended(error) from None
+            self._lost = worker_ended(error)
 
     def receive(self, signum: int, frame: FrameType | None) -> None:
         """Take a signal, as its handler."""
@@ -137,6 +138,24 @@ class StopRequest:
             self.signum, self._when = signum, now
         if self._waiting or again:
             raise self.exception()
+
+
+def worker_ended(cause: RuntimeError | int) -> ChildProcessError:
+    """Of a loader's process that a signal has ended: torch's error, or the signal's number."""
+    names = {signal.strsignal(each): signal.Signals(each).name for each in set(signal.Signals)}
+    if isinstance(cause, int):
+        name = signal.Signals(cause).name
+    else:
+        text = str(cause).rpartition("signal: ")[2].partition(".")[0]
+        name = names.get(text, text or str(cause))
+    remedies = {
+        "SIGKILL": ", as the system does when memory runs out; take fewer `workers`",
+        "SIGBUS": ": the shared memory is full; make /dev/shm larger (docker run --shm-size=1g), or take "
+        "fewer `workers`",
+    }
+    return ChildProcessError(
+        f"a loader's process was ended by {name}{remedies.get(name, '; workers=0 does without')}"
+    )
 
 
 @contextmanager
