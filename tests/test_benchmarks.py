@@ -165,6 +165,7 @@ def test_record_is_read_as_it_was_written(tmp_path):
     assert timing.read("pipeline", tmp_path) is None
 
 
+@pytest.mark.slow
 def test_engine_in_a_process_of_its_own():
     from against import Engine
 

@@ -22,6 +22,7 @@ from blurlib.models import MultiScale, PerScale, dense
 from blurlib.notation import parse_list
 from blurlib.protocol import Protocol, evaluation_views, normalised
 from blurlib.reporting import Report
+from images import exhaustive
 
 CLASSES = 3
 SMALL = {"canonical_side": 48, "scales": (32,), "crop": 28, "device": "cpu", "workers": 0, "progress": False}
@@ -562,7 +563,8 @@ def test_scores_that_are_not_finite_name_blur_and_image(root):
 
 
 @pytest.mark.parametrize(
-    ("excluded", "known"), [((), True), ((2,), True), ((0, 1), True), ((0, 1, 2), False)]
+    ("excluded", "known"),
+    [exhaustive((), True), ((2,), True), exhaustive((0, 1), True), ((0, 1, 2), False)],
 )
 def test_a_network_may_exclude_classes(root, tmp_path, excluded, known):
     """By -inf, whose probability is 0; where the truth is excluded the cross-entropy is infinite."""

@@ -261,6 +261,7 @@ def shared(folder):
     return [(weights(run.model), rows(run)) for run in runs]
 
 
+@pytest.mark.exhaustive
 def test_two_processes_share_parts_as_one_has_them(tmp_path):
     one = shared(tmp_path / "one")
     first, second = in_processes(shared, tmp_path / "two", world=2)
