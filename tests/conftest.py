@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 
 import numpy as np
 import pytest
@@ -27,6 +28,22 @@ def _seed():
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002  third parties draw from the global generator
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def usual_handlers():
+    """Signals as a program has them that handles none itself; under `nohup`, say, some are ignored."""
+    usual = dict.fromkeys(("SIGINT", "SIGTERM", "SIGHUP"), signal.SIG_DFL) | {
+        "SIGINT": signal.default_int_handler
+    }
+    before = {
+        getattr(signal, name): signal.signal(getattr(signal, name), handler)
+        for name, handler in usual.items()
+        if hasattr(signal, name)
+    }
+    yield
+    for each, handler in before.items():
+        signal.signal(each, handler)
 
 
 def pytest_collection_modifyitems(items):

@@ -32,7 +32,7 @@ from images import LAYOUTS, check, in_layout, normalised, pixels
 from oracles import BORDERS
 
 doors = pytest.mark.parametrize(
-    "seconds", [pytest.param(0.4, id="moment"), pytest.param(600, marks=pytest.mark.slow, id="ten minutes")]
+    "seconds", [pytest.param(0.25, id="moment"), pytest.param(600, marks=pytest.mark.slow, id="ten minutes")]
 )
 DTYPES = (torch.uint8, torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64)
 DOCUMENTED = (FileNotFoundError, TypeError, ValueError)

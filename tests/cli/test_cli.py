@@ -715,23 +715,18 @@ class Stopping(nn.Module):
     ("name", "code", "told"),
     [("SIGTERM", 143, "SIGTERM"), ("SIGHUP", 129, "SIGHUP"), ("SIGINT", 130, "Ctrl-C")],
 )
+@pytest.mark.usefixtures("usual_handlers")
 def test_a_signal_stops_finetune_with_one_line_that_is_true(place, monkeypatch, name, code, told):
     (place / "stopping.py").write_text(f"import torch\n{STOPPING}", encoding="utf-8")
     monkeypatch.setenv("LEFT", "3")
     monkeypatch.setenv("SIGNAL", name)
     monkeypatch.delitem(sys.modules, "stopping", raising=False)
-    if name == "SIGINT":  # ignored in background jobs
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def command(output, epochs):
         options = ["2" if word == "1" else word for word in TRAINED] if epochs == 2 else TRAINED
         return ["finetune", "stopping:Stopping", "data", *options, "--output", output]
 
-    try:
-        result = run(*command("a", 2), code=code)
-    finally:
-        if name == "SIGINT":
-            signal.signal(signal.SIGINT, before)
+    result = run(*command("a", 2), code=code)
     assert result.stdout == ""
     place_of_it = "after step 1 of 2 in epoch 2 of 2; kept in 'a/checkpoint.pt'"
     assert result.stderr == f"\nstopped by {told} {place_of_it}; add resume=True (--resume) to go on\n"

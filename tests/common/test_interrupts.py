@@ -11,21 +11,7 @@ import torch
 from blurlib._common.devices import make_loader
 from blurlib._common.interrupts import stop_requests
 
-
-@pytest.fixture(autouse=True)
-def usual_handlers():
-    """As a program has them that handles no signals itself; put back afterwards."""
-    before = {
-        each: signal.signal(each, usual)
-        for each, usual in [
-            (signal.SIGINT, signal.default_int_handler),
-            (signal.SIGTERM, signal.SIG_DFL),
-            (signal.SIGHUP, signal.SIG_DFL),
-        ]
-    }
-    yield
-    for each, handler in before.items():
-        signal.signal(each, handler)
+pytestmark = pytest.mark.usefixtures("usual_handlers")
 
 
 @pytest.mark.parametrize(

@@ -46,15 +46,6 @@ def root(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def usual_handlers():
-    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
-    before = {each: signal.signal(each, handler) for each, handler in usual.items()}
-    yield
-    for each, handler in before.items():
-        signal.signal(each, handler)
-
-
 @pytest.fixture(autouse=True)
 def never():
     yield

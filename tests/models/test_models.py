@@ -170,6 +170,7 @@ def test_dense_twice_frozen_layers_dtype_and_new_heads():
     assert torch.allclose(network(images), log_p(model, images), atol=1e-12)
 
 
+@pytest.mark.exhaustive
 def test_vgg11_as_torchvision_builds_it():
     model = tv.vgg11(num_classes=10, init_weights=False).eval()
     images = torch.randn(1, 3, 224, 224)

@@ -97,19 +97,12 @@ def told(result):
     return {name: tensor.tolist() for name, tensor in result.model.state_dict().items()}, rows
 
 
+pytestmark = pytest.mark.usefixtures("usual_handlers")
+
+
 @pytest.fixture(scope="module")
 def whole():
     return told(tuned())
-
-
-@pytest.fixture(autouse=True)
-def usual_handlers():
-    """As a program has them that handles no signals itself; put back afterwards."""
-    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
-    before = {each: signal.signal(each, handler) for each, handler in usual.items()}
-    yield
-    for each, handler in before.items():
-        signal.signal(each, handler)
 
 
 def checkpoint(folder):
