@@ -102,7 +102,7 @@ def torchvision_gaussian(image: Tensor, each: Tensor, blur: str) -> Run:
     import torchvision.transforms.v2.functional as tvf
 
     if not blur.startswith("G"):
-        raise NotImplementedError("Gaussians only")
+        raise ValueError("torchvision blurs by Gaussians only")
     size, sigma = each.shape[-1], float(blur[1:])
     return lambda: tvf.gaussian_blur(image, [size, size], [sigma, sigma])
 
@@ -111,7 +111,7 @@ def cvcuda_convolution(image: Tensor, each: Tensor, blur: str) -> Run:
     import cvcuda
 
     if image.dtype != torch.uint8:
-        raise NotImplementedError("uint8 only")
+        raise ValueError("this way through CV-CUDA is for uint8 only")
     last = image.permute(0, 2, 3, 1).contiguous()
     images, filters = cvcuda.ImageBatchVarShape(len(last)), cvcuda.ImageBatchVarShape(len(last))
     images.pushback([cvcuda.as_image(one, cvcuda.Format.RGB8) for one in last])

@@ -178,8 +178,8 @@ def options_of(function: Callable[..., Any], **own: Any) -> Callable[[Callable[.
             command(**given)
 
         reading.__annotations__ = {name: each.annotation for name, each in taken.items()}
-        # Functions have no such attribute by their type, but inspect and typer read it.
-        reading.__signature__ = inspect.Signature(list(taken.values()))  # type: ignore[attr-defined]
+        signature = inspect.Signature(list(taken.values()))
+        reading.__signature__ = signature  # type: ignore[attr-defined]  # inspect and typer read it
         return reading
 
     return decorate

@@ -69,7 +69,7 @@ class _Watch(Watch):
         self._others = [rank for rank in range(team.world) if rank != team.rank]
         store = dist.distributed_c10d._get_default_store()  # noqa: SLF001  nothing else has it
         prefix = f"blurlib/{next(_blocks)}"
-        self._store = dist.PrefixStore(prefix, store)  # type: ignore[attr-defined]
+        self._store = dist.PrefixStore(prefix, store)  # type: ignore[attr-defined]  # torch's stubs lack it
         self._silent: list[int] = []
         self._told, self._lost = False, ""
         self._end = threading.Event()
@@ -168,7 +168,7 @@ class _Watch(Watch):
             elif set(failures.values()) - {_text(error)}:  # else all fail alike
                 error = TeamError(self._told_by({**failures, self._team.rank: _text(error)}))
         speaker = min({*range(self._team.world)} - {*self._silent})
-        error.agreed = speaker != self._team.rank  # type: ignore[attr-defined]
+        error.agreed = speaker != self._team.rank  # type: ignore[attr-defined]  # any exception takes it
         return error
 
     def _is_echo(self, error: BaseException) -> bool:

@@ -81,7 +81,7 @@ def image_paths(
 
 def _walked(top: str, seen: Seen) -> Iterator[tuple[str, list[str], list[str]]]:
     for place, folders, names in os.walk(top, followlinks=True, onerror=_unreadable):
-        found = os.stat(place)  # noqa: PTH116
+        found = os.stat(place)  # noqa: PTH116  text, not Path
         first = seen.setdefault((found.st_dev, found.st_ino), place)
         # Some file systems number several folders alike.
         if first != place and os.path.realpath(first) == os.path.realpath(place):

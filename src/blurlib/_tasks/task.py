@@ -164,7 +164,7 @@ class EvaluationTask(ABC, Dataset[Any]):
         :meth:`placeholder`, which nothing is yielded for.
         """
 
-    def placeholder(self, position: int, measured: Mapping[str, np.ndarray]) -> Any | None:  # noqa: ARG002
+    def placeholder(self, position: int, measured: Mapping[str, np.ndarray]) -> Any:  # noqa: ARG002  for batches
         """What takes an image's place that was measured before, by its arrays; None: nothing need.
 
         Where several images share a batch, it keeps the others in the batches that they would have been in.

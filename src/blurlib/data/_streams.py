@@ -118,7 +118,7 @@ def _encoded(value: object, feature: Any) -> bool:
 
 def _local(value: Any, feature: Any) -> Any:
     """An image that is not at hand, such as one in an archive, is read at once."""
-    far = _encoded(value, feature) and value.get("bytes") is None and not os.path.isfile(value["path"])  # noqa: PTH113
+    far = _encoded(value, feature) and value.get("bytes") is None and not os.path.isfile(value["path"])  # noqa: PTH113  text
     return feature.decode_example(value) if far else value
 
 

@@ -139,7 +139,7 @@ class MaskListing(Listing[np.ndarray]):
         name = self._folder / "JPEGImages" / self.id(position)
         paths = [name.with_name(f"{name.name}{ending}") for ending in (".jpg", ".jpeg", ".png")]
         # Of a name that no system takes, Path.is_file would raise what it says.
-        return next((path for path in paths if os.path.isfile(path)), paths[0]), self._path(position)  # noqa: PTH113
+        return next((path for path in paths if os.path.isfile(path)), paths[0]), self._path(position)  # noqa: PTH113  see above
 
     def _read(self, position: int) -> tuple[Image.Image, Any]:
         image, mask = self._files(position)

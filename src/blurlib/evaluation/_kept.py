@@ -101,7 +101,7 @@ class Kept:
                 text = json.dumps({"settings": self.settings, "evaluation": self._evaluation}, indent=1)
                 written(text + "\n", self._named)
             with replacing(self.folder / f"{secrets.token_hex(8)}.npz") as aside:
-                np.savez_compressed(aside, **piece, sha256=arrays_sha256(piece))  # type: ignore[arg-type]
+                np.savez_compressed(aside, **piece, sha256=arrays_sha256(piece))  # type: ignore[arg-type]  # as in files
         except OSError as error:
             warnings.warn(
                 f"what was measured could not be kept in {str(self.folder)!r} ({error}); make room there: it "
