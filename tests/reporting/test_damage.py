@@ -11,6 +11,7 @@ import torch
 
 from blurlib.metrics import image_values
 from blurlib.reporting import Record, Report
+from damage import changed
 
 RECORDS = Path(__file__).parents[2] / "experiments" / "results"
 
@@ -24,18 +25,6 @@ def report(seed=0, images=9):
         records=tuple(Record.of(each, blur=blur, sides=(32,)) for blur, each in values.items()),
         settings={"root": "photos", "name": "ünet\udc80"},
     )
-
-
-def changed(data, draw):
-    data = bytearray(data)
-    where, how = draw.randrange(len(data)), draw.randrange(4)
-    if how < 2:
-        data[where] ^= 1 << draw.randrange(8)
-    elif how == 2:
-        del data[where : where + draw.choice([1, 7, 10**6])]
-    else:
-        data[where:where] = draw.randbytes(draw.choice([1, 7, 300]))
-    return bytes(data)
 
 
 @pytest.mark.parametrize("times", [200, pytest.param(2000, marks=pytest.mark.slow)])

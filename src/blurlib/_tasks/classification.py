@@ -31,7 +31,7 @@ from ..reporting import sides_text
 from ._applied import SIZES_BY, log_probabilities, networks, own_colours, scale_settings, seen
 from ._probe import Feed, probe, tensors
 from ._views import ImageViews, Owner, ViewSums, batches, placeholder
-from .settings import EvaluationSettings, TrainingSettings
+from .settings import EvaluationSettings, TrainingSettings, opening
 from .task import EvaluationTask, TrainingTask
 
 _LABELS = "where targets are labels, not masks"
@@ -41,15 +41,7 @@ _FOREIGN = dict.fromkeys(("ignore_index", "reduce_zero_label"), _LABELS)
 def _opened(
     root: Any, settings: EvaluationSettings | TrainingSettings, *, split: Split, workers: int | None
 ) -> ImageListing:
-    return open_images(
-        root,
-        split=split,
-        limit=settings.limit,
-        seed=settings.seed,
-        on_error=settings.on_error,
-        columns=settings.columns,
-        workers=workers,
-    )
+    return open_images(root, split=split, workers=workers, **opening(settings))
 
 
 def _class_map(settings: EvaluationSettings | TrainingSettings, listing: ImageListing) -> ClassMap | None:

@@ -21,7 +21,7 @@ from ..metrics import BAND, VOID, PixelCounts, boundary_band, boundary_counts, c
 from ..models import pixel_logits
 from ..protocol import Protocol, evaluation_views
 from ._probe import Feed, applied, parameter_dtype, probe, score_count
-from .settings import EvaluationSettings, TrainingSettings
+from .settings import EvaluationSettings, TrainingSettings, opening
 from .task import EvaluationTask, TrainingTask
 
 BOUNDARY_RATIO = 0.02  # of the diagonal: Boundary IoU as its authors take it
@@ -37,16 +37,11 @@ def _opened(
     root: Any, settings: EvaluationSettings | TrainingSettings, *, split: Split, workers: int | None
 ) -> MaskListing:
     del workers  # no mask is read
-    return open_masks(
-        root,
-        split=split,
-        limit=settings.limit,
-        seed=settings.seed,
-        on_error=settings.on_error,
-        columns=settings.columns,
-        ignore_index=settings.ignore_index,
-        reduce_zero_label=settings.reduce_zero_label,
-    )
+    masks: dict[str, Any] = {
+        "ignore_index": settings.ignore_index,
+        "reduce_zero_label": settings.reduce_zero_label,
+    }
+    return open_masks(root, split=split, **opening(settings), **masks)
 
 
 def _void(listing: MaskListing) -> dict[str, Any]:

@@ -178,6 +178,11 @@ class TrainingSettings:
         return tuple(lr for epochs, lr in zip(self.epochs, each, strict=True) for _ in range(epochs))
 
 
+def opening(settings: EvaluationSettings | TrainingSettings) -> dict[str, Any]:
+    """The settings by which images are listed, whatever their targets are."""
+    return {name: getattr(settings, name) for name in ("limit", "seed", "on_error", "columns")}
+
+
 def check_foreign(
     settings: EvaluationSettings | TrainingSettings, foreign: Mapping[str, str], task: str
 ) -> None:
