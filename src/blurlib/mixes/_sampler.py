@@ -1,4 +1,4 @@
-"""Mixes of blurs: a sampler that draws a blur for each image of a batch."""
+"""A sampler that draws a blur for each image of a batch."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 from torchvision import tv_tensors
 
-from . import kernels
-from ._common import checks, rng
-from .blurs import Blur, PerImageShake, Shake, cached_kernel, fingerprints
-from .functional import Outside, check_outside
-from .notation import parse_mix
-from .transforms import BlurTransform
-
-__all__ = ["BlurMixSampler"]
+from .. import kernels
+from .._common import checks, rng
+from ..blurs import Blur, PerImageShake, Shake, cached_kernel, fingerprints
+from ..functional import Outside, check_outside
+from ..notation import parse_mix
+from ..transforms import BlurTransform
+from ._items import check_channels_first
 
 _DRAW = 0xB1  # purpose of a keyed draw
 
@@ -38,6 +37,7 @@ class _BatchBlur(BlurTransform):
                     f"`images` must be a batch (B, C, H, W), or videos (B, T, C, H, W), got {got}; call the "
                     "mix after the DataLoader or in `collate_fn`"
                 )
+            check_channels_first("images", inpt)
         stack = self._kernels_of(len(flat_inputs[0]))
         for inpt in flat_inputs:
             if len(inpt) != len(stack):
@@ -104,7 +104,7 @@ class BlurMixSampler:
             TypeError: if `index` or `epoch` is not a whole number.
             ValueError: if one is negative.
         """
-        key = (_whole("epoch", epoch), _whole("index", index), _DRAW)
+        key = (whole("epoch", epoch), whole("index", index), _DRAW)
         which, inner = rng.uniform(2, seed=self.seed, key=key)
         return self._resolve(which, inner, lambda: rng.generator(seed=self.seed, key=(*key[:2], _DRAW + 1)))
 
@@ -141,7 +141,7 @@ class BlurMixSampler:
             TypeError: if `indices` or `epoch` are not whole numbers, or images would be left sharp.
             ValueError: if the images are not a batch, or `indices` are not one each.
         """
-        _whole("epoch", epoch)
+        whole("epoch", epoch)
         keyed = None if indices is None else self._keyed(indices, epoch)
         return _BatchBlur(lambda count: self._drawn(count) if keyed is None else keyed, self.border)(*inputs)
 
@@ -153,7 +153,7 @@ class BlurMixSampler:
         values = indices.tolist() if isinstance(indices, (Tensor, np.ndarray)) else indices
         if isinstance(values, str) or not isinstance(values, Iterable):
             raise TypeError(f"`indices` must be whole numbers, one for each image, got {indices!r}")
-        numbers = [_whole("indices", value) for value in values]
+        numbers = [whole("indices", value) for value in values]
         return _stack([cached_kernel(self.draw(number, epoch)) for number in numbers])
 
     def _resolve(self, which: float, inner: float, generator: Any) -> Blur:
@@ -166,7 +166,7 @@ class BlurMixSampler:
         return drawn
 
 
-def _whole(name: str, value: Any) -> int:
+def whole(name: str, value: Any) -> int:
     """A number of an image or an epoch; a tensor of one is what a loop over `indices` gives."""
     if isinstance(value, Tensor) and value.ndim == 0:
         value = value.item()
