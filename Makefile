@@ -12,7 +12,7 @@ CPP := $(wildcard src/blurlib/_engine/native/*.[ch]pp tests/native/*.cpp)
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-compile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check format lint types docs portable bench tables wheel clean
+.PHONY: help demo test test-all test-neighbours check format lint types docs portable bench tables wheel clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -21,7 +21,7 @@ demo: $(VENV)/.demo  ## train, blur, evaluate, fine-tune on photographs that shi
 	$(BIN)/blurlib demo --out $(OUT)
 
 # One thread a process: two pytest workers on two cores, and no OpenMP pool in a process that forks.
-test test-all: export OMP_NUM_THREADS := 1
+test test-all test-neighbours: export OMP_NUM_THREADS := 1
 # Else each process that a test starts compiles all of torch anew, in 8 seconds.
 test test-all: export PYTHONDONTWRITEBYTECODE :=
 # What torch.compile writes has no vector instructions: to try out which there are takes as long.
@@ -31,6 +31,12 @@ test: $(VENV)/.dev  ## tests and doctests, with few examples a property
 
 test-all: $(VENV)/.dev  ## also the slow and the exhaustive ones, with many examples a property
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "" --hypothesis-profile=thorough
+
+# albumentations and AlbumentationsX have one import name: the second has an environment of its own, which finds
+# everything else in the first.
+test-neighbours: $(VENV)/.neighbours $(VENV)/albumentationsx/.installed  ## blurlib in the pipelines of other libraries
+	@$(BIN)/python -m pytest -n $(JOBS) -m "" tests/integrations
+	@$(VENV)/albumentationsx/bin/python -m pytest -m "" tests/integrations/test_albumentations.py
 
 check: lint types docs test  ## everything that CI runs
 
@@ -97,6 +103,18 @@ $(VENV)/.dev: $(CORE) $(MODULES) | $(BIN)/python
 	@echo "Setting up $(VENV): torch is large, so this takes some minutes the first time."
 	$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.neighbours: $(CORE) $(MODULES) | $(BIN)/python
+	@echo "Setting up $(VENV): torch is large, so this takes some minutes the first time."
+	$(PIP) --editable '.[dev,neighbours]'
+	@touch $@ $(VENV)/.dev $(VENV)/.demo
+
+$(VENV)/albumentationsx/.installed: $(VENV)/.neighbours
+	$(PYTHON) -m venv $(VENV)/albumentationsx
+	cd $(VENV)/albumentationsx/lib/python*/site-packages && \
+		$(abspath $(BIN))/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' > neighbours.pth
+	$(VENV)/albumentationsx/bin/python -m pip install --disable-pip-version-check --quiet --no-compile 'albumentationsx>=2.5'
+	@touch $@
 
 # The rivals, which nothing else needs.
 $(VENV)/.bench: $(CORE) $(MODULES) | $(BIN)/python

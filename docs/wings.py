@@ -8,7 +8,7 @@ from pathlib import Path
 OUT = Path(__file__).parent / "_static" / "wings.svg"
 ROWS = {
     "commands": ("_cli",),
-    "studies": ("demo", "paper"),
+    "studies, neighbours": ("demo", "integrations", "paper"),
     "entry points": ("training", "evaluation"),
     "tasks": ("_tasks",),
     "batches": ("mixes", "deblurring"),

@@ -4,7 +4,7 @@ Examples written with `>>>` run as doctests; this file looks after the others, a
 """
 
 import ast
-import importlib.util
+import importlib
 import inspect
 import re
 import runpy
@@ -28,9 +28,9 @@ PAGES = [
 NEEDS_DATA = ("imagenet", "photos/", "weights=", "OxfordIIITPet", "load_dataset", "runs/")
 
 
-def blocks(language: str) -> list:
+def blocks(language: str, pages: list[Path] = PAGES) -> list:
     found = []
-    for page in PAGES:
+    for page in pages:
         text = page.read_text(encoding="utf-8")
         for number, body in enumerate(
             re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
@@ -59,7 +59,7 @@ def test_python_uses_what_exists(code):
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "blurlib":
             module = importlib.import_module(node.module)
-            assert not [alias.name for alias in node.names if not hasattr(module, alias.name)]
+            assert not [alias.name for alias in node.names if alias.name not in dir(module)]
         elif isinstance(node, ast.Attribute):
             resolve(node)
         elif isinstance(node, ast.Call):
@@ -81,13 +81,13 @@ def test_promises_name_tests_that_are_there():
         assert f"def {test}(" in every, test
 
 
-@pytest.mark.parametrize("code", blocks("python"))
+# Those of `integrations` need other libraries: tests/integrations runs them.
+@pytest.mark.parametrize(
+    "code", blocks("python", [page for page in PAGES if page.parent.name != "integrations"])
+)
 def test_python_without_data_runs(code):
     if any(word in code for word in NEEDS_DATA):
         pytest.skip("needs data; its names and arguments are checked above")
-    for extra in ("kornia", "albumentations"):
-        if f"import {extra}" in code and importlib.util.find_spec(extra) is None:
-            pytest.skip(f"{extra} is not installed (pip install blurlib[{extra}])")
     exec(compile(code, "<page>", "exec"), {})
 
 

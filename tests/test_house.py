@@ -36,12 +36,14 @@ ORDER = (
     "mixes deblurring",
     "_tasks",
     "training evaluation",
-    "demo paper",
+    "demo integrations paper",
     "_cli",
     "__main__",
 )
 HEIGHT = {wing: height for height, row in enumerate(ORDER) for wing in row.split()}
 PUBLIC = [wing for wing in HEIGHT if not wing.startswith("_")]
+# Its names are imported on use, each with a package that not everybody has; tests/integrations looks into it.
+ON_DEMAND = ("integrations",)
 # A face shows what is inside; these two are entered by their modules.
 WITHOUT_FACE = ("_common", "_cli")
 
@@ -51,8 +53,8 @@ STILL_LONG = {}
 
 # Nobody pays for these who only blurs images: they are imported where they are used.
 HEAVY = (
-    "deepinv", "jinja2", "kornia", "matplotlib", "rich", "scipy.fft", "scipy.interpolate", "scipy.ndimage",
-    "scipy.signal", "skimage", "sklearn", "timm", "typer",
+    "albumentations", "cv2", "deepinv", "jinja2", "kornia", "matplotlib", "rich", "scipy.fft",
+    "scipy.interpolate", "scipy.ndimage", "scipy.signal", "skimage", "sklearn", "timm", "typer",
 )  # fmt: skip
 
 # Hooks of torchvision's and torch's base classes, described there.
@@ -91,6 +93,8 @@ def imports(path: Path) -> Iterator[tuple[str, ...]]:
 
 def public_objects(wing: str) -> Iterator[tuple[str, object]]:
     module = importlib.import_module(f"blurlib.{wing}")
+    if wing in ON_DEMAND:
+        return
     # A name without an object is another test's matter (test_all_lists_what_there_is).
     yield from ((name, getattr(module, name)) for name in module.__all__ if hasattr(module, name))
 
@@ -110,6 +114,9 @@ def redefined(name: str, owner: type) -> bool:
 def public_names() -> Iterator[str]:
     yield from (f"blurlib.{name}" for name in blurlib.__all__)
     for wing in PUBLIC:
+        if wing in ON_DEMAND:
+            module = importlib.import_module(f"blurlib.{wing}")
+            yield from (f"blurlib.{wing}.{name}" for name in module.__all__)
         for name, value in public_objects(wing):
             yield f"blurlib.{wing}.{name}"
             if inspect.isclass(value):
@@ -178,12 +185,13 @@ def test_a_wing_is_entered_by_its_face(path):
     "path", [path for path in FILES if path.name == "__init__.py"], ids=lambda path: path.parent.name
 )
 def test_a_face_holds_names_only(path):
+    names = ("__all__", "__version__", "(__getattr__, __dir__)")
     for node in tree(path).body:
-        is_names = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in ("__all__", "__version__")
+        is_names = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in names
         is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-        assert isinstance(node, ast.ImportFrom) or is_names or is_text, (
-            f"{path.parent.name}: {ast.unparse(node)}"
-        )
+        for_types = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        is_import = all(isinstance(each, ast.ImportFrom) for each in (node.body if for_types else [node]))
+        assert is_import or is_names or is_text, f"{path.parent.name}: {ast.unparse(node)}"
 
 
 def test_inventory_of_public_names():
@@ -201,7 +209,7 @@ def test_all_lists_what_there_is(wing):
     loaded = importlib.import_module(f"blurlib.{wing}")
     listed = list(loaded.__all__)
     assert len(set(listed)) == len(listed)
-    assert not [name for name in listed if not hasattr(loaded, name)]
+    assert not [name for name in listed if name not in dir(loaded)]
 
 
 PROPERTIES = (property, functools.cached_property)

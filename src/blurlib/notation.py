@@ -190,6 +190,8 @@ def parse_mix(mix: str | Blur | Mapping[Any, float]) -> dict[Any, float]:
     named: list[tuple[Any, float]]
     if isinstance(mix, Blur):
         return {parse(mix): 1.0}
+    if hasattr(mix, "draw"):
+        return {mix: 1.0}
     if isinstance(mix, str):
         parts = (
             [_split_share(part) for part in mix.split(" + ")]
