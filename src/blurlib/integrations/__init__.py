@@ -11,7 +11,9 @@ from .._common.on_demand import on_demand
 if TYPE_CHECKING:
     from ._albumentations import AlbumentationsBlur
     from ._kornia import KorniaBlur
+    from ._lightning import LightningBlur
     from ._timm import insert_blur
+    from ._transformers import TrainerEpochs
 
 # From each name to its file, which is called as the extra that it needs.
 __getattr__, __dir__ = on_demand(
@@ -19,6 +21,8 @@ __getattr__, __dir__ = on_demand(
     {
         "AlbumentationsBlur": "_albumentations",
         "KorniaBlur": "_kornia",
+        "LightningBlur": "_lightning",
+        "TrainerEpochs": "_transformers",
         "insert_blur": "_timm",
     },
 )
@@ -26,5 +30,7 @@ __getattr__, __dir__ = on_demand(
 __all__ = [
     "AlbumentationsBlur",
     "KorniaBlur",
+    "LightningBlur",
+    "TrainerEpochs",
     "insert_blur",
 ]
