@@ -1,6 +1,7 @@
 """Pages on neighbours run from top to bottom, as a reader would paste them; so do the examples of our names."""
 
 import doctest
+import gc
 import importlib.util
 import re
 from pathlib import Path
@@ -20,6 +21,7 @@ def skip_if_missing(error: ImportError) -> None:
         pytest.skip(f"{name} is not installed")
 
 
+@pytest.mark.filterwarnings("default")  # neighbours warn of what they do to each other
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -31,6 +33,9 @@ def test_page_runs(page, tmp_path, monkeypatch):
     except ImportError as error:
         skip_if_missing(error)
         raise
+    finally:
+        names.clear()
+        gc.collect()  # here, where a file that a neighbour leaves open is a warning
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

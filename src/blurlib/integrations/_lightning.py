@@ -60,7 +60,9 @@ class LightningBlur(Callback):  # type: ignore[misc]  # Lightning is not looked 
         self._owner = pl_module if data is None or _is_default(data) else data
         before = getattr(self._owner, _HOOK)
 
-        @functools.wraps(inspect.unwrap(before))  # what Lightning looks at to see whether a class overrides it
+        @functools.wraps(
+            inspect.unwrap(before)
+        )  # what Lightning looks at to see whether a class overrides it
         def hook(batch: Any, dataloader_idx: int) -> Any:
             batch = before(batch, dataloader_idx)
             return self.blur(batch, trainer.current_epoch) if trainer.training else batch
@@ -102,8 +104,8 @@ def _numbers(batch: Any, where: int | str) -> list[int]:
         found = batch[where]
     except (IndexError, KeyError, TypeError) as error:
         raise ValueError(
-            f"`indices` must say where a batch holds the images' numbers or names, got {where!r}, which is not "
-            "there; let the data set return them, as image, label, index"
+            f"`indices` must say where a batch holds the images' numbers or names, got {where!r}, where it "
+            "holds nothing; let the data set return them, as image, label, index"
         ) from error
     if isinstance(found, (Tensor, np.ndarray)):
         found = found.tolist()

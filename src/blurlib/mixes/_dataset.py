@@ -60,8 +60,13 @@ class BlurredDataset(Dataset[Any]):
         self.dataset = dataset
         self.mix = mix if isinstance(mix, BlurMixSampler) else BlurMixSampler(mix)
         self.image = image
-        self._epoch = torch.tensor(_UNTOLD if epoch is None else whole("epoch", epoch))
-        self._epoch.share_memory_()  # type: ignore[no-untyped-call]  # torch's
+        epoch = _UNTOLD if epoch is None else whole("epoch", epoch)
+        self.__setstate__(vars(self) | {"_epoch": torch.tensor(epoch)})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Of a copy too, the epoch is in shared memory."""
+        vars(self).update(state)
+        self._epoch: torch.Tensor = state["_epoch"].share_memory_()
 
     def __repr__(self) -> str:
         return f"BlurredDataset({type(self.dataset).__name__} of {len(self)}, {self.mix!r})"
