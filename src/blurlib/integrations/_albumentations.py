@@ -68,6 +68,10 @@ class AlbumentationsBlur(ImageOnlyTransform):  # type: ignore[misc]  # mypy does
         """The name in stored pipelines, which does not depend on where the class stands."""
         return f"blurlib.integrations.{cls.__name__}"
 
+    def get_transform_init_args_names(self) -> tuple[str, ...]:
+        """What `to_dict` stores beside `p` (albumentations' hook)."""
+        return ("mix", "border")
+
     def apply(self, img: np.ndarray, index: int, **params: Any) -> np.ndarray:
         """Blur an image (albumentations' hook)."""
         del params
