@@ -172,8 +172,9 @@ def parse_mix(mix: str | Blur | Mapping[Any, float]) -> dict[Any, float]:
     """Read a mix of blurs with shares.
 
     Args:
-        mix: "sharp + D4" (equal shares), "0.2 sharp + 0.8 shake" (a share before each), a blur, or a mapping
-            from names, blurs or transforms (anything with a `draw` method) to shares.
+        mix: "sharp + D4" (equal shares), "0.2 sharp + 0.8 shake" (a share before each), a blur or
+            a transform alone (anything with a `draw` method), or a mapping from names, blurs or transforms to
+            shares.
 
     Returns:
         A dict from blurs (or the transforms given) to shares that sum to 1 exactly as far as floats do.

@@ -1,4 +1,4 @@
-"""`make test` passes these by: they need other libraries. `make test-neighbours` runs them, or naming them."""
+"""`make test` passes these by, as they need other libraries; `make test-neighbours` runs them."""
 
 
 def pytest_ignore_collect(collection_path, config):

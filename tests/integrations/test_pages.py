@@ -1,4 +1,4 @@
-"""Pages on neighbours run from top to bottom, as a reader would paste them; so do the examples of our names."""
+"""Pages on neighbours run from top to bottom, as a reader would paste them; so do examples of our names."""
 
 import doctest
 import gc

@@ -27,8 +27,8 @@ def on_demand(package: str, files: Mapping[str, str]) -> tuple[Callable[[str], A
         try:
             value = getattr(importlib.import_module(f"{package}.{files[name]}"), name)
         except ModuleNotFoundError as error:
-            missing = error.name or ""
-            if missing.split(".")[0] == package.split(".")[0]:  # a file of ours: a mistake, not a choice
+            missing = (error.name or "").split(".")[0]
+            if missing == package.split(".")[0]:  # a file of ours: a mistake, not a choice
                 raise
             raise ImportError(
                 f"`{package}.{name}` needs the package {missing!r}, which is not installed; use "

@@ -70,5 +70,16 @@ class KorniaBlur(IntensityAugmentationBase2D):  # type: ignore[misc]  # mypy doe
     ) -> Tensor:
         """Blur the images (kornia's hook)."""
         del flags, transform
-        kernels = self.mix.kernels(params["index"])
+        if input.shape[-1] <= 4 < min(input.shape[-3:-1]):
+            raise ValueError(
+                f"`input` must be (B, C, H, W), got shape {tuple(input.shape)}, which looks like "
+                "(B, H, W, C); use input.permute(0, 3, 1, 2)"
+            )
+        kernels = _kernels(self.mix, params["index"])
         return blur(input, kernels.to(input.device), border=self.mix.border)
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # torch's
+def _kernels(mix: BlurMixSampler, index: Tensor) -> Tensor:
+    """The kernels, which a compiler cannot follow."""
+    return mix.kernels(index)

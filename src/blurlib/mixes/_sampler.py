@@ -55,14 +55,15 @@ class BlurMixSampler:
 
     Args:
         mix: "sharp + D2 + D4 + D6 + D8" (equal shares), "0.2 sharp + 0.8 shake" (`shake`: a random kernel of
-            the train bank), or a mapping from names, blurs and transforms to shares, ``{"sharp": 0.2,
-            CameraShakeBlur(): 0.8}``, ``{"sharp": 0.5, blurs.PointSpread.load("lens.npy"): 0.5}``.
+            the train bank), a blur or a transform alone, or a mapping from names, blurs and transforms to
+            shares, ``{"sharp": 0.2, CameraShakeBlur(): 0.8}``,
+            ``{"sharp": 0.5, blurs.PointSpread.load("lens.npy"): 0.5}``.
         seed: of the keyed draws.
         border: see :func:`blurlib.blur`.
 
     Raises:
         TypeError: if `mix` is none of these.
-        ValueError: if a blur is unknown, or the shares do not sum to 1.
+        ValueError: if a blur is unknown, the shares do not sum to 1, or a transform has a border of its own.
 
     Example:
         >>> mix = BlurMixSampler("sharp + D2 + D4 + D6 + D8")
@@ -74,11 +75,21 @@ class BlurMixSampler:
     """
 
     def __init__(
-        self, mix: str | Blur | Mapping[Any, float], *, seed: int = 0, border: Outside = "reflect"
+        self,
+        mix: str | Blur | BlurTransform | Mapping[Any, float],
+        *,
+        seed: int = 0,
+        border: Outside = "reflect",
     ) -> None:
         self.shares = parse_mix(mix)
         self.seed = rng.check_seed(seed)
         self.border = check_outside(border)
+        for each in self.shares:
+            if getattr(each, "border", "reflect") not in ("reflect", self.border):
+                raise ValueError(
+                    f"`border` of a mix holds for all of its blurs, got {each} in a mix with "
+                    f"{self.border!r}; give border={each.border!r} to the mix"
+                )
         self._edges = np.cumsum(list(self.shares.values()))
         self._own = fingerprints(self.shares)
 

@@ -1,0 +1,37 @@
+"""Names that are imported on use: what is missing is named with the command that installs it."""
+
+import sys
+
+import pytest
+
+from blurlib import integrations
+from blurlib._common.on_demand import on_demand
+
+
+@pytest.mark.parametrize("missing", ["kornia", "albumentations"])
+def test_missing_package_is_named_with_its_extra(monkeypatch, missing):
+    name = {"kornia": "KorniaBlur", "albumentations": "AlbumentationsBlur"}[missing]
+    monkeypatch.delitem(vars(integrations), name, raising=False)
+    monkeypatch.delitem(sys.modules, f"blurlib.integrations._{missing}", raising=False)
+    for module in [module for module in sys.modules if module.split(".")[0] == missing]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, missing, None)  # as if it were not installed
+    with pytest.raises(
+        ImportError, match=rf'`blurlib.integrations.{name}` needs .* "blurlib\[{missing}\]"'
+    ) as error:
+        getattr(integrations, name)
+    assert error.value.name == missing
+    with pytest.raises(ImportError, match=rf"blurlib\[{missing}\]"):
+        exec(f"from blurlib.integrations import {name}", {})
+
+
+def test_names_show_without_being_imported():
+    assert {"KorniaBlur", "AlbumentationsBlur", "insert_blur"} <= set(dir(integrations))
+    with pytest.raises(AttributeError, match=r"module 'blurlib.integrations' has no attribute 'KornBlur'"):
+        integrations.KornBlur  # noqa: B018  the look-up is what is tested
+
+
+def test_a_file_of_ours_that_is_missing_stays_a_mistake():
+    lookup, _ = on_demand("blurlib.integrations", {"Gone": "_gone"})
+    with pytest.raises(ModuleNotFoundError, match=r"blurlib\.integrations\._gone"):
+        lookup("Gone")
