@@ -1,7 +1,6 @@
 """The callback for Lightning in real runs: keys, epochs, resumed runs, other hooks, two processes."""
 
 import contextlib
-import gc
 import importlib
 
 import pytest
@@ -84,12 +83,6 @@ def trainer(*callbacks, package=lightning, **settings):
     usual = {"max_epochs": 2, "accelerator": "cpu", "logger": False, "enable_checkpointing": False}
     quiet = {"enable_progress_bar": False, "enable_model_summary": False}
     return package.Trainer(callbacks=list(callbacks), **(usual | quiet | settings))
-
-
-@pytest.fixture(autouse=True)
-def _cleared():
-    yield
-    gc.collect()  # here, where what Lightning leaves open is a warning
 
 
 def assert_keyed(seen, photos=PHOTOS):
@@ -181,7 +174,6 @@ class Writing(Module):
         torch.save(self.seen, f"seen-{self.global_rank}.pt")
 
 
-@pytest.mark.slow
 def test_two_processes_have_the_blurs_of_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = trainer(LightningBlur(MIX, indices=2), strategy="ddp_fork", devices=2)
