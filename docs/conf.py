@@ -2,7 +2,14 @@
 
 from importlib.metadata import version as installed_version
 
+from sphinx.ext.autodoc.mock import mock
+
 import blurlib
+
+# The adapters are described without the libraries that they serve.
+with mock(["albumentations", "kornia"]):
+    for adapter in blurlib.integrations.__all__:
+        getattr(blurlib.integrations, adapter)
 
 project = "blurlib"
 author = "the blurlib developers"
