@@ -32,6 +32,8 @@ test: $(VENV)/.dev  ## tests and doctests, with few examples a property
 test-all: $(VENV)/.dev  ## also the slow and the exhaustive ones, with many examples a property
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "" --hypothesis-profile=thorough
 
+# It asks the network at import otherwise.
+test-neighbours: export NO_ALBUMENTATIONS_UPDATE := 1
 # albumentations and AlbumentationsX have one import name: the second has an environment of its own, which finds
 # everything else in the first.
 test-neighbours: $(VENV)/.neighbours $(VENV)/albumentationsx/.installed  ## blurlib in the pipelines of other libraries

@@ -1,8 +1,18 @@
 """Sphinx configuration. `make docs` builds the pages; a warning is an error."""
 
+import inspect
 from importlib.metadata import version as installed_version
 
+from sphinx.ext.autodoc.mock import mock
+
 import blurlib
+
+# The adapters are described without the libraries that they serve, whose classes stand in for them else.
+with mock(["albumentations", "kornia"]):
+    for adapter in (getattr(blurlib.integrations, each) for each in blurlib.integrations.__all__):
+        if inspect.isclass(adapter):
+            first, *others = inspect.signature(adapter.__init__).parameters.values()
+            adapter.__signature__ = inspect.Signature(others)
 
 project = "blurlib"
 author = "the blurlib developers"
