@@ -8,7 +8,7 @@ from sphinx.ext.autodoc.mock import mock
 import blurlib
 
 # The adapters are described without the libraries that they serve, whose classes stand in for them else.
-with mock(["albumentations", "kornia"]):
+with mock(["albumentations", "kornia", "lightning", "transformers"]):
     for adapter in (getattr(blurlib.integrations, each) for each in blurlib.integrations.__all__):
         if inspect.isclass(adapter):
             first, *others = inspect.signature(adapter.__init__).parameters.values()

@@ -1,4 +1,4 @@
-"""Grain: its own generator decides, so blurs follow from its seeds, whatever the workers, and after a restore."""
+"""Grain: its generator decides, so blurs follow from its seeds, whatever the workers, and after a restore."""
 
 import numpy as np
 import pytest

@@ -1,16 +1,16 @@
-"""The Trainer of transformers in real runs, and the data sets of `datasets`: keys, epochs, workers, resuming."""
+"""The Trainer of transformers in real runs, and data sets of `datasets`: keys, epochs, workers, resuming."""
 
 import numpy as np
 import PIL.Image
 import pytest
 import torch
-from processes import in_processes
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
 from blurlib import BlurMixSampler, blur
 from blurlib.functional import apply
 from blurlib.mixes import BlurredDataset, index_of
+from processes import in_processes
 
 datasets = pytest.importorskip("datasets")
 transformers = pytest.importorskip("transformers")

@@ -1,4 +1,4 @@
-"""WebDataset: blurs by the names of samples, whatever the shards, their order, the workers and the batches."""
+"""WebDataset: blurs by the names of samples, whatever the shards, their order, workers and batches."""
 
 import gc
 
@@ -13,7 +13,7 @@ from blurlib.mixes import index_of
 
 wds = pytest.importorskip("webdataset")
 
-pytestmark = pytest.mark.filterwarnings("default")  # it leaves files open
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # it leaves files open
 
 MIX = blurlib.BlurMixSampler("sharp + D2 + D4 + L7.5@20 + shake", seed=3)
 PHOTOS = torch.randint(0, 256, (6, 3, 20, 21), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -23,7 +23,7 @@ NAMES = [f"cat/photo-{number}" for number in range(6)]
 @pytest.fixture(autouse=True)
 def _closed():
     yield
-    gc.collect()  # here, where it is a warning
+    gc.collect()  # here, where that is ignored
 
 
 def write(folder, order, maxcount):
