@@ -2,9 +2,8 @@
 
     python examples/07_on_the_gpu.py [FOLDER]
 
-The workers decode and resize, no more. What they send is bytes of one shape, the centre square of each image,
-with its index, which is the key of its blur and of its crop. So the network sees what it would have seen if
-the workers had blurred and cropped, whatever the device, the workers, the batches and their order.
+The workers decode, resize and cut the centre square, so that all images have one shape. An image's index is
+the key of its blur and its crop: the network sees what it would see if the workers had blurred and cropped.
 """
 
 import sys
@@ -23,14 +22,14 @@ import blurlib
 from blurlib import protocol
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-# Of ImageNet's photographs: 256 and 224. Blurs are in pixels of SIDE here: D4 is what D16 is at 384.
+# Usual are 256 and 224. Blurs are in pixels of SIDE here: D4 is what D16 is at 384.
 SIDE, CROP = 96, 80
 DRAWS = {"seed": 0, "hflip": 0.5}
 MIX = blurlib.BlurMixSampler("sharp + D2 + D4 + shake", seed=DRAWS["seed"])
 
 
 class CentreSquares(Dataset):
-    """What a worker does: decode, resize, cut the square that all images of a batch share."""
+    """What a worker does: decode, resize, cut the square."""
 
     def __init__(self, paths: list[Path]) -> None:
         self.paths = paths
@@ -76,8 +75,7 @@ def main(folder: Path) -> None:
             outputs = network(protocol.normalised(views, protocol.IMAGENET_MEAN, protocol.IMAGENET_STD))
             nn.functional.cross_entropy(outputs, labels.to(DEVICE, non_blocking=True)).backward()
 
-            # Not part of a training, for it waits for the device.
-            shown.append(views.cpu())
+            shown.append(views.cpu())  # which waits for the device, and so is no part of a training
             difference = shown[-1].int() - in_the_workers(squares, indices, epoch).int()
             furthest = max(furthest, int(difference.abs().max()))
     print(f"largest difference from blur and crop in the workers: {furthest} levels of 255")
@@ -89,6 +87,7 @@ def main(folder: Path) -> None:
 
 def write_photographs(folder: Path) -> None:
     """Crops of two photographs in turn, each a class."""
+    folder.mkdir(parents=True, exist_ok=True)
     for number in range(16):
         photograph = Image.fromarray(getattr(skimage.data, ("coffee", "chelsea")[number % 2])())
         place = folder / f"photograph-{number:02}.png"
@@ -97,6 +96,5 @@ def write_photographs(folder: Path) -> None:
 
 if __name__ == "__main__":
     place = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp(prefix="blurlib-"))
-    place.mkdir(parents=True, exist_ok=True)
     write_photographs(place)
     main(place)
