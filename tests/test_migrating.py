@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 import torch
-from torchvision.transforms import GaussianBlur as OldGaussianBlur
+from torchvision import transforms as v1
 from torchvision.transforms import v2
 
 import blurlib
@@ -82,7 +82,8 @@ def test_torchvision():
         light = PHOTO / 255
         soft = blurlib.functional.gaussian_blur(light, width)
         assert (v2.functional.gaussian_blur(light, [size] * 2, [width] * 2) - soft).abs().max() < 2e-6
-        assert (OldGaussianBlur(size, width)(light) - soft).abs().max() < 2e-6
+        assert (v1.GaussianBlur(size, width)(light) - soft).abs().max() < 2e-6
+    assert torch.equal(v1.Compose([blurlib.GaussianBlur(width)])(light), soft)
     usual = v2.functional.gaussian_blur(light, [9, 9], [0.15 * 9 + 0.35] * 2)
     assert torch.equal(usual, v2.functional.gaussian_blur(light, [9, 9]))
     torch.manual_seed(0)
