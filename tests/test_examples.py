@@ -21,6 +21,7 @@ WRITTEN = {
     "01_blur_a_photograph.py": {"blurs.png", "drawn.png", "scaled.png"},
     "02_dataloader.py": {"batch.png"},
     "03_one_blur_an_image.py": {"mix.png"},
+    "07_on_the_gpu.py": {"views.png"},
     "04_finetune_and_evaluate.py": {
         "comparison.md",
         "control.json",

@@ -389,6 +389,7 @@ def test_version_has_one_home():
     assert blurlib.__version__ == version("blurlib")
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert f"## [{blurlib.__version__}]" in changelog
+    assert f"\nversion: {blurlib.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
 
 
 def test_package_carries_its_type_marker():

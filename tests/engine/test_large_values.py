@@ -46,3 +46,19 @@ def test_a_broken_pixel_in_a_large_image_stays_local():
     image[0, 3, 3] = torch.nan
     (found,) = blurlib.blur(image, kernel)
     assert found[:19, :19].isnan().all() and found[19:, 19:].isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64], ids=str)
+def test_each_plane_has_its_own_scale_on_a_device(dtype):
+    """Large, small, broken and half-broken planes of one call: the FFT of devices, on the CPU."""
+    kernel = KERNELS["dense"] / KERNELS["dense"].sum()
+    plane = torch.rand(33, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    sizes = torch.tensor([torch.finfo(dtype).max / 2, 1e-3, torch.nan, 1e18], dtype=torch.float64)
+    image = (plane * sizes[:, None, None]).to(dtype)
+    found = blurlib.blur(torch.stack([image, image.flip(0)]), kernel, backend="torch")
+    assert torch.equal(found[0, [0, 1, 3]], found[1, [3, 2, 0]])
+    assert found[0, 2].isnan().all()
+    for number in (0, 1, 3):
+        exact = blurlib.blur(image[number][None].double() / sizes[number], kernel)[0]
+        bound = {torch.bfloat16: 4e-3, torch.float32: 1e-6, torch.float64: 1e-12}[dtype]
+        assert (found[0, number].double() / sizes[number] - exact).abs().max() < bound

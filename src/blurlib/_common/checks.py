@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import torch
 
 # Ends of ranges from here on, or so close to 0, only keep nonsense out: a message tells the one that is met.
 _FAR, _NEAR = 10**6, 1e-6
@@ -33,6 +34,21 @@ def check_integer(name: str, value: object, *, low: int, high: int) -> int:
         rule = _rule(int(value), low, high)
         raise ValueError(f"`{name}` must be a whole number{rule}, got {value}; choose one that is")
     return int(value)
+
+
+def check_whole(name: str, value: Any) -> int:
+    """A number of an image or an epoch; a tensor of one is what a loop over `indices` gives."""
+    if isinstance(value, torch.Tensor) and value.ndim == 0:
+        value = value.item()
+    return check_integer(name, value, low=0, high=2**62)
+
+
+def check_indices(indices: Any) -> list[int]:
+    """Return the numbers of several images, from any iterable, array or tensor of whole numbers."""
+    values = indices.tolist() if isinstance(indices, (torch.Tensor, np.ndarray)) else indices
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise TypeError(f"`indices` must be whole numbers, one for each image, got {indices!r}")
+    return [check_whole("indices", value) for value in values]
 
 
 def one_of(name: str, value: Any, choices: Iterable[str]) -> Any:

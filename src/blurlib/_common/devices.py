@@ -17,7 +17,7 @@ from .checks import check_integer
 from .interrupts import leave_signals_to_parent, worker_ended
 from .passing import Passing, Piped
 
-__all__ = ["batches", "end_workers", "make_loader", "pick_device", "pick_workers"]
+__all__ = ["batches", "end_workers", "make_loader", "pick_device", "pick_workers", "sent"]
 
 LONGEST_WAIT = 600.0
 """Seconds without a batch from loader processes that hang."""
@@ -155,3 +155,12 @@ def pick_workers(workers: int | None, count: int, *, world: int = 1) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     share = min(8, cores // world)
     return share if share > 1 else 0
+
+
+def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor of the CPU on a device, without waiting for it: from pinned memory, kept until it is over."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    if torch.cuda.is_available():  # else the device is one of a fake tensor
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)

@@ -43,6 +43,9 @@ _LIFT = 5e-4
 # Bytes are convolved as their distance from this, which halves the arithmetic's error.
 _GREY = 127.5
 
+# What may hold numbers near the largest of the arithmetic; bytes and float16 do not.
+_UNBOUNDED = (torch.bfloat16, torch.float32, torch.float64)
+
 # From blocks (n, c, rows, columns), bordered, to the valid part of their convolution with a kernel each.
 _Convolve = Callable[[Tensor], Tensor]
 
@@ -67,7 +70,7 @@ def blur_torch(image: Tensor, kernel: Tensor, border: str) -> Tensor:
         for some in _slices(len(images), chunk[0]):
             if each or some.start == 0:
                 weights = kernels[some] if each else kernels
-                convolve = _direct(weights) if direct else _fft(weights, size)
+                convolve = _direct(weights) if direct else _fft(weights, size, image.dtype in _UNBOUNDED)
                 to_bytes = _to_bytes(weights) if image.dtype == torch.uint8 else None
             for channels in _slices(images.shape[1], chunk[1]):
                 for rows in _slices(images.shape[2], chunk[2]):
@@ -198,26 +201,32 @@ def _direct(kernels: Tensor) -> _Convolve:
     return convolve
 
 
-def _fft(kernels: Tensor, size: tuple[int, int]) -> _Convolve:
-    """Along those sides that are longer than one tap."""
+def _fft(kernels: Tensor, size: tuple[int, int], may_be_large: bool) -> _Convolve:
+    """Along those sides that are longer than one tap; `may_be_large`: pixels near the largest number."""
     high, wide = kernels.shape[-2:]
     dims = [dim for dim in (-2, -1) if kernels.shape[dim] > 1]
     lengths = [size[dim] for dim in dims]
     spectrum = torch.fft.rfftn(kernels[:, None], s=lengths, dim=dims)
 
     def convolve(block: Tensor) -> Tensor:
-        # A transform adds up a whole plane, beyond the largest number where pixels are near it. On other
-        # devices than the CPU one would have to wait for what they are.
-        least, most = block.aminmax() if block.device.type == "cpu" else (0.0, 0.0)
-        shrunk = bool(max(-least, most) > torch.finfo(block.dtype).max ** 0.5)
-        scale = torch.finfo(block.dtype).tiny ** 0.5  # a power of two
-        product = torch.fft.rfftn(block * scale if shrunk else block, dim=dims).mul_(spectrum)
+        scale = _scale(block) if may_be_large else None
+        product = torch.fft.rfftn(block if scale is None else block * scale, dim=dims).mul_(spectrum)
         sums: Tensor = torch.fft.irfftn(product, s=lengths, dim=dims)
-        if shrunk:
+        if scale is not None:
             sums = sums.div_(scale)
         return sums[..., high - 1 :, wide - 1 :]
 
     return convolve
+
+
+def _scale(block: Tensor) -> Tensor:
+    """A power of two for each plane, 1 as a rule, less where the sum of a plane could be infinite.
+
+    Found on the device. A plane that is not finite leaves the others as they are.
+    """
+    real = torch.finfo(block.dtype)
+    largest = torch.linalg.vector_norm(block, torch.inf, dim=(-2, -1), keepdim=True)
+    return torch.ones_like(largest).masked_fill_(largest > real.max**0.5, real.tiny**0.5)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -30,6 +30,15 @@ _GROUP = tl.constexpr(32)
 
 
 @triton.jit
+def _place(tiles, strips, channels, start, planes_each):
+    """This program's tile, strip of rows, plane and image in the chunk, and its kernel."""
+    program = tl.program_id(0)
+    plane = (program // tiles // strips).to(tl.int64)
+    image = plane // channels
+    return program % tiles, program // tiles % strips, plane, image, (image + start) // planes_each
+
+
+@triton.jit
 def _four(words, offset):
     """Four bytes from `offset` on, wherever that is: of two whole words what is needed."""
     low = tl.load(words + (offset >> 2)).to(tl.uint32, bitcast=True)
@@ -122,12 +131,7 @@ def flat(
     packed, ROWS: tl.constexpr, WORDS: tl.constexpr,
 ):  # fmt: skip
     """Bytes under equal weights: each row's sums are those of the row above, and what enters and leaves."""
-    program = tl.program_id(0)
-    tile = program % tiles
-    strip = program // tiles % strips
-    plane = (program // tiles // strips).to(tl.int64)
-    image = plane // channels
-    which = (image + start) // planes_each
+    tile, strip, plane, image, which = _place(tiles, strips, channels, start, planes_each)
     heads += which * HEAD
     if tl.load(heads + MODE) == FLAT:
         taps = tl.load(heads + TAPS)
@@ -198,12 +202,7 @@ def general(
     start, packed, IS_BYTES: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Any kernel, tap by tap, in groups that do not drift. Of bytes, `images` are words of four."""
-    program = tl.program_id(0)
-    tile = program % tiles
-    strip = program // tiles % strips
-    plane = (program // tiles // strips).to(tl.int64)
-    image = plane // channels
-    which = (image + start) // planes_each
+    tile, strip, plane, image, which = _place(tiles, strips, channels, start, planes_each)
     heads += which * HEAD
     if tl.load(heads + MODE) == GENERAL:
         taps = tl.load(heads + TAPS)
@@ -263,12 +262,7 @@ def dense(
     Bytes less 128 are exact in float16; a weight is the sum of two such numbers, after a power of two has
     brought the largest weight to between 1 and 2.
     """
-    program = tl.program_id(0)
-    tile = program % tiles
-    strip = program // tiles % strips
-    plane = (program // tiles // strips).to(tl.int64)
-    image = plane // channels
-    which = (image + start) // planes_each
+    tile, strip, plane, image, which = _place(tiles, strips, channels, start, planes_each)
     heads += which * HEAD
     if tl.load(heads + MODE) == DENSE:
         size = kernel_height * kernel_width
@@ -304,11 +298,7 @@ def columns(
     kernel_height, kernel_width, IS_BYTES: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Rank one, first pass: down the columns, into float32."""
-    program = tl.program_id(0)
-    tile = program % tiles
-    strip = program // tiles % strips
-    plane = (program // tiles // strips).to(tl.int64)
-    which = (plane // channels + start) // planes_each
+    tile, strip, plane, _, which = _place(tiles, strips, channels, start, planes_each)
     if tl.load(heads + which * HEAD + MODE) == RANK_ONE:
         profiles += which * (kernel_height + kernel_width)
         each: tl.constexpr = 4 if IS_BYTES else 1
@@ -361,12 +351,7 @@ def lines(
     kernel_height, kernel_width, IS_BYTES: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Rank one, second pass: along the rows, out of float32."""
-    program = tl.program_id(0)
-    tile = program % tiles
-    strip = program // tiles % strips
-    plane = (program // tiles // strips).to(tl.int64)
-    image = plane // channels
-    which = (image + start) // planes_each
+    tile, strip, plane, image, which = _place(tiles, strips, channels, start, planes_each)
     heads += which * HEAD
     if tl.load(heads + MODE) == RANK_ONE:
         profiles += which * (kernel_height + kernel_width) + kernel_height

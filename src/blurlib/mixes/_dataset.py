@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
+from .._common.checks import check_whole
 from ..blurs import Blur, cached_kernel
 from ..functional import convolve
 from ._items import replace_image
-from ._sampler import BlurMixSampler, whole
+from ._sampler import BlurMixSampler
 
 _UNTOLD = -1  # the epoch
 
@@ -60,7 +61,7 @@ class BlurredDataset(Dataset[Any]):
         self.dataset = dataset
         self.mix = mix if isinstance(mix, BlurMixSampler) else BlurMixSampler(mix)
         self.image = image
-        epoch = _UNTOLD if epoch is None else whole("epoch", epoch)
+        epoch = _UNTOLD if epoch is None else check_whole("epoch", epoch)
         self.__setstate__(vars(self) | {"_epoch": torch.tensor(epoch)})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -94,4 +95,4 @@ class BlurredDataset(Dataset[Any]):
         Args:
             epoch: 0 or more; of the items that are taken from now on.
         """
-        self._epoch.fill_(whole("epoch", epoch))
+        self._epoch.fill_(check_whole("epoch", epoch))

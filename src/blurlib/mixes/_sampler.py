@@ -12,6 +12,7 @@ from torchvision import tv_tensors
 
 from .. import kernels
 from .._common import checks, rng
+from .._common.devices import sent
 from ..blurs import Blur, PerImageShake, Shake, cached_kernel, fingerprints
 from ..functional import Outside, check_outside
 from ..notation import parse_mix
@@ -42,7 +43,7 @@ class _BatchBlur(BlurTransform):
         for inpt in flat_inputs:
             if len(inpt) != len(stack):
                 raise ValueError(f"`indices` must name each of the {len(inpt)} images, got {len(stack)}")
-        return {"kernel": stack}
+        return {"kernel": sent(stack, flat_inputs[0].device)}
 
 
 class BlurMixSampler:
@@ -52,6 +53,9 @@ class BlurMixSampler:
     any nested structure; labels, masks and boxes pass through. With `indices` the draw is keyed: an image
     gets the same blur in the same epoch whatever the workers, batches, order or processes. Sharp images cost
     a copy.
+
+    Images are blurred on their device, all by one call. Nothing waits for a GPU where `indices` are on the
+    CPU: kernels are drawn there, and sent from pinned memory.
 
     Args:
         mix: "sharp + D2 + D4 + D6 + D8" (equal shares), "0.2 sharp + 0.8 shake" (`shake`: a random kernel of
@@ -115,7 +119,7 @@ class BlurMixSampler:
             TypeError: if `index` or `epoch` is not a whole number.
             ValueError: if one is negative.
         """
-        key = (whole("epoch", epoch), whole("index", index), _DRAW)
+        key = (checks.check_whole("epoch", epoch), checks.check_whole("index", index), _DRAW)
         which, inner = rng.uniform(2, seed=self.seed, key=key)
         return self._resolve(which, inner, lambda: rng.generator(seed=self.seed, key=(*key[:2], _DRAW + 1)))
 
@@ -133,7 +137,7 @@ class BlurMixSampler:
             TypeError: if `indices` or `epoch` are not whole numbers.
             ValueError: if one is negative.
         """
-        return self._keyed(indices, epoch)
+        return _stack([cached_kernel(self.draw(number, epoch)) for number in checks.check_indices(indices)])
 
     def __call__(self, *inputs: Any, indices: Iterable[int] | None = None, epoch: int = 0) -> Any:
         """Blur a batch.
@@ -142,7 +146,7 @@ class BlurMixSampler:
             inputs: a batch of images (B, C, H, W) or videos (B, T, C, H, W), and whatever comes with it; see
                 :mod:`blurlib.transforms` for what is an image. Several batches need `tv_tensors.Image`.
             indices: of the images in the data set, for keyed draws; whole numbers, or a tensor or an array of
-                such. Without them torch's generator draws.
+                such, best on the CPU. Without them torch's generator draws.
             epoch: for keyed draws.
 
         Returns:
@@ -152,20 +156,13 @@ class BlurMixSampler:
             TypeError: if `indices` or `epoch` are not whole numbers, or images would be left sharp.
             ValueError: if the images are not a batch, or `indices` are not one each.
         """
-        whole("epoch", epoch)
-        keyed = None if indices is None else self._keyed(indices, epoch)
+        checks.check_whole("epoch", epoch)
+        keyed = None if indices is None else self.kernels(indices, epoch)
         return _BatchBlur(lambda count: self._drawn(count) if keyed is None else keyed, self.border)(*inputs)
 
     def _drawn(self, count: int) -> Tensor:
         draws = torch.rand(count, 2, dtype=torch.float64).tolist()
         return _stack([cached_kernel(self._resolve(which, inner, lambda: None)) for which, inner in draws])
-
-    def _keyed(self, indices: Iterable[int], epoch: int) -> Tensor:
-        values = indices.tolist() if isinstance(indices, (Tensor, np.ndarray)) else indices
-        if isinstance(values, str) or not isinstance(values, Iterable):
-            raise TypeError(f"`indices` must be whole numbers, one for each image, got {indices!r}")
-        numbers = [whole("indices", value) for value in values]
-        return _stack([cached_kernel(self.draw(number, epoch)) for number in numbers])
 
     def _resolve(self, which: float, inner: float, generator: Any) -> Blur:
         choice = list(self.shares)[
@@ -175,13 +172,6 @@ class BlurMixSampler:
             return Shake(int(inner * kernels.BANK_SIZES["train"]), "train")
         drawn: Blur = choice if isinstance(choice, Blur) else choice.draw(generator())
         return drawn
-
-
-def whole(name: str, value: Any) -> int:
-    """A number of an image or an epoch; a tensor of one is what a loop over `indices` gives."""
-    if isinstance(value, Tensor) and value.ndim == 0:
-        value = value.item()
-    return checks.check_integer(name, value, low=0, high=2**62)
 
 
 def _stack(each: list[Tensor]) -> Tensor:

@@ -3,7 +3,7 @@
 from ._images import blurred, crop_boxes, random_crop, resized, to_canonical, to_network, to_rgb, turn_upright
 from ._normalisation import IMAGENET_MEAN, IMAGENET_STD, normalisation, normalisation_source, normalised
 from ._sizes import Average, Crops, Measure, Protocol, Resample, scaled_size
-from ._views import evaluation_views, training_view
+from ._views import evaluation_views, training_crops, training_view
 
 # isort: split
 # For other wings, not for users.
@@ -29,6 +29,7 @@ __all__ = [
     "to_canonical",
     "to_network",
     "to_rgb",
+    "training_crops",
     "training_view",
     "turn_upright",
 ]

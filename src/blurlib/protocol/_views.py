@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -10,10 +10,12 @@ import torch
 from PIL import Image
 
 from .._common import rng
+from .._common.checks import check_indices, check_integer, check_whole, one_of
+from .._common.devices import sent
 from .._engine import planes
 from ..blurs import Blur
 from ._images import blurred, check_sizes, crop_boxes, random_crop, to_canonical, to_network, to_rgb
-from ._sizes import Crops, Protocol
+from ._sizes import Crops, Measure, Protocol
 
 Target = TypeVar("Target")
 
@@ -67,8 +69,7 @@ def training_view(
         >>> view.shape, labels.shape
         (torch.Size([3, 320, 320]), (320, 320))
     """
-    key = (epoch, index, _GEOMETRY[protocol.measure])
-    first, second, row, column, flip = rng.uniform(5, seed=seed, key=key).tolist()
+    first, second, *corner, flip = _draws(seed, epoch, index, protocol.measure)
     first_side = protocol.first_sides[int(first * len(protocol.first_sides))]
     network_side = protocol.network_sides[int(second * len(protocol.network_sides))]
     array = to_canonical(image, first_side, measure=protocol.measure, resample=protocol.resample)
@@ -76,7 +77,7 @@ def training_view(
     height, width = array.shape[:2]
     crop = protocol.training_crop(network_side)
     size = min(crop, height), min(crop, width)
-    top, left = random_crop(height, width, size, (row, column))
+    top, left = random_crop(height, width, size, corner)
 
     def cut(whole: np.ndarray) -> np.ndarray:
         part = whole[top : top + size[0], left : left + size[1]]
@@ -87,6 +88,76 @@ def training_view(
         seen = Image.fromarray(target).resize((width, height), Image.Resampling.NEAREST)
         target = cut(np.asarray(seen))  # type: ignore[assignment]  # an array as well
     return planes(cut(array)), target
+
+
+def _draws(seed: int, epoch: int, index: int, measure: Measure) -> list[float]:
+    """For the first size, the network side, the crop's row and column, the flip."""
+    draws: list[float] = rng.uniform(5, seed=seed, key=(epoch, index, _GEOMETRY[measure])).tolist()
+    return draws
+
+
+def training_crops(
+    images: torch.Tensor,
+    indices: Iterable[int],
+    *,
+    crop: int,
+    seed: int = 0,
+    epoch: int = 0,
+    hflip: float = 0.0,
+    measure: Measure = "shorter",
+) -> torch.Tensor:
+    """Random crops of a batch on its device, at the places that :func:`training_view` draws for these images.
+
+    Nothing waits for a GPU where `indices` are on the CPU. Masks are cropped alike by a second call.
+
+    Args:
+        images: shape (B, ..., H, W), of any type; not modified.
+        indices: of the images in the listing, as in :meth:`blurlib.BlurMixSampler.__call__`.
+        crop: side in px; where a side of the images is less, it is that side.
+        seed: any integer.
+        epoch: from 0.
+        hflip: probability of a mirror image, in [0, 1].
+        measure: the protocol's.
+
+    Returns:
+        A tensor (B, ..., h, w) of the same type, on the same device; its memory is channels last.
+
+    Raises:
+        TypeError: if `images` is not a tensor, or `indices`, `crop` or `epoch` are not whole numbers.
+        ValueError: if the images are not a batch, `indices` are not one each, or a number is out of range.
+
+    Example:
+        >>> training_crops(torch.zeros(2, 3, 256, 256, dtype=torch.uint8), [7, 8], crop=224).shape
+        torch.Size([2, 3, 224, 224])
+    """
+    if not isinstance(images, torch.Tensor):
+        raise TypeError(f"`images` must be a tensor (B, ..., H, W), got {type(images).__name__}")
+    if images.ndim < 3:
+        raise ValueError(f"`images` must be a batch (B, ..., H, W), got shape {tuple(images.shape)}")
+    numbers = check_indices(indices)
+    if len(numbers) != len(images):
+        raise ValueError(f"`indices` must name each of the {len(images)} images, got {len(numbers)}")
+    epoch = check_whole("epoch", epoch)
+    if not 0 <= hflip <= 1:
+        raise ValueError(f"`hflip` must be a probability from 0 to 1, got {hflip!r}; 0.5 mirrors half")
+    one_of("measure", measure, _GEOMETRY)
+    check_integer("crop", crop, low=1, high=2**20)
+    height, width = images.shape[-2:]
+    high, wide = min(crop, height), min(crop, width)
+    places = []
+    for number in numbers:
+        _, _, *corner, flip = _draws(seed, epoch, number, measure)
+        top, left = random_crop(height, width, (high, wide), corner)
+        places.append((top, left + wide - 1, -1) if flip < hflip else (top, left, 1))
+    tops, firsts, steps = sent(torch.tensor(places, dtype=torch.int64).view(-1, 3, 1), images.device).unbind(
+        1
+    )
+    rows = (tops + torch.arange(high, device=images.device))[:, :, None]
+    columns = (firsts + steps * torch.arange(wide, device=images.device))[:, None]
+    which = torch.arange(len(images), device=images.device)[:, None, None]
+    planes_of = images.unsqueeze(1).flatten(1, -3)
+    cut = planes_of[which, :, rows, columns].movedim(-1, 1)
+    return cut.reshape(*images.shape[:-2], high, wide)
 
 
 def evaluation_views(
