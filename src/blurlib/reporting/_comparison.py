@@ -387,6 +387,12 @@ def _check_settings(role: str, first: Report, other: Report) -> None:
         for name in names
         if first.settings.get(name) != other.settings.get(name)
     ]
+    copies, others = (each.settings.get("copies", {}) for each in (first, other))
+    different += [
+        f"`copies.{name}` {copies.get(name)!r} and {others.get(name)!r}"
+        for name in {**copies, **others}
+        if copies.get(name) != others.get(name)
+    ]
     kernels, others = (each.settings.get("kernels", {}) for each in (first, other))
     different += [
         f"kernel {name!r} of {known} and {others[name]}"
