@@ -24,7 +24,7 @@ from ..blurs import Blur, fingerprints
 from ..data import Listing, Skipped
 from ..metrics import Statistics
 from ..mixes import BlurMixSampler
-from ..notation import is_short_name, parse_list
+from ..notation import parse_list
 from ..protocol import Measure, Protocol, normalisation, normalisation_source, training_view
 from ..reporting import kept_kernels
 from ._batch_norm import batch_norms, needs_several
@@ -114,14 +114,9 @@ class EvaluationTask(ABC, Dataset[Any]):
         self.colours, self._source = colours
         self._config = ignored_config(model, resample=settings.resample, **shown)
         self.listing = self.opened(root, settings, split="val", workers=workers)
-        self._names = [str(blur) for blur in self.blurs]
-        copies = self.listing.manifest
-        if copies is not None:
-            copies.check_seen(protocol, blurs_given=settings.blurs is not None)
-            if copies.blur != "sharp":  # they are shown as they are, under the name of their blur
-                self.blurs, self._names = parse_list("sharp"), [copies.blur]
-                self._own = {} if is_short_name(copies.blur) else dict(copies.blurs)
-                self._pictures = {}
+        self._names, copies = [str(blur) for blur in self.blurs], self.listing.manifest
+        if copies is not None and copies.as_they_are(protocol, blurs_given=settings.blurs is not None):
+            self.blurs, self._names, self._own = parse_list("sharp"), [copies.blur], copies.own_kernels
 
     def settings(self) -> dict[str, Any]:
         """Plain values for the record: the numbers of the protocol, mean and std."""

@@ -99,6 +99,7 @@ def corrupt(
 
     Example:
         >>> import tempfile
+        >>> from PIL import Image
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     (Path(folder) / "photos" / "cat").mkdir(parents=True)
         ...     Image.new("RGB", (64, 48)).save(f"{folder}/photos/cat/7.png")

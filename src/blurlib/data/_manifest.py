@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from .._common.files import read_plain, sealed_json, written
+from ..notation import is_short_name
 from ..protocol import Protocol
 from ._files import text_of
 
@@ -106,8 +107,15 @@ class Manifest:
                 f"which {'it has not written' if known is None else 'has changed since'}; {self._remedy}"
             )
 
-    def check_seen(self, protocol: Protocol, *, blurs_given: bool) -> None:
-        """Refuse to show the copies so that they would be of another blur than the manifest's.
+    @property
+    def own_kernels(self) -> dict[str, str]:
+        """Fingerprint of the kernel where no short name tells it."""
+        return {} if is_short_name(self.blur) else {self.blur: self.blurs[self.blur]}
+
+    def as_they_are(self, protocol: Protocol, *, blurs_given: bool) -> bool:
+        """Whether an evaluation shows the copies without another blur, under the name of theirs.
+
+        Sharp ones take any blur. What would make the name wrong is refused.
 
         Args:
             protocol: of the evaluation.
@@ -133,6 +141,7 @@ class Manifest:
                     f"`{name}` must be {known!r}, as `blurlib corrupt` took it for {str(self.folder)!r}, got "
                     f"{value!r}; leave it at that, or make copies with the other"
                 )
+        return self.blur != "sharp"
 
 
 def read_manifest(folder: Path) -> Manifest | None:

@@ -165,7 +165,8 @@ def copies_text(settings: Mapping[str, Any]) -> str:
     verb = "copied" if copies["blur"] == "sharp" else "blurred"
     skipped, size = copies["skipped"], "original size" if copies["size"] == "original" else ""
     missing = f"{skipped} of the source could not be read" if skipped else ""
-    parts = (f"{verb} by blurlib corrupt: {copies['blur']}", copies["encoding"], size, missing)
+    seed = f"seed {copies['seed']}" if copies["blur"] == "shake" and copies["seed"] else ""
+    parts = (f"{verb} by blurlib corrupt: {copies['blur']}", seed, copies["encoding"], size, missing)
     return ", ".join(part for part in parts if part)
 
 
