@@ -127,7 +127,8 @@ def corrupt(
     work = Work.of(sources, parsed, layout, encoding, quality, size, protocol, target, on_error, seed)
     sets = work.sets(split)
     _check_destination(target, sets)
-    skipped = _copy(work, sets, target, workers=workers, progress=progress)
+    processes = pick_workers(workers, len(work))
+    skipped = _copy(work, sets, target, workers=processes, progress=progress)
     if skipped:
         warnings.warn(
             f"{len(skipped)} of {len(work)} images could not be read and have no copies; the first: "
@@ -138,7 +139,7 @@ def corrupt(
 
 
 def _copy(
-    work: Work, sets: Sequence[Copies], destination: Path, *, workers: int | None, progress: bool
+    work: Work, sets: Sequence[Copies], destination: Path, *, workers: int, progress: bool
 ) -> list[Skipped]:
     """Make what is missing, and write the manifests; what could not be read is returned."""
     skipped: list[Skipped] = []
@@ -159,9 +160,7 @@ def _copy(
         if before and progress:
             text = f"corrupt: goes on, with {before} of {len(work)} images copied before"
             print(text, file=sys.stderr)  # noqa: T201  a line of the log
-        loader = make_loader(
-            work, workers=pick_workers(workers, len(work)), batch_size=None, collate_fn=_as_it_is
-        )
+        loader = make_loader(work, workers=workers, batch_size=None, collate_fn=_as_it_is)
         opened = stack.enter_context(closing(batches(loader)))
         try:
             with progress_bar(opened, title="corrupt", unit="image", show=progress, total=len(work)) as bar:
