@@ -223,7 +223,7 @@ def test_what_is_measured_stands_in_report_and_page(root, bench, tmp_path):
 
 
 def test_a_stopped_run_goes_on(root, bench, monkeypatch, capsys):
-    """Ctrl-C in the middle: whole files alone, marked as unfinished; then the same as a run without a stop."""
+    """Ctrl-C leaves whole files alone, marked as unfinished; then the same as without a stop."""
     whole = corrupt(root, bench.with_name("whole"), blurs="D4, shake", **QUIET)["shake"]
     write, count = _copying.Work._written, iter(range(100))
 
@@ -387,7 +387,7 @@ def test_a_manifest_of_another_program_is_none_of_ours(root):
         ({"blurs": "D4, nonsense"}, "nonsense"),
         ({"quality": 0, "encoding": "jpeg"}, "`quality` must be a whole number from 1 to 100, got 0"),
         ({"quality": 101, "encoding": "jpeg"}, "from 1 to 100, got 101"),
-        ({"quality": 95}, "`quality` must be left out for PNG, .* or pass encoding='jpeg'"),
+        ({"quality": 95}, '`quality` must be left out for PNG, .* or pass encoding="jpeg"'),
         ({"encoding": "webp"}, "`encoding` must be one of png, jpeg, got 'webp'"),
         ({"layout": "flat"}, "`layout` must be one of imagenet-c, beside, got 'flat'"),
         ({"size": "half"}, "`size` must be one of canonical, original, got 'half'"),
@@ -496,7 +496,7 @@ def test_a_class_without_a_readable_image_does_not_shift_labels(root, bench):
 
 
 def test_a_folder_without_images_or_of_no_layout(root, bench, tmp_path):
-    told = r"`root` must hold val/<class>/\* or <class>/\*, .* with 0.png, 1.bmp; `blurlib blur` blurs the images"
+    told = r"`root` must hold val/<class>/\* or <class>/\*, .* with 0.png, 1.bmp; `blurlib blur` blurs"
     with pytest.raises(FileNotFoundError, match=told):
         corrupt(root / "val" / "dog", bench, blurs="D4", **QUIET)
     (tmp_path / "empty" / "val" / "cat").mkdir(parents=True)

@@ -107,7 +107,7 @@ class Work(Dataset[Any]):
             if "jpeg" not in found:
                 raise ValueError(
                     f"`quality` must be left out for PNG, which loses nothing, got {quality}; or pass "
-                    "encoding='jpeg'"
+                    'encoding="jpeg"'
                 )
         places = [destination if beside else destination.joinpath(*_place(blur)) for blur in blurs]
         return cls(
