@@ -10,6 +10,7 @@ and normalised, in one process on one thread. The files are cut out of scikit-im
 from __future__ import annotations
 
 import io
+import itertools
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -73,10 +74,10 @@ def blurs() -> list[tuple[str, str, Blurring]]:
     ]
 
 
-def photographs() -> list[bytes]:
+def photographs(count: int = 2 * len(PHOTOGRAPHS)) -> list[bytes]:
     """JPEG files, cut at random."""
     rng, files = random.Random(0), []
-    for name in 2 * PHOTOGRAPHS:
+    for name in itertools.islice(itertools.cycle(PHOTOGRAPHS), count):
         source = PIL.Image.fromarray(getattr(data, name)()).convert("RGB")
         scale = rng.uniform(0.6, 1.0) * min(source.width / SIZE[0], source.height / SIZE[1])
         width, height = int(scale * SIZE[0]), int(scale * SIZE[1])

@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from .._common import interrupts
 from .blur import blur
+from .corrupt import corrupt
 from .demo import demo
 from .evaluate import evaluate
 from .finetune import finetune
@@ -90,5 +91,5 @@ def _options(
     """
 
 
-for _command in (demo, blur, evaluate, finetune, reproduce, report):
+for _command in (demo, blur, corrupt, evaluate, finetune, reproduce, report):
     app.command()(_command)

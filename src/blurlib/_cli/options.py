@@ -258,6 +258,7 @@ _REMEDIES = {
     "overwrite=True": "--force",
     "validate_every=1": "--validate-every 1",
     'on_error="skip"': "--on-error skip",
+    'encoding="jpeg"': "--encoding jpeg",
     'crops="five"': "--crops five",
     "pass `class_map`": "pass --class-map FILE",
     "pass reduce_zero_label=True": "pass --reduce-zero-label",

@@ -113,7 +113,7 @@ class ClassificationEvaluation(EvaluationTask):
             model, root, settings, protocol, colours=colours, workers=workers, sides=self.sides, crop=crop
         )
         self.class_map = _class_map(settings, self.listing)
-        self.conditions = [(str(blur), setting) for setting in self.scales for blur in self.blurs]
+        self.conditions = [(name, setting) for setting in self.scales for name in self._names]
         self.networks, self._numbers = networks(model, self.sides, dense_crops=self.crops == "dense")
         self._feeds: list[Feed] = []  # of each network
         self._all_outputs = 0  # of the network, where a class map chooses some

@@ -82,7 +82,7 @@ class SegmentationEvaluation(EvaluationTask):
         super().__init__(model, root, settings, protocol, workers=workers)
         size = protocol.network_size
         sides = [size] if size is not None else [(side,) for side in protocol.network_sides]
-        self.conditions = [(str(blur), side) for side in sides for blur in self.blurs]
+        self.conditions = [(name, side) for side in sides for name in self._names]
         self._feed = Feed(torch.float32)
 
     def settings(self) -> dict[str, Any]:

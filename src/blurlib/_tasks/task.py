@@ -114,11 +114,15 @@ class EvaluationTask(ABC, Dataset[Any]):
         self.colours, self._source = colours
         self._config = ignored_config(model, resample=settings.resample, **shown)
         self.listing = self.opened(root, settings, split="val", workers=workers)
+        self._names, copies = [str(blur) for blur in self.blurs], self.listing.manifest
+        if copies is not None and copies.as_they_are(protocol, blurs_given=settings.blurs is not None):
+            self.blurs, self._names, self._own = parse_list("sharp"), [copies.blur], copies.own_kernels
 
     def settings(self) -> dict[str, Any]:
         """Plain values for the record: the numbers of the protocol, mean and std."""
         return {
-            "blurs": [str(blur) for blur in self.blurs],
+            "blurs": self._names,
+            **({"copies": self.listing.manifest.facts()} if self.listing.manifest else {}),
             **({"kernels": self._own, "kernel_pictures": self._pictures} if self._own else {}),
             "canonical_side": self.protocol.canonical_side,
             "resample": self.protocol.resample,

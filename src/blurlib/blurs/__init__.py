@@ -23,7 +23,7 @@ from ._values import Blur, Box, Disk, Gaussian, Line, PerImageShake, Shake, Shar
 
 # isort: split
 # For other wings, not for users.
-from ._properties import cached_kernel, fingerprints, has_short_name
+from ._properties import cached_kernel, fingerprint, fingerprints, has_short_name
 from ._values import number_text
 
 __all__ = [

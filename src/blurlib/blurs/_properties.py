@@ -57,9 +57,14 @@ def fingerprints(blurs: Iterable[Any], *, seed: int = 0) -> dict[str, str]:
     found = {}
     for blur in blurs:
         if isinstance(blur, Blur) and not has_short_name(blur):
-            taps = cached_kernel(blur.of_image(0, seed=seed)).detach().cpu().double().numpy()
-            found[str(blur)] = f"{taps.shape[1]} x {taps.shape[0]} px, SHA-256 {digest_of(taps)}"
+            found[str(blur)] = fingerprint(blur.of_image(0, seed=seed))
     return found
+
+
+def fingerprint(blur: Blur) -> str:
+    """Size and digest of a kernel."""
+    taps = cached_kernel(blur).detach().cpu().double().numpy()
+    return f"{taps.shape[1]} x {taps.shape[0]} px, SHA-256 {digest_of(taps)}"
 
 
 def describe(blur: Blur) -> str:

@@ -1,6 +1,7 @@
 """Listings of the images in folders, tar shards, datasets and Pascal VOC; subsets keep the positions."""
 
 from .._common.pictures import IMAGE_SUFFIXES
+from ._corrupt import corrupt
 from ._folders import ImageListing, labelled, open_images
 from ._listing import Listing, OnError, Skipped
 from ._sampling import KeyedSampler, class_balanced
@@ -24,6 +25,7 @@ __all__ = [
     "Split",
     "TarShards",
     "class_balanced",
+    "corrupt",
     "labelled",
     "mask_array",
     "open_images",

@@ -87,6 +87,8 @@ class ImageListing(Listing[int]):
             files += images
             counts.append(len(images))
         self.labels = np.repeat(np.arange(len(counts)), counts)
+        if self.manifest is not None:
+            self.manifest.check_listed(os.fsdecode(name).replace(os.sep, "/") for name in files)
         return files
 
     def _without_split(self, folder: Path, subfolders: Sequence[str]) -> bool:

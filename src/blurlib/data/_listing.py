@@ -25,6 +25,7 @@ from .._common.checks import check_integer, one_of
 from .._common.files import file_stamp
 from ._columns import USUAL, as_pair, check_columns, check_named, dataset_name
 from ._files import broken, text_of
+from ._manifest import Manifest, read_manifest
 from ._names import Names
 from ._shards import TarShards, shards_of
 from ._splits import NAMES, Split, entry_of
@@ -68,6 +69,7 @@ class Listing(ABC, Generic[Target]):
         index: int64 array, each image's position in the full listing, before any `limit`.
         labels: int64 array, one label an image; None for masks.
         on_error: "raise" or "skip".
+        manifest: of :func:`corrupt`, where a folder has its copies; else None.
 
     Example:
         >>> from blurlib.data import open_images
@@ -77,6 +79,7 @@ class Listing(ABC, Generic[Target]):
 
     labels: np.ndarray | None = None
     found: str = ""
+    manifest: Manifest | None = None
     _members: tuple[str, str]  # of a sample in a tar archive
     _target: str  # for messages, as is the layout of a folder
     _layout: str
@@ -112,6 +115,7 @@ class Listing(ABC, Generic[Target]):
                 )
             if columns is not None:
                 raise ValueError(f"`columns` must be left out where `root` is a folder, got {columns!r}")
+            self.manifest = read_manifest(folder)
             self._names = Names(self._list_folder(folder))
         elif not (hasattr(root, "__getitem__") and hasattr(root, "__len__")) or isinstance(
             root, (bytes, Mapping)
@@ -161,7 +165,9 @@ class Listing(ABC, Generic[Target]):
 
     @property
     def source(self) -> str:
-        """The name and the split as it is there, such as "imagenet/val"; for records."""
+        """The name and the split as it is there, such as "imagenet/val"; of copies, of their sources."""
+        if self.manifest is not None:
+            return self.manifest.source
         if self.found:
             return f"{self.name}/{self.found}"
         if self._names is None or self.name not in NAMES["val"]:
@@ -288,6 +294,8 @@ class Listing(ABC, Generic[Target]):
                 raise broken("read", place, error) from error
             item = self._pair(item, place)
         else:
+            if self.manifest is not None:
+                self.manifest.check_content(self._files(position)[0])
             item = self._read(position)
         try:
             return self._checked(item[0], item[1])

@@ -124,7 +124,7 @@ class MaskListing(Listing[np.ndarray]):
             )
         self.found, path = found, lists / f"{found}.txt"
         names = path.read_text(encoding="utf-8", errors="surrogateescape").split()  # as the system's names
-        outside = next((name for name in names if _leaves(name)), None)
+        outside = next((name for name in names if leaves(name)), None)
         if outside is not None:
             raise ValueError(
                 f"`root` must list names of images below JPEGImages, got {outside!r} in {str(path)!r}; "
@@ -136,10 +136,7 @@ class MaskListing(Listing[np.ndarray]):
         return self._folder / "SegmentationClass" / f"{self.id(position)}.png"
 
     def _files(self, position: int) -> tuple[Path, ...]:
-        name = self._folder / "JPEGImages" / self.id(position)
-        paths = [name.with_name(f"{name.name}{ending}") for ending in (".jpg", ".jpeg", ".png")]
-        # Of a name that no system takes, Path.is_file would raise what it says.
-        return next((path for path in paths if os.path.isfile(path)), paths[0]), self._path(position)  # noqa: PTH113  see above
+        return voc_image(self._folder, self.id(position)), self._path(position)
 
     def _read(self, position: int) -> tuple[Image.Image, Any]:
         image, mask = self._files(position)
@@ -223,16 +220,29 @@ def open_masks(
     return listing
 
 
-def _leaves(name: str) -> bool:
+def leaves(name: str) -> bool:
     """Whether a name leads out of the folder that it is joined to."""
-    return ".." in re.split(r"[/\\]", name) or name[0] in "/\\" or bool(os.path.splitdrive(name)[0])
+    return ".." in re.split(r"[/\\]", name) or name[:1] in "/\\" or bool(os.path.splitdrive(name)[0])
+
+
+def voc_image(folder: Path, name: str) -> Path:
+    """The file of an image below `JPEGImages`; where there is none, the usual name."""
+    path = folder / "JPEGImages" / name
+    paths = [path.with_name(f"{path.name}{ending}") for ending in (".jpg", ".jpeg", ".png")]
+    # Of a name that no system takes, Path.is_file would raise what it says.
+    return next((path for path in paths if os.path.isfile(path)), paths[0])  # noqa: PTH113  see above
+
+
+def voc_folder(root: Path, lists: str) -> Path | None:
+    """The folder in Pascal VOC's layout, with lists of images in `ImageSets/<lists>`."""
+    inside = [root, root / "VOCdevkit" / "VOC2012", root / "VOC2012", *sorted(root.glob("VOCdevkit/VOC*"))]
+    return next((folder for folder in inside if (folder / "ImageSets" / lists).is_dir()), None)
 
 
 def _voc_folder(root: Path) -> Path:
-    inside = [root, root / "VOCdevkit" / "VOC2012", root / "VOC2012", *sorted(root.glob("VOCdevkit/VOC*"))]
-    for folder in inside:
-        if (folder / "ImageSets" / "Segmentation").is_dir():
-            return folder
+    folder = voc_folder(root, "Segmentation")
+    if folder is not None:
+        return folder
     raise FileNotFoundError(
         f"`root` must hold VOCdevkit/VOC2012/ImageSets/Segmentation, got {str(root)!r} with "
         f"{contents(root)}; pass what torchvision.datasets.VOCSegmentation takes as its root"

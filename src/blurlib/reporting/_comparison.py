@@ -20,6 +20,7 @@ from ..metrics import Averaged, Metric
 from ._records import (
     check_same_images,
     condition_cells,
+    copies_text,
     find,
     notes_text,
     shown_metrics,
@@ -28,10 +29,10 @@ from ._records import (
 from ._report import Report
 from ._text import change_text, markdown_table, plain_table, recovered_text, sides_text, value_text
 
-# What two evaluations must agree on before a difference between them is the networks' own.
+# What two evaluations must agree on before a difference is the networks' own; under shake on the seed too.
 _PROTOCOL = (
     "canonical_side", "crop", "crops", "average", "network_sides", "network_size", "resample", "border",
-    "band", "boundary_ratio",
+    "band", "boundary_ratio", "copies",
 )  # fmt: skip
 
 
@@ -379,13 +380,12 @@ def _reports(name: str, given: Any) -> list[Report]:
 def _check_settings(role: str, first: Report, other: Report) -> None:
     if other.task != first.task:
         raise ValueError(f"`{role}` must be of the task of the others, got {first.task} and {other.task}")
-    names = list(_PROTOCOL)
-    if "shake" in first.blurs and "shake" in other.blurs:
-        names.append("seed")  # it decides which kernel shakes which image
+    names = [*_PROTOCOL, *(["seed"] if "shake" in first.blurs and "shake" in other.blurs else [])]
+    ours, theirs = ({**each.settings, "copies": copies_text(each.settings)} for each in (first, other))
     different = [
-        f"`{name}` {first.settings.get(name)!r} and {other.settings.get(name)!r}"
+        f"`{name}` {ours.get(name)!r} and {theirs.get(name)!r}"
         for name in names
-        if first.settings.get(name) != other.settings.get(name)
+        if ours.get(name) != theirs.get(name)
     ]
     kernels, others = (each.settings.get("kernels", {}) for each in (first, other))
     different += [

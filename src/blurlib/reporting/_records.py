@@ -157,6 +157,19 @@ def classes_text(settings: Mapping[str, Any]) -> str:
     return f"{len(chosen)} of the network's {known} classes".replace("  ", " ") if chosen else ""
 
 
+def copies_text(settings: Mapping[str, Any]) -> str:
+    """Of copies that `corrupt` made, "blurred by blurlib corrupt: D4, JPEG quality 95"; else empty."""
+    copies = settings.get("copies")
+    if not copies:
+        return ""
+    verb = "copied" if copies["blur"] == "sharp" else "blurred"
+    skipped, size = copies["skipped"], "original size" if copies["size"] == "original" else ""
+    missing = f"{skipped} of the source could not be read" if skipped else ""
+    seed = f"seed {copies['seed']}" if copies["blur"] == "shake" and copies["seed"] else ""
+    parts = (f"{verb} by blurlib corrupt: {copies['blur']}", seed, copies["encoding"], size, missing)
+    return ", ".join(part for part in parts if part)
+
+
 def left_out_text(kind: type[Statistics], settings: Mapping[str, Any]) -> str:
     """What tables leave out and why, for captions; empty where they leave out nothing."""
     shown = shown_metrics(kind, settings)

@@ -29,6 +29,7 @@ from ._records import (
     check_same_images,
     classes_text,
     condition_cells,
+    copies_text,
     find,
     is_of_its_images,
     left_out_text,
@@ -121,7 +122,9 @@ class Report:
             parts.append(f"{first.skipped} more could not be read")
         if "canonical_side" in known:
             measure = "geometric mean of the sides" if self.task == "segmentation" else "shorter side"
-            parts.append(f"blurred at a {measure} of {known['canonical_side']} px")
+            where = f"at a {measure} of {known['canonical_side']} px"
+            copies = copies_text(known)
+            parts += [f"{copies}, {where}"] if copies.startswith("blurred") else [copies, f"blurred {where}"]
         if len({record.sides for record in self.records}) == 1:
             parts.append(f"seen at {sides_text(first.sides, self.statistics.between_sides)}")
         if "crops" in known:

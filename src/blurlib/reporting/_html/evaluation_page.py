@@ -11,7 +11,7 @@ from ...blurs import PerImageShake, describe
 from ...metrics import Metric
 from ...notation import is_short_name, parse
 from .._comparison import Change, Comparison
-from .._records import classes_text, condition_cells, condition_labels, left_out_text
+from .._records import classes_text, condition_cells, condition_labels, copies_text, left_out_text
 from .._text import (
     change_text,
     label_text,
@@ -267,6 +267,7 @@ def _facts(report: Report, comparison: Comparison | None) -> dict[str, str]:
         "Network": network_name(settings),
         "Images": f"{first.count:,}",
         "From": settings.get("root"),
+        "Copies": copies_text(settings),
         "Classes": classes_text(settings) or settings.get("classes"),
         "Sides": ", ".join(dict.fromkeys(sides)),
         "Skipped": f"{first.skipped} unreadable" if first.skipped else None,
