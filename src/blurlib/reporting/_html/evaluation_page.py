@@ -22,7 +22,8 @@ from .._text import (
     signed_nats,
     value_text,
 )
-from .charts import Row, curves_figure, roles_in
+from .charts import curves_figure, roles_in
+from .drawing import Row
 from .page import Figure, Section, Table, write_page
 from .pictures import report_kernels
 

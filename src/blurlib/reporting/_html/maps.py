@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import PIL.Image
 
+from ..._common.inline import data_uri
 from .page import Figure, markup
-from .pictures import data_uri, photo_cell
+from .pictures import photo_cell
 
 
 def segmentation_figure(rows: Sequence[Mapping[str, np.ndarray]], *, names: Sequence[str] = ()) -> Figure:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,7 +10,8 @@ import numpy as np
 import PIL.Image
 import torch
 
-from ...blurs import Blur, PerImageShake, describe, has_short_name, shake_of_image
+from ..._common.inline import data_uri
+from ...blurs import Blur, describe, has_short_name, kernel_levels, kernel_words
 from ...functional import apply
 from ...notation import is_short_name, parse, parse_list
 from .page import Figure, markup
@@ -19,12 +19,6 @@ from .page import Figure, markup
 _PHOTO_SIDE = 360  # longer side of a photograph in a table; sharp on a screen of double density
 _LARGEST = 255  # rows and columns of a kernel that a report keeps
 _FAINT = 0.1  # a kernel's tails below this share of its peak may be cut in its picture
-
-
-def data_uri(image: PIL.Image.Image, kind: str) -> str:
-    data = io.BytesIO()
-    image.save(data, kind, **({"quality": 86, "optimize": True} if kind == "JPEG" else {"optimize": True}))
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(data.getvalue()).decode('ascii')}"
 
 
 def photo_cell(name: str, image: Any, alt: str) -> dict[str, Any]:
@@ -73,8 +67,7 @@ class _Tile(NamedTuple):
 
 
 def _tile(blur: Blur) -> _Tile:
-    shake = f"; here {shake_of_image(0)}, the first image's" if isinstance(blur, PerImageShake) else ""
-    return _Tile(str(blur), describe(blur) + shake, blur.of_image(0).kernel().detach().numpy())
+    return _Tile(str(blur), kernel_words(blur), blur.of_image(0).kernel().detach().numpy())
 
 
 def _kernels_figure(blurs: Sequence[_Tile], note: str = "") -> Figure:
@@ -110,7 +103,7 @@ def kept_kernels(blurs: Iterable[Blur], *, seed: int = 0) -> dict[str, str]:
     for blur in blurs:
         if has_short_name(blur):
             continue
-        levels = _levels(blur.of_image(0, seed=seed).kernel().detach().cpu().numpy())
+        levels = kernel_levels(blur.of_image(0, seed=seed).kernel())
         if _reach(levels) <= _LARGEST:
             top, left = (max(0, (side - _LARGEST) // 2) for side in levels.shape)
             levels = np.ascontiguousarray(levels[top : top + _LARGEST, left : left + _LARGEST])
@@ -150,13 +143,8 @@ def _reach(kernel: np.ndarray) -> int:
     return 2 * int(away) + 1
 
 
-def _levels(kernel: np.ndarray) -> np.ndarray:
-    levels: np.ndarray = np.rint(kernel / kernel.max() * 255)
-    return levels.clip(0).astype(np.uint8)  # an own kernel may be negative
-
-
 def _kernel_picture(kernel: np.ndarray, room: int) -> PIL.Image.Image:
-    levels = _levels(kernel)
+    levels = kernel_levels(kernel)
     levels = np.pad(levels, [(max(0, (room - side) // 2),) * 2 for side in levels.shape])
     top, left = ((side - room) // 2 for side in levels.shape)
     return PIL.Image.fromarray(levels[top : top + room, left : left + room])
