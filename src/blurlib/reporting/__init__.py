@@ -3,6 +3,7 @@
 from ._comparison import Change, Comparison, ComparisonRow, compare
 from ._records import Record, find
 from ._report import Report
+from ._show import show
 from ._task_tables import class_table, confidence_table
 
 # isort: split
@@ -35,4 +36,5 @@ __all__ = [
     "compare",
     "confidence_table",
     "find",
+    "show",
 ]

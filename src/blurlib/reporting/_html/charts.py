@@ -32,9 +32,7 @@ if TYPE_CHECKING:
 
 # Stand-ins that matplotlib accepts as colours, and the page's colours that take their places in the SVG.
 _STAND_INS = Palette(*(f"#0000{number:02x}" for number in range(10, 17)))
-_COLOURS = {
-    stand_in: f"var(--{name})" for name, stand_in in zip(Palette._fields, _STAND_INS, strict=True)
-}
+_COLOURS = {stand_in: f"var(--{name})" for name, stand_in in zip(Palette._fields, _STAND_INS, strict=True)}
 
 
 def curves_figure(rows: Sequence[Row], metrics: Sequence[Metric], *, level: float = 0.95) -> Figure:
@@ -114,9 +112,13 @@ def sizes_figure(found: Sequence[Family], metrics: Sequence[Metric], *, level: f
                 panels[f"{panel_title(metric)}: {family.title}"] = _svg(drawing)
                 banded |= any(point.interval for points in curves.values() for point in points)
         for role, points in family.curves.get(main.name, {}).items():
-            values = ", ".join(f"{point.size:g}: {value_text(main, point.value, unit=True)}" for point in points)
+            values = ", ".join(
+                f"{point.size:g}: {value_text(main, point.value, unit=True)}" for point in points
+            )
             texts.append(f"{family.title}{words[role]}: {values}")
-    caption = "Sharp images are at 0." + (f" Bands: {100 * level:g} % intervals over images." if banded else "")
+    caption = "Sharp images are at 0." + (
+        f" Bands: {100 * level:g} % intervals over images." if banded else ""
+    )
     return _plots(roles, panels, f"{label_text(main)} by the size of the blur. {'; '.join(texts)}.", caption)
 
 
@@ -197,8 +199,9 @@ def reliability_figure(found: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
         roles,
         panels,
         f"Accuracy by confidence. {'; '.join(texts)}.",
-        "Accuracy in percent (upwards) of the images of each bin of confidence in percent (to the right); a mark is as large "
-        "as the bin's share of the images. Below the dotted line the network is surer than it should be.",
+        "Accuracy in percent (upwards) of the images of each bin of confidence in percent (to the right); a "
+        "mark is as large as the bin's share of the images. Below the dotted line the network is surer than "
+        "it should be.",
     )
 
 

@@ -84,10 +84,10 @@ class Point:
 def new_drawing(width: float, height: float) -> Drawing:
     """An empty figure of so many inches, outside of pyplot."""
     try:
-        from matplotlib.figure import Figure as Drawing
+        from .canvas import Canvas
     except ImportError as error:
         raise ImportError(f"plots need matplotlib, which is not installed; {REMEDY}") from error
-    return Drawing(figsize=(width, height), layout="constrained")
+    return Canvas(figsize=(width, height), layout="constrained")
 
 
 def dots_height(rows: Sequence[Row]) -> float:
@@ -131,9 +131,9 @@ def draw_sizes(axes: Axes, curves: Mapping[str, Sequence[Point]], metric: Metric
         axes.plot(sizes, values, lw=1.8, ls=_line(role), clip_on=False, zorder=4, **style)
         if all(point.interval is not None for point in points):
             low, high = zip(*(point.interval for point in points if point.interval), strict=True)
-            ends = [factor * np.array(low), factor * np.array(high)]
-            axes.fill_between(sizes, *ends, color=style["color"], alpha=0.16, lw=0, zorder=3)
-            largest = max(largest, float(ends[1].max()))
+            below, above = factor * np.array(low), factor * np.array(high)
+            axes.fill_between(sizes, below, above, color=style["color"], alpha=0.16, lw=0, zorder=3)
+            largest = max(largest, float(above.max()))
         largest = max(largest, *values)
     axes.set_xticks(sorted({point.size for points in curves.values() for point in points}))
     axes.set_xlim(left=0)
@@ -176,7 +176,9 @@ def draw_reliability(axes: Axes, found: Mapping[str, np.ndarray], palette: Palet
         if role in found:
             count, confidence, accuracy = found[role][:, found[role][0] > 0]
             style = palette.marks[role]
-            axes.plot(100 * confidence, 100 * accuracy, color=style["color"], lw=1.4, ls=_line(role), zorder=3)
+            axes.plot(
+                100 * confidence, 100 * accuracy, color=style["color"], lw=1.4, ls=_line(role), zorder=3
+            )
             # As large as the share of the images, for a bin of two images says little.
             axes.scatter(
                 100 * confidence,

@@ -63,7 +63,9 @@ def families(reports: Mapping[str, Report], *, level: float = 0.95) -> list[Fami
             there = {size: key for size, key in keys.items() if key in records}
             if len(there) > 1:
                 chosen.setdefault((title, sides), {})[role] = there
-    intervals = _intervals(records, {key for one in chosen.values() for k in one.values() for key in k.values()}, level)
+    intervals = _intervals(
+        records, {key for one in chosen.values() for k in one.values() for key in k.values()}, level
+    )
     found = []
     for (title, sides), roles in chosen.items():
         where = f" at {sides_text(sides, own.statistics.between_sides)}" if several else ""
@@ -84,10 +86,11 @@ def families(reports: Mapping[str, Report], *, level: float = 0.95) -> list[Fami
 def _intervals(
     records: Mapping[_Key, Record], keys: set[_Key], level: float
 ) -> dict[_Key, dict[str, tuple[float, float]]]:
-    images = {key: [each] for key in keys if (each := records[key].images) is not None}
     groups: dict[int, dict[_Key, list[metrics.Statistics]]] = {}
-    for key, each in images.items():  # of as many images, so that one resampling serves them
-        groups.setdefault(len(each[0]), {})[key] = each
+    for key in keys:  # those of as many images share a resampling
+        images = records[key].images
+        if images is not None:
+            groups.setdefault(len(images), {})[key] = [images]
     return {
         key: {name: metrics.interval(draws, level=level) for name, draws in found.draws.items()}
         for group in groups.values()
