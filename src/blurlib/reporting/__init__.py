@@ -15,6 +15,7 @@ from ._html import (
     Table,
     Verdict,
     blurred_figure,
+    kept_example,
     kept_kernels,
     kernels_figure,
     maps_figure,

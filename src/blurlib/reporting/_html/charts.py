@@ -13,6 +13,7 @@ import numpy as np
 from ...metrics import Metric
 from .._text import label_text, value_text
 from .drawing import (
+    FEWEST,
     ROLES,
     Palette,
     Row,
@@ -200,8 +201,8 @@ def reliability_figure(found: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
         panels,
         f"Accuracy by confidence. {'; '.join(texts)}.",
         "Accuracy in percent (upwards) of the images of each bin of confidence in percent (to the right); a "
-        "mark is as large as the bin's share of the images. Below the dotted line the network is surer than "
-        "it should be.",
+        f"mark is as large as the bin's share of the images, and bins of fewer than {FEWEST} are left out. "
+        "Below the dotted line the network is surer than it should be, above it less sure.",
     )
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
 _POINTS = 150  # of a drawn curve
+FEWEST = 5  # images of a bin that is drawn: the accuracy of fewer is noise
 
 ROLES = ("before", "control", "after")
 
@@ -137,7 +138,7 @@ def draw_sizes(axes: Axes, curves: Mapping[str, Sequence[Point]], metric: Metric
         largest = max(largest, *values)
     axes.set_xticks(sorted({point.size for points in curves.values() for point in points}))
     axes.set_xlim(left=0)
-    axes.set_ylim(0, _top(metric, largest))
+    axes.set_ylim(0, 1.04 * _top(metric, largest))
     _plain(axes, palette, along="y")
 
 
@@ -167,14 +168,15 @@ def shown_from(curve: np.ndarray) -> int:
 
 
 def draw_reliability(axes: Axes, found: Mapping[str, np.ndarray], palette: Palette) -> None:
-    """Accuracy against confidence, bins with images only; the diagonal is where both agree.
+    """Accuracy against confidence, bins of some images only; the diagonal is where both agree.
 
     `found` has for each network (3, bins): number of images, mean confidence, accuracy.
     """
     axes.plot([0, 100], [0, 100], color=palette.muted, lw=1, ls=":", zorder=2)
     for role in ROLES:
         if role in found:
-            count, confidence, accuracy = found[role][:, found[role][0] > 0]
+            total = found[role][0].sum()
+            count, confidence, accuracy = found[role][:, found[role][0] >= min(FEWEST, total)]
             style = palette.marks[role]
             axes.plot(
                 100 * confidence, 100 * accuracy, color=style["color"], lw=1.4, ls=_line(role), zorder=3
@@ -183,7 +185,7 @@ def draw_reliability(axes: Axes, found: Mapping[str, np.ndarray], palette: Palet
             axes.scatter(
                 100 * confidence,
                 100 * accuracy,
-                s=12 + 160 * count / count.sum(),
+                s=12 + 160 * count / total,
                 marker=style["marker"],
                 facecolor=style.get("mfc", style["color"]),
                 edgecolor=style["color"],
@@ -192,7 +194,7 @@ def draw_reliability(axes: Axes, found: Mapping[str, np.ndarray], palette: Palet
                 zorder=4,
             )
     axes.set_xlim(0, 100)
-    axes.set_ylim(0, 100)
+    axes.set_ylim(0, 104)
     _plain(axes, palette, along="y")
 
 

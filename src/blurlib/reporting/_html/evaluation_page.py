@@ -130,6 +130,7 @@ def _reports(report: Report, before: Report | None, control: Report | None) -> d
     return {role: each for role, each in every.items() if each is not None}
 
 
+_UNLISTED = ("kernel_pictures.", "class_names", "examples")  # settings that the page shows elsewhere
 _SETTINGS = (
     "What the numbers depend on. The same network and images give the same numbers again under these "
     "settings, whatever the number of loader processes."
@@ -321,11 +322,7 @@ def _facts(report: Report, comparison: Comparison | None) -> dict[str, str]:
 
 def _settings_table(settings: Mapping[str, Any], before: Mapping[str, Any] | None) -> Table:
     own, other = (
-        {
-            name: _text(value)
-            for name, value in flattened(each).items()
-            if not name.startswith("kernel_pictures.")
-        }
+        {name: _text(value) for name, value in flattened(each).items() if not name.startswith(_UNLISTED)}
         for each in (settings, before or {})
     )
     both = before is not None and any(own.get(name) != other.get(name) for name in {*own, *other})

@@ -14,7 +14,7 @@ from ..._common.inline import data_uri
 from ...blurs import Blur, describe, has_short_name, kernel_levels, kernel_words
 from ...functional import apply
 from ...notation import is_short_name, parse, parse_list
-from .page import Figure, markup
+from .page import Figure, markup, switch
 
 _PHOTO_SIDE = 360  # longer side of a photograph in a table; sharp on a screen of double density
 _LARGEST = 255  # rows and columns of a kernel that a report keeps
@@ -156,7 +156,7 @@ def blurred_figure(
     *,
     names: Sequence[str] | None = None,
 ) -> Figure:
-    """Photographs under each blur: a row a photograph, a column a blur.
+    """Photographs under each blur, which is chosen on the page; on paper all of them.
 
     Args:
         images: (H, W, 3) uint8 arrays, blurred in their own pixels and then shown small.
@@ -181,20 +181,21 @@ def blurred_figure(
         raise ValueError("`images` must hold at least one photograph, got none")
     if names is not None and len(names) != len(images):
         raise ValueError(f"`names` must name each of the {len(images)} images, got {len(names)}")
-    rows = []
+    photos: dict[Blur, list[dict[str, Any]]] = {value: [] for value in values}
     for number, image in enumerate(images):
         pixels = torch.from_numpy(_checked("images", image).copy()).permute(2, 0, 1)
         name = f"photograph {number + 1}" if names is None else names[number]
-        cells = []
-        for blur in values:
+        for blur, row in photos.items():
             own = blur.of_image(number)
             blurred = apply(pixels, own).permute(1, 2, 0).numpy()
-            cells.append(photo_cell("images", blurred, f"{name}, {describe(own)}"))
-        rows.append({"name": "" if names is None else name, "cells": cells})
-    columns = [{"name": str(blur), "words": no_break(describe(blur))} for blur in values]
+            row.append(photo_cell("images", blurred, f"{name}, {describe(own)}") | {"name": name})
+    panels = {
+        str(blur): markup("under", words=no_break(describe(blur)), photos=row, named=names is not None)
+        for blur, row in photos.items()
+    }
     sizes = sorted({f"{image.shape[1]} by {image.shape[0]}" for image in images})
     return Figure(
-        image=markup("photographs", columns=columns, rows=rows, named=names is not None),
+        image=switch("Blur", panels, chosen=len(panels) // 2),
         alt=f"Photographs{f' ({_listed(names)})' if names else ''} under {_listed(map(str, values))}.",
         caption=f"The same photographs under each blur; lengths are in pixels of {_listed(sizes)} images.",
         wide=True,
