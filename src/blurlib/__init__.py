@@ -29,7 +29,7 @@ from . import (
 from .evaluation import evaluate
 from .functional import backends, blur
 from .mixes import BlurMixSampler
-from .reporting import Report, compare
+from .reporting import Report, compare, show
 from .training import finetune
 from .transforms import CameraShakeBlur, DiskBlur, GaussianBlur, MotionBlur
 
@@ -60,6 +60,7 @@ __all__ = [
     "notation",
     "protocol",
     "reporting",
+    "show",
     "training",
     "transforms",
 ]

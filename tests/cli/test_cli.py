@@ -103,7 +103,7 @@ def commands():
     return typer.main.get_command(main.app).commands
 
 
-@pytest.mark.parametrize("name", ["demo", "blur", "evaluate", "finetune", "report"])
+@pytest.mark.parametrize("name", ["demo", "blur", "show", "evaluate", "finetune", "report"])
 def test_help_has_examples_that_parse(name, monkeypatch):
     monkeypatch.setenv("TERMINAL_WIDTH", "80")
     text = run(name, "--help").output
@@ -117,7 +117,7 @@ def test_help_has_examples_that_parse(name, monkeypatch):
 
 def test_help_of_the_whole_lists_the_commands():
     text = run("--help").output
-    assert set(commands()) == {"demo", "blur", "evaluate", "finetune", "reproduce", "report"}
+    assert set(commands()) == {"demo", "blur", "show", "evaluate", "finetune", "reproduce", "report"}
     assert all(f" {name} " in text for name in commands())
     assert "blurlib demo --out" in text
 

@@ -23,6 +23,7 @@ from .finetune import finetune
 from .options import _warning, echo, echo_err, echo_error
 from .report import report
 from .reproduce import reproduce
+from .show import show
 
 
 class _Commands(TyperGroup):
@@ -91,5 +92,5 @@ def _options(
     """
 
 
-for _command in (demo, blur, corrupt, evaluate, finetune, reproduce, report):
+for _command in (demo, blur, show, corrupt, evaluate, finetune, reproduce, report):
     app.command()(_command)

@@ -83,6 +83,7 @@ OPTIONS: dict[str, Any] = {
     "blur": option("MIX", "Equal shares, or stated ones: 0.2 sharp + 0.8 shake."),
     "output": option("FOLDER", "Keep the report there.", "--output", "-o"),
     "overwrite": option(None, "Write over the report of another evaluation in --output.", "--force", "-f"),
+    "examples": option("N", "Keep N images with the predictions, for the page; at most 8."),
     "resume": option(None, "Go on with the run in --output.", "--resume"),
     "checkpoint_every": running("X", "Minutes between checkpoints within an epoch."),
     "validate_every": running("N", "Epochs from one validation to the next; best.pt is the best. 0: none."),

@@ -37,8 +37,8 @@ PARTIAL = "partial"
 
 # What an evaluation finds out, or what changes from day to day: no sign of another evaluation.
 _FOUND = (
-    *("classes", "complete", "date", "deblurring.seconds", "network_outputs", "skipped", "top_k"),
-    "void_share",
+    *("class_names", "classes", "complete", "date", "deblurring.seconds", "examples", "network_outputs"),
+    *("skipped", "top_k", "void_share"),
 )
 _ABOUT = ("metadata.", "kernel_pictures.")  # of kernels, `kernels` tells which they are
 

@@ -27,7 +27,7 @@ from ..protocol import (
     Protocol,
     evaluation_views,
 )
-from ..reporting import sides_text
+from ..reporting import kept_example, sides_text
 from ._applied import SIZES_BY, log_probabilities, networks, own_colours, scale_settings, seen
 from ._probe import Feed, probe, tensors
 from ._views import ImageViews, Owner, ViewSums, batches, placeholder
@@ -183,6 +183,30 @@ class ClassificationEvaluation(EvaluationTask):
     def measure(
         self, items: Iterable[ImageViews], device: torch.device
     ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+        for position, image in self._summed(items, device):
+            yield position, self._statistics(position, image)
+
+    def examples(self, positions: Sequence[int], device: torch.device) -> list[dict[str, Any]]:
+        items = {n: item for n in positions if isinstance(item := self[n], ImageViews)}
+        side, names = self.sides.index(self.scales[0][-1]), self.listing.classes
+        blurs = [str(blur) for blur in self.blurs]
+        kept = []
+        for position, image in sorted(self._summed(items.values(), device)):
+            best = self._averaged(image)[: len(blurs)].softmax(dim=1).topk(min(TOP_K, self.outputs), dim=1)
+            views = items[position].views[side][:, -1].permute(0, 2, 3, 1).numpy()  # the last crop is central
+            found = [
+                [(names[label] if names else str(label), p) for label, p in zip(*each, strict=True)]
+                for each in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+            ]
+            truth = names[image.label] if names else str(image.label)
+            pictures = dict(zip(blurs, views, strict=True))
+            kept.append(
+                kept_example(self.listing.id(position), truth, pictures, dict(zip(blurs, found, strict=True)))
+            )
+        return kept
+
+    def _summed(self, items: Iterable[ImageViews], device: torch.device) -> Iterator[tuple[int, ViewSums]]:
+        """Each image, once all of its views were seen."""
         unfinished: dict[int, ViewSums] = {}
         again: dict[int, Any] = {}
 
@@ -212,7 +236,7 @@ class ClassificationEvaluation(EvaluationTask):
                 image.add(row, owner, log_p.shape[2])
                 if not image.left:
                     del unfinished[owner.position]
-                    yield owner.position, self._statistics(owner.position, image)
+                    yield owner.position, image
 
     def _check_outputs(self, outputs: int) -> None:
         classes = len(self.listing.classes)

@@ -20,6 +20,7 @@ from ..deblurring import DeblurThenClassify
 from ..metrics import BAND, VOID, PixelCounts, boundary_band, boundary_counts, confusion_matrix
 from ..models import pixel_logits
 from ..protocol import Protocol, evaluation_views
+from ..reporting import kept_example
 from ._probe import Feed, applied, parameter_dtype, probe, score_count
 from .settings import EvaluationSettings, TrainingSettings, opening
 from .task import EvaluationTask, TrainingTask
@@ -123,18 +124,35 @@ class SegmentationEvaluation(EvaluationTask):
             near = boundary_band(truth, width=self.band)
             counts: list[dict[str, np.ndarray]] = []
             for views in scene.views:
-                found, self.outputs = predicted(
-                    self.networks,
-                    views,
-                    truth.shape,
-                    self.colours,
-                    device,
-                    batch_size=self.batch_size,
-                    feed=self._feed,
-                )
+                found = self._predicted(views, truth.shape, device)
                 counts += [self._counted(scene.position, truth, labels, near) for labels in found]
             whole = {"pixels": np.array(truth.size), "void": np.array((truth == VOID).sum())}
             yield scene.position, {key: np.stack([each[key] for each in counts]) for key in counts[0]} | whole
+
+    def _predicted(self, views: Tensor, size: Sequence[int], device: torch.device) -> np.ndarray:
+        labels, self.outputs = predicted(
+            self.networks,
+            views,
+            size,
+            self.colours,
+            device,
+            batch_size=self.batch_size,
+            feed=self._feed,
+        )
+        return labels
+
+    def examples(self, positions: Sequence[int], device: torch.device) -> list[dict[str, Any]]:
+        blurs = [str(blur) for blur in self.blurs]
+        kept = []
+        for position in positions:
+            scene = self[position]
+            if isinstance(scene, Scene):
+                truth, views = scene.mask.numpy(), scene.views[0]
+                found = self._predicted(views, truth.shape, device)
+                pictures = dict(zip(blurs, views.permute(0, 2, 3, 1).numpy(), strict=True))
+                labels = dict(zip(blurs, found, strict=True))
+                kept.append(kept_example(self.listing.id(position), truth, pictures, labels))
+        return kept
 
     def _counted(
         self, position: int, truth: np.ndarray, labels: np.ndarray, near: np.ndarray

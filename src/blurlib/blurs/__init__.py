@@ -23,6 +23,7 @@ from ._values import Blur, Box, Disk, Gaussian, Line, PerImageShake, Shake, Shar
 
 # isort: split
 # For other wings, not for users.
+from ._picture import kernel_levels, kernel_words
 from ._properties import cached_kernel, fingerprint, fingerprints, has_short_name
 from ._values import number_text
 

@@ -79,6 +79,12 @@ class Blur:
         """
         return self
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the kernel and the name."""
+        from ._picture import blur_html
+
+        return blur_html(self)
+
 
 @dataclass(frozen=True)
 class Sharp(Blur):

@@ -116,6 +116,7 @@ def _examples(trained: Trained, check: Crops, count: int = 3) -> tuple[bool, lis
             truth=check.classes[check.targets[index]],
             before=_top(trained.networks["original"], check, index, blur, trained.settings),
             after=_top(trained.networks["mix"], check, index, blur, trained.settings),
+            name=str(index),
         )
         for index in chosen
         for blur in ("sharp", strong)

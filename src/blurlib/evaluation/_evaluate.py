@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from .._common.checks import one_of
+from .._common.checks import check_integer, one_of
 from .._common.devices import pick_device
 from .._common.provenance import environment, with_metadata
 from .._tasks import (
@@ -72,6 +72,7 @@ def evaluate(
     output: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     metadata: Mapping[str, Any] | None = None,
+    examples: int = 0,
     distributed: bool = False,
     progress: bool = True,
 ) -> Report:
@@ -141,6 +142,9 @@ def evaluate(
         overwrite: write over whatever report is there; the same evaluation goes on all the same.
         metadata: plain values for the report's settings, such as {"name": "resnet18", "file": "runs/mix.pt"};
             "name" is what captions and pages call the network.
+        examples: how many images, at most 8, the report keeps as small pictures under each blur, with the
+            predictions; its page shows them. They are taken evenly from the listing. 0 keeps none: a report
+            may go to others than the images do.
         distributed: share the images out over the processes that torchrun started. All of them must call
             this, and all get the whole report; the first one writes and shows progress. Numbers change by the
             rounding of the network's batches only.
@@ -168,6 +172,7 @@ def evaluate(
     """
     check_network(model)
     one_of("task", task, _TASKS)
+    check_integer("examples", examples, low=0, high=8)
     place = pick_device(device)
     evaluation = _TASKS[task](
         model,
@@ -211,6 +216,7 @@ def evaluate(
         workers=workers,
         output=None if output is None else Path(output),
         overwrite=overwrite,
+        examples=examples,
         distributed=distributed,
         progress=progress,
     )

@@ -38,6 +38,7 @@ def measure(
     workers: int | None,
     output: Path | None,
     overwrite: bool,
+    examples: int,
     distributed: bool,
     progress: bool,
 ) -> Report:
@@ -50,6 +51,7 @@ def measure(
         workers: loader processes; None chooses.
         output: folder for the report; what is measured is kept there when the evaluation stops early.
         overwrite: write over the report of another evaluation.
+        examples: how many images the report keeps with the predictions.
         distributed: share the images out over the processes that torchrun started.
         progress: show a progress bar.
 
@@ -116,6 +118,11 @@ def measure(
             if stop:
                 raise stop.told(_told(tally, positions, kept), show=first) from None
             raise
+        if examples:
+            chosen = np.linspace(0, len(task) - 1, min(examples, len(task))).round().astype(int).tolist()
+            with eval_mode(task.networks, device) as place:
+                shown = task.examples(chosen, place) if first else []
+            tally.found["examples"] = team.gather(shown)[0]
         report = tally.report(complete=True)
         if first:
             task.warn(tally.totals)
@@ -133,6 +140,7 @@ class _Tally:
         self.task, self.settings = task, settings
         self.images = dict(images)
         self.skipped: list[Skipped] = []
+        self.found: dict[str, Any] = {}  # for the report's settings
         self._before = frozenset(images)
 
     def items(self, opened: Iterable[Any], positions: Sequence[int]) -> Iterator[Any]:
@@ -200,8 +208,11 @@ class _Tally:
             )
             for number, (blur, sides) in enumerate(self.task.conditions)
         )
+        names = getattr(self.task.listing, "classes", ())
         known = {
             **self.task.metadata(self.totals),
+            **({"class_names": list(names)} if names else {}),
+            **self.found,
             "skipped": [skipped.name for skipped in self.skipped],
             "complete": complete,
         }

@@ -1,6 +1,6 @@
 """Metrics of classification and segmentation, from statistics of each image that add up."""
 
-from ._classification import ImageValues, calibration_error, image_values
+from ._classification import ImageValues, calibration_error, image_values, reliability
 from ._segmentation import (
     VOID,
     PixelCounts,
@@ -36,5 +36,6 @@ __all__ = [
     "image_values",
     "mean_iou",
     "pixel_accuracy",
+    "reliability",
     "risk_coverage",
 ]

@@ -154,7 +154,37 @@ def calibration_error(confidence: np.ndarray, correct: np.ndarray, *, bins: int 
         >>> calibration_error(np.array([0.75, 0.75]), np.array([1, 0]))
         0.25
     """
-    edges = np.linspace(0.0, 1.0, bins + 1)[1:-1]
-    place = np.searchsorted(edges, confidence, side="left")
-    gaps = np.bincount(place, weights=np.asarray(correct, dtype=np.float64) - confidence, minlength=bins)
+    gaps = np.bincount(
+        _bin(confidence, bins),
+        weights=np.asarray(correct, dtype=np.float64) - confidence,
+        minlength=bins,
+    )
     return float(np.abs(gaps).sum() / len(confidence))
+
+
+def reliability(confidence: np.ndarray, correct: np.ndarray, *, bins: int = BINS) -> np.ndarray:
+    """The reliability diagram: what the bins of :func:`calibration_error` hold.
+
+    Args:
+        confidence: (N,) probabilities of the most probable class, in [0, 1].
+        correct: (N,) 0 or 1.
+        bins: number of bins.
+
+    Returns:
+        (3, bins): number of images, their mean confidence, their accuracy; 0 in an empty bin.
+
+    Example:
+        >>> reliability(np.array([0.75, 0.75]), np.array([1, 0]), bins=2)
+        array([[0.  , 2.  ],
+               [0.  , 0.75],
+               [0.  , 0.5 ]])
+    """
+    place = _bin(confidence, bins)
+    count = np.bincount(place, minlength=bins).astype(np.float64)
+    sums = [np.bincount(place, weights=each, minlength=bins) for each in (confidence, correct)]
+    return np.stack([count, *(each / np.maximum(count, 1) for each in sums)])
+
+
+def _bin(confidence: np.ndarray, bins: int) -> np.ndarray:
+    edges = np.linspace(0.0, 1.0, bins + 1)[1:-1]
+    return np.searchsorted(edges, confidence, side="left")

@@ -3,6 +3,7 @@
 from ._comparison import Change, Comparison, ComparisonRow, compare
 from ._records import Record, find
 from ._report import Report
+from ._show import show
 from ._task_tables import class_table, confidence_table
 
 # isort: split
@@ -14,6 +15,7 @@ from ._html import (
     Table,
     Verdict,
     blurred_figure,
+    kept_example,
     kept_kernels,
     kernels_figure,
     maps_figure,
@@ -35,4 +37,5 @@ __all__ = [
     "compare",
     "confidence_table",
     "find",
+    "show",
 ]

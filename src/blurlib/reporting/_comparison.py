@@ -16,24 +16,27 @@ import numpy as np
 
 from .. import metrics
 from .._common.files import written
+from .._common.texts import visible
 from ..metrics import Averaged, Metric
 from ._records import (
     check_same_images,
+    check_same_settings,
     condition_cells,
-    copies_text,
     find,
     notes_text,
     shown_metrics,
     value_of,
 )
 from ._report import Report
-from ._text import change_text, markdown_table, plain_table, recovered_text, sides_text, value_text
-
-# What two evaluations must agree on before a difference is the networks' own; under shake on the seed too.
-_PROTOCOL = (
-    "canonical_side", "crop", "crops", "average", "network_sides", "network_size", "resample", "border",
-    "band", "boundary_ratio", "copies",
-)  # fmt: skip
+from ._text import (
+    arrow_text,
+    change_text,
+    html_table,
+    markdown_table,
+    plain_table,
+    recovered_text,
+    sides_text,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +163,19 @@ class Comparison:
     def __str__(self) -> str:
         return self.table()
 
+    def __repr__(self) -> str:
+        conditions = ", ".join(dict.fromkeys(row.blur for row in self.rows))
+        networks = " and ".join(f"{count} {role}" for role, count in self.runs.items() if count)
+        return visible(
+            f"<Comparison of {self.task}: {networks}, {self.rows[0].count} images under {conditions}; "
+            "print() shows the tables>"
+        )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        values, changes = self._tables()
+        return html_table(*values) + html_table(*changes, caption=self.caption)
+
     @property
     def metrics(self) -> tuple[Metric, ...]:
         """The metrics of the tables, in their order; top-5 is left out for five classes or fewer."""
@@ -222,7 +238,7 @@ class Comparison:
         recovered = [each for each in listed if each.unit == "percent"]
         arrow = "before -> after (control)" if self.runs.get("control") else "before -> after"
         header, cells = condition_cells(self.rows, metrics.statistics_of(self.task))
-        values = [[*line, *(_arrow(each, row.changes[each.name]) for each in shown)]
+        values = [[*line, *(arrow_text(each, row.changes[each.name]) for each in shown)]
                   for line, row in zip(cells, self.rows, strict=True)]  # fmt: skip
         changes = [
             [
@@ -236,11 +252,6 @@ class Comparison:
         units = [f"{each.title} points" if each.unit == "percent" else each.title for each in listed]
         units += [f"{each.title} recovered %" for each in recovered]
         return [([*header, *titles], values), ([*header, *units], changes)]
-
-
-def _arrow(metric: Metric, change: Change) -> str:
-    tail = "" if change.control is None else f" ({value_text(metric, change.control)})"
-    return f"{value_text(metric, change.before)} -> {value_text(metric, change.after)}{tail}"
 
 
 def compare(
@@ -293,7 +304,7 @@ def compare(
     first = roles["after"][0]
     for role, reports in roles.items():
         for report in reports:
-            _check_settings(role, first, report)
+            check_same_settings(role, first, report)
     every = [report for reports in roles.values() for report in reports]
     shared = [{(record.blur, record.sides) for record in report.records} for report in every]
     keys = [(record.blur, record.sides) for record in first.records]
@@ -375,26 +386,3 @@ def _reports(name: str, given: Any) -> list[Report]:
     if not reports or not all(isinstance(report, Report) for report in reports):
         raise TypeError(f"`{name}` must be a Report or a sequence of them, got {given!r:.80}")
     return reports
-
-
-def _check_settings(role: str, first: Report, other: Report) -> None:
-    if other.task != first.task:
-        raise ValueError(f"`{role}` must be of the task of the others, got {first.task} and {other.task}")
-    names = [*_PROTOCOL, *(["seed"] if "shake" in first.blurs and "shake" in other.blurs else [])]
-    ours, theirs = ({**each.settings, "copies": copies_text(each.settings)} for each in (first, other))
-    different = [
-        f"`{name}` {ours.get(name)!r} and {theirs.get(name)!r}"
-        for name in names
-        if ours.get(name) != theirs.get(name)
-    ]
-    kernels, others = (each.settings.get("kernels", {}) for each in (first, other))
-    different += [
-        f"kernel {name!r} of {known} and {others[name]}"
-        for name, known in kernels.items()
-        if others.get(name, known) != known
-    ]
-    if different:
-        raise ValueError(
-            f"`{role}` must be evaluated as the others, got {', '.join(different)}; "
-            "evaluate both with the same settings"
-        )

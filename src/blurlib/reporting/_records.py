@@ -5,13 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
 from .. import blurs, notation
 from ..metrics import Metric, Statistics
 from ._text import sides_text
+
+if TYPE_CHECKING:
+    from ._report import Report
+
+# What two evaluations must agree on before a difference between them is the networks' own.
+_PROTOCOL = (
+    "canonical_side", "crop", "crops", "average", "network_sides", "network_size", "resample", "border",
+    "band", "boundary_ratio", "copies",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,6 +231,32 @@ def check_same_images(reports: Sequence[Sequence[Record]]) -> None:
                     f"`other` must have the same `{name}` of each image as this report, got {count} images "
                     "that differ; evaluate both with the same classes in the same order"
                 )
+
+
+def check_same_settings(role: str, first: Report, other: Report) -> None:
+    """Refuse reports whose difference would not be the networks' alone."""
+    if other.task != first.task:
+        raise ValueError(f"`{role}` must be of the task of the others, got {first.task} and {other.task}")
+    names = list(_PROTOCOL)
+    if "shake" in first.blurs and "shake" in other.blurs:
+        names.append("seed")  # it decides which kernel shakes which image
+    ours, theirs = ({**each.settings, "copies": copies_text(each.settings)} for each in (first, other))
+    different = [
+        f"`{name}` {ours.get(name)!r} and {theirs.get(name)!r}"
+        for name in names
+        if ours.get(name) != theirs.get(name)
+    ]
+    kernels, others = (each.settings.get("kernels", {}) for each in (first, other))
+    different += [
+        f"kernel {name!r} of {known} and {others[name]}"
+        for name, known in kernels.items()
+        if others.get(name, known) != known
+    ]
+    if different:
+        raise ValueError(
+            f"`{role}` must be evaluated as the others, got {', '.join(different)}; "
+            "evaluate both with the same settings"
+        )
 
 
 def is_of_its_images(record: Record) -> bool:

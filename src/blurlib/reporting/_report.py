@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from .. import blurs
 from .._common.files import (
     arrays_sha256,
     csv_table,
     json_path,
-    read_arrays,
-    read_plain,
     sealed_json,
     write_arrays,
     written,
@@ -31,17 +27,16 @@ from ._records import (
     condition_cells,
     copies_text,
     find,
-    is_of_its_images,
     left_out_text,
     shown_metrics,
 )
-from ._text import markdown_table, percent, plain_table, sides_text
+from ._stored import KIND, arrays_of, read_report
+from ._text import html_table, markdown_table, percent, plain_table, sides_text
 
 if TYPE_CHECKING:
-    from ._comparison import Comparison
+    from matplotlib.figure import Figure
 
-_KIND = "blurlib.Report"
-_FIELDS = ("task", "blur", "sides", "count", "skipped")
+    from ._comparison import Comparison
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +88,16 @@ class Report:
 
     def __str__(self) -> str:
         return f"{self.table()}\n\n{self.caption}"
+
+    def __repr__(self) -> str:
+        return visible(
+            f"<Report of {self.task}: {network_name(self.settings, 'a network')}, {self.records[0].count} "
+            f"images under {', '.join(self.blurs)}; print() shows the table>"
+        )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return html_table(*self.cells(), caption=self.caption)
 
     @property
     def task(self) -> str:
@@ -215,7 +220,7 @@ class Report:
             }
             for record in self.records
         ]
-        plain = {"kind": _KIND, "task": self.task, "settings": dict(self.settings), "records": records}
+        plain = {"kind": KIND, "task": self.task, "settings": dict(self.settings), "records": records}
         copied: dict[str, Any] = json.loads(json.dumps(plain, allow_nan=False))
         return copied
 
@@ -230,20 +235,9 @@ class Report:
         Returns:
             The text.
         """
-        arrays = self._arrays()
+        arrays = arrays_of(self)
         digest = arrays_sha256(arrays) if arrays else None
         return written(sealed_json(self.to_dict() | {"arrays_sha256": digest}), path)
-
-    def _arrays(self) -> dict[str, np.ndarray]:
-        """The statistics of each image as a file holds them; none where a record is without."""
-        images = [record.images for record in self.records if record.images is not None]
-        if len(images) < len(self.records):
-            return {}
-        kind = self.statistics
-        arrays = {name: getattr(images[0], name) for name in ("ids", *kind.shared)}
-        for name, stored in kind.arrays.items():
-            arrays[name] = np.stack([getattr(each, name) for each in images]).astype(stored)
-        return arrays
 
     def to_html(
         self,
@@ -271,19 +265,39 @@ class Report:
         from ._html import report_page
         from ._html.task_sections import task_sections
 
+        comparison = self._compared(before, control)
+        sections = task_sections(self, before=before, control=control)
+        return report_page(
+            path, self, before=before, control=control, comparison=comparison, title=title, sections=sections
+        )
+
+    def _compared(self, before: Report | None, control: Report | None) -> Comparison | None:
         if control is not None and before is None:
             raise ValueError(
                 "`control` must come with `before`, got it alone; give the original's report too"
             )
-        comparison = None if before is None else self.compare(before, control=control)
-        return report_page(
-            path,
-            self,
-            before=before,
-            comparison=comparison,
-            title=title,
-            sections=task_sections(self, before=before, control=control),
-        )
+        return None if before is None else self.compare(before, control=control)
+
+    def plot(self, *, before: Report | None = None, control: Report | None = None) -> Figure:
+        """Draw the metrics under each blur, and against the size of the blur where a family has two sizes.
+
+        Intervals are those of :func:`compare`, and of the metrics themselves as bands.
+
+        Args:
+            before: report of the original network; both are drawn.
+            control: report of a network trained for as long on sharp images; needs `before`.
+
+        Returns:
+            A figure of matplotlib, which a notebook shows: `figure.savefig("report.pdf")` keeps it.
+
+        Raises:
+            ValueError: if `control` is given without `before`, or the reports do not compare.
+            ImportError: if the extra `report` is not installed.
+        """
+        from ._html.evaluation_page import report_plot
+
+        comparison = self._compared(before, control)
+        return report_plot(self, before=before, control=control, comparison=comparison)
 
     def save(self, path: str | Path) -> Path:
         """Write the report as JSON, and the statistics of each image as .npz next to it.
@@ -297,7 +311,7 @@ class Report:
             The JSON file.
         """
         target = json_path(path)
-        arrays = self._arrays()
+        arrays = arrays_of(self)
         if arrays:
             write_arrays(target, **arrays)
         self.to_json(target)
@@ -319,38 +333,7 @@ class Report:
             ValueError: if it is not a report, a file is damaged or was changed, or the .npz is of another
                 report.
         """
-        source = json_path(path)
-        plain, report = read_plain(
-            source,
-            _KIND,
-            lambda plain: cls(
-                records=tuple(_record(plain["task"], each) for each in plain["records"]),
-                settings=plain["settings"],
-            ),
-        )
-        kind, records = report.statistics, report.records
-        sealed, digest = "sha256" in plain, plain.get("arrays_sha256")  # those of 0.1 name no arrays
-        names = ("ids", *kind.shared, *kind.arrays)
-        arrays = None if sealed and digest is None else read_arrays(source, names, digest)
-        if arrays is None:
-            return report
-
-        def images(number: int) -> Statistics:
-            each = {name: arrays[name][number] for name in kind.arrays}
-            # Counts are stored narrow and added up wide.
-            wide = {name: a.astype(np.int64) if a.dtype.kind == "i" else a for name, a in each.items()}
-            return kind(**{name: arrays[name] for name in ("ids", *kind.shared)}, **wide)
-
-        try:
-            filled = tuple(replace(record, images=images(number)) for number, record in enumerate(records))
-            if not sealed and not all(map(is_of_its_images, filled)):
-                raise ValueError("their values are others")
-            return cls(records=filled, settings=plain["settings"])
-        except (LookupError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"`path` must have the values of its own images beside it, got {source.stem}.npz of another "
-                f"report ({error}); move the files of one run together, or evaluate again"
-            ) from error
+        return read_report(cls, path)
 
     def compare(
         self, before: Report, *, control: Report | None = None, resamples: int = 2000, seed: int = 0
@@ -370,23 +353,6 @@ class Report:
         from ._comparison import compare
 
         return compare(self, before, control=control, resamples=resamples, seed=seed)
-
-
-def _record(task: str, plain: Mapping[str, Any]) -> Record:
-    """A record from its JSON."""
-    values = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in plain.items()
-        if name not in _FIELDS
-    }
-    return Record(
-        task=task,
-        blur=plain["blur"],
-        sides=tuple(plain["sides"]),
-        values={**{metric.name: values[metric.name] for metric in statistics_of(task).metrics}, **values},
-        count=plain["count"],
-        skipped=plain["skipped"],
-    )
 
 
 def _exact(metric: Metric, value: float | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -52,6 +53,23 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     rule = "|:--|" + "--:|" * (len(header) - 1)
     lines = ["| " + " | ".join(map(_markdown_cell, line)) + " |" for line in (header, *rows)]
     return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def html_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str = "") -> str:
+    """A table for a notebook, which brings its own style: the first column to the left; all text is escaped.
+
+    Example:
+        >>> html_table(["blur"], [["D8"]])
+        '<table><thead><tr><th>blur</th></tr></thead><tbody><tr><th>D8</th></tr></tbody></table>'
+    """
+
+    def line(cells: Sequence[str], kind: str) -> str:
+        texts = [html.escape(visible(cell)) for cell in cells]
+        return f"<tr><th>{texts[0]}</th>{''.join(f'<{kind}>{text}</{kind}>' for text in texts[1:])}</tr>"
+
+    body = "".join(line(row, "td") for row in rows)
+    table = f"<table><thead>{line(header, 'th')}</thead><tbody>{body}</tbody></table>"
+    return f"{table}<p>{html.escape(visible(caption))}</p>" if caption else table
 
 
 def _markdown_cell(cell: str) -> str:
@@ -117,6 +135,12 @@ def change_text(metric: Metric, change: Change) -> str:
 def recovered_text(change: Change) -> str:
     """The recovered fraction of a change in percent with its interval, such as "50 [41, 59]"."""
     return with_interval(change.recovered, change.recovered_interval, share)
+
+
+def arrow_text(metric: Metric, change: Change) -> str:
+    """The values of a change, such as "40.0 -> 50.0 (41.0)": before, after, and of the control."""
+    tail = "" if change.control is None else f" ({value_text(metric, change.control)})"
+    return f"{value_text(metric, change.before)} -> {value_text(metric, change.after)}{tail}"
 
 
 def with_interval(

@@ -22,6 +22,7 @@ from .._common.files import csv_table, replacing, written
 from .._common.folders import check_writable, locked
 from .._common.seals import is_sealed, seal
 from ._identity import FORMAT, check_same, touched
+from ._tensorboard import write_tensorboard
 
 _LAST, _BEFORE = "checkpoint.pt", "checkpoint.previous.pt"
 _FILES = (_LAST, _BEFORE, "log.csv", "model.pt", "model.safetensors", "skipped.csv", "best.pt")
@@ -30,6 +31,8 @@ _REMEDY = "put a copy in its place, or remove it to start the run anew"
 
 class RunFolder:
     """A folder with settings.json, log.csv, skipped.csv, two checkpoints, and at the end the weights.
+
+    Where tensorboard is installed, it has the log for that too.
 
     Every file is written aside and renamed, so that a stop leaves whole files. Checkpoints hold tensors and
     plain values only. What the folder does not take goes to a temporary one.
@@ -252,6 +255,7 @@ def _write_log(folder: Path, state: Mapping[str, Any]) -> None:
     if history:
         table = csv_table(list(history[0]), [list(row.values()) for row in history])
         written(table, folder / "log.csv", durable=False)
+        write_tensorboard(folder, history)
     if skipped:
         table = csv_table(["image", "reason"], sorted(skipped.items()))
         written(table, folder / "skipped.csv", durable=False)

@@ -2,6 +2,7 @@
 
 from .charts import risk_figure
 from .evaluation_page import report_page
+from .examples import kept_example
 from .maps import maps_figure, segmentation_figure
 from .page import Code, Figure, Section, Table, write_page
 from .pictures import blurred_figure, kept_kernels, kernels_figure
@@ -15,6 +16,7 @@ __all__ = [
     "Table",
     "Verdict",
     "blurred_figure",
+    "kept_example",
     "kept_kernels",
     "kernels_figure",
     "maps_figure",

@@ -6,64 +6,34 @@ import hashlib
 import io
 import re
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...metrics import Metric
-from .._comparison import Change
 from .._text import label_text, value_text
-from .page import REMEDY, Figure, markup
+from .drawing import (
+    FEWEST,
+    ROLES,
+    Palette,
+    Row,
+    dots_height,
+    draw_dots,
+    draw_reliability,
+    draw_risk,
+    draw_sizes,
+    new_drawing,
+    shown_from,
+)
+from .page import Figure, markup
+from .sizes import Family
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
 
 # Stand-ins that matplotlib accepts as colours, and the page's colours that take their places in the SVG.
-_COLOURS = {
-    "#00000a": "var(--ink)",
-    "#00000b": "var(--muted)",
-    "#00000c": "var(--rule)",
-    "#00000d": "var(--before)",
-    "#00000e": "var(--after)",
-    "#00000f": "var(--control)",
-    "#000010": "var(--paper)",
-}
-_INK, _MUTED, _RULE, _BEFORE, _AFTER, _CONTROL, _PAPER = _COLOURS
-
-# Shape and filling tell the networks apart, colour only helps.
-_MARKS: dict[str, dict[str, Any]] = {
-    "before": {"marker": "o", "markersize": 6.5, "color": _BEFORE, "mfc": _PAPER, "mew": 1.8},
-    "control": {"marker": "D", "markersize": 5, "color": _CONTROL, "mfc": _PAPER, "mew": 1.5},
-    "after": {"marker": "o", "markersize": 7, "color": _AFTER},
-}
-
-_POINTS = 150  # of a drawn curve
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """What was measured under one condition.
-
-    Attributes:
-        label: of the condition, such as "D8" or "D8 at 256".
-        blur: short name.
-        sides: network sides.
-        values: by role ("after", perhaps "before" and "control") and metric; None where not defined.
-        changes: of each metric, where the networks were compared.
-    """
-
-    label: str
-    blur: str
-    sides: tuple[int, ...]
-    values: Mapping[str, Mapping[str, Any]]
-    changes: Mapping[str, Change] = field(default_factory=dict)
-
-    def value(self, role: str, name: str) -> float | None:
-        """The value of a metric; None where it was not measured or is not defined."""
-        value: float | None = self.values.get(role, {}).get(name)
-        return value
+_STAND_INS = Palette(*(f"#0000{number:02x}" for number in range(10, 17)))
+_COLOURS = {stand_in: f"var(--{name})" for name, stand_in in zip(Palette._fields, _STAND_INS, strict=True)}
 
 
 def curves_figure(rows: Sequence[Row], metrics: Sequence[Metric], *, level: float = 0.95) -> Figure:
@@ -98,7 +68,7 @@ def curves_figure(rows: Sequence[Row], metrics: Sequence[Metric], *, level: floa
     if len(roles) > 1 and any(row.changes for row in rows):
         base = "control" if "control" in roles else "value before"
         caption += f" Thin blue lines: {100 * level:g} % intervals of the change from the {base}."
-    words = {role: f" {role}" if len(roles) > 1 else "" for role in roles}
+    words = _words(roles)
     texts = [
         f"{row.label}: {main.title} "
         + ", ".join(
@@ -108,11 +78,49 @@ def curves_figure(rows: Sequence[Row], metrics: Sequence[Metric], *, level: floa
         )
         for row in rows
     ]
-    panels = {
-        f"{label_text(metric)}, {'%' if metric.unit == 'percent' else 'nats'}": _panel(rows, metric)
-        for metric in metrics
-    }
+    panels = {}
+    for metric in metrics:
+        drawing = new_drawing(4.0, dots_height(rows))
+        draw_dots(drawing.add_subplot(), rows, metric, _STAND_INS)
+        panels[panel_title(metric)] = _svg(drawing)
     return _plots(roles, panels, f"{', '.join(map(label_text, metrics))}. {'; '.join(texts)}.", caption)
+
+
+def sizes_figure(found: Sequence[Family], metrics: Sequence[Metric], *, level: float = 0.95) -> Figure:
+    """Metrics against the size of each family of blurs, before and after.
+
+    Args:
+        found: the families, a row of panels each.
+        metrics: the panels of a row.
+        level: of the intervals.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ImportError: if the extra `report` is not installed.
+    """
+    main = metrics[0]
+    roles = roles_in(curves for family in found for curves in family.curves.values())
+    words = _words(roles)
+    panels, texts, banded = {}, [], False
+    for family in found:
+        for metric in metrics:
+            curves = family.curves.get(metric.name, {})
+            if curves:
+                drawing = new_drawing(4.0, 2.6)
+                draw_sizes(drawing.add_subplot(), curves, metric, _STAND_INS)
+                panels[f"{panel_title(metric)}: {family.title}"] = _svg(drawing)
+                banded |= any(point.interval for points in curves.values() for point in points)
+        for role, points in family.curves.get(main.name, {}).items():
+            values = ", ".join(
+                f"{point.size:g}: {value_text(main, point.value, unit=True)}" for point in points
+            )
+            texts.append(f"{family.title}{words[role]}: {values}")
+    caption = "Sharp images are at 0." + (
+        f" Bands: {100 * level:g} % intervals over images." if banded else ""
+    )
+    return _plots(roles, panels, f"{label_text(main)} by the size of the blur. {'; '.join(texts)}.", caption)
 
 
 def risk_figure(curves: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
@@ -137,110 +145,86 @@ def risk_figure(curves: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
     if not every or not all(len(curve) for curve in every):
         raise ValueError("`curves` must hold at least one condition, and no empty curve")
     roles = roles_in(curves.values())
-    top = max(1.0, *(100 * float(curve[_shown_from(curve) :].max()) for curve in every))
-    texts = []
+    words = _words(roles)
+    top = max(1.0, *(100 * float(curve[shown_from(curve) :].max()) for curve in every))
+    texts, panels = [], {}
     for name, found in curves.items():
         shares = {role: (curve[-(-len(curve) // 2) - 1], curve[-1]) for role, curve in found.items()}
-        texts.append(
-            f"{name}: "
-            + ", ".join(
-                f"{100 * half:.1f} % of the surest half, {100 * whole:.1f} % of all"
-                + (f" {role}" if len(roles) > 1 else "")
-                for role, (half, whole) in shares.items()
-            )
+        told = (
+            f"{100 * half:.1f} % of the surest half, {100 * whole:.1f} % of all{words[role]}"
+            for role, (half, whole) in shares.items()
         )
+        texts.append(f"{name}: {', '.join(told)}")
+        drawing = new_drawing(4.0, 2.6)
+        draw_risk(drawing.add_subplot(), found, top, _STAND_INS)
+        panels[name] = _svg(drawing)
     return _plots(
         roles,
-        {name: _risk_panel(found, top) for name, found in curves.items()},
+        panels,
         f"Share of errors among the surest images. {'; '.join(texts)}.",
         "Errors in percent (upwards) among the images that the network is surest of, by their share in "
         "percent (to the right): at 100 it answers for all. A network that knows its errors rises late.",
     )
 
 
+def reliability_figure(found: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
+    """How often a network is right when it is so sure, under each blur, before and after.
+
+    Args:
+        found: for each condition, by its name, and each network (3, bins): number of images, their mean
+            confidence, their accuracy.
+
+    Returns:
+        The figure, a panel a condition.
+
+    Raises:
+        ImportError: if the extra `report` is not installed.
+
+    Example:
+        >>> reliability_figure({"D8": {"after": np.array([[3.0], [0.9], [0.5]])}}).alt
+        'Accuracy by confidence. D8: mean confidence 90.0 %, accuracy 50.0 %.'
+    """
+    roles = roles_in(found.values())
+    words = _words(roles)
+    texts, panels = [], {}
+    for name, networks in found.items():
+        told = []
+        for role, (count, confidence, accuracy) in networks.items():
+            sure, right = (100 * float(np.average(each, weights=count)) for each in (confidence, accuracy))
+            told.append(f"mean confidence {sure:.1f} %, accuracy {right:.1f} %{words[role]}")
+        texts.append(f"{name}: {', '.join(told)}")
+        drawing = new_drawing(4.0, 2.6)
+        draw_reliability(drawing.add_subplot(), networks, _STAND_INS)
+        panels[name] = _svg(drawing)
+    return _plots(
+        roles,
+        panels,
+        f"Accuracy by confidence. {'; '.join(texts)}.",
+        "Accuracy in percent (upwards) of the images of each bin of confidence in percent (to the right); a "
+        f"mark is as large as the bin's share of the images, and bins of fewer than {FEWEST} are left out. "
+        "Below the dotted line the network is surer than it should be, above it less sure.",
+    )
+
+
+def panel_title(metric: Metric) -> str:
+    """What a panel shows, with its unit."""
+    return f"{label_text(metric)}, {'%' if metric.unit == 'percent' else 'nats'}"
+
+
 def roles_in(found: Iterable[Container[str]]) -> list[str]:
     """Which of the networks were measured under any condition, in the order of tables and legends."""
     every = list(found)
-    return [role for role in _MARKS if any(role in each for each in every)]
+    return [role for role in ROLES if any(role in each for each in every)]
+
+
+def _words(roles: Sequence[str]) -> dict[str, str]:
+    """What tells the networks apart in a text; nothing where there is one."""
+    return {role: f" {role}" if len(roles) > 1 else "" for role in roles}
 
 
 def _plots(roles: list[str], panels: Mapping[str, str], alt: str, caption: str) -> Figure:
     shown = [{"title": title, "svg": svg} for title, svg in panels.items()]
     return Figure(image=markup("plots", roles=roles, panels=shown), alt=alt, caption=caption, wide=True)
-
-
-def _shown_from(curve: np.ndarray) -> int:
-    """The first point drawn: of fewer images than a twentieth one error more or less is a jump."""
-    return len(curve) // 20
-
-
-def _risk_panel(found: Mapping[str, np.ndarray], top: float) -> str:
-    drawing, axes = _axes(2.6)
-    for role, style in _MARKS.items():
-        if role in found:
-            curve = found[role]
-            first = _shown_from(curve)
-            points = np.unique(np.linspace(first, len(curve) - 1, _POINTS).round().astype(int))
-            axes.plot(
-                100 * (points + 1) / len(curve),
-                100 * curve[points],
-                color=style["color"],
-                linewidth=1.8,
-                linestyle="--" if role == "control" else "-",
-            )
-            axes.plot([100.0], [100 * curve[-1]], clip_on=False, zorder=4, **style)
-    axes.set_xlim(0, 100)
-    axes.set_ylim(0, 1.06 * top)
-    _plain(axes)
-    axes.grid(axis="y", color=_RULE, linewidth=0.8)
-    return _svg(drawing)
-
-
-def _axes(height: float) -> tuple[Drawing, Axes]:
-    try:
-        from matplotlib.figure import Figure as Drawing
-    except ImportError as error:
-        raise ImportError(f"plots need matplotlib, which is not installed; {REMEDY}") from error
-    drawing = Drawing(figsize=(4.0, height), layout="constrained")
-    return drawing, drawing.add_subplot()
-
-
-def _panel(rows: Sequence[Row], metric: Metric) -> str:
-    """One metric under every blur as a dot plot: a blur a line, a network a dot."""
-    drawing, axes = _axes(0.55 + 0.29 * len(rows))
-    factor = 100.0 if metric.unit == "percent" else 1.0
-    largest = 0.0
-    for place, row in enumerate(rows):
-        known = {role: row.value(role, metric.name) for role in _MARKS}
-        found = {role: factor * value for role, value in known.items() if value is not None}
-        largest = max([largest, *found.values()])
-        if "before" in found and "after" in found:
-            axes.plot([found["before"], found["after"]], [place] * 2, color=_RULE, linewidth=4, zorder=2)
-        change = row.changes.get(metric.name)
-        interval = None if change is None else change.difference_interval
-        base = found.get("control", found.get("before"))
-        if interval is not None and base is not None and np.isfinite(interval).all():
-            ends = [base + factor * end for end in interval]
-            axes.plot(ends, [place] * 2, color=_AFTER, linewidth=1.2, marker="|", markersize=6, zorder=3)
-            largest = max(largest, *ends)
-        for role, value in found.items():
-            axes.plot([value], [place], zorder=4, **_MARKS[role])
-    axes.set_yticks(range(len(rows)), [row.label for row in rows])
-    axes.set_ylim(len(rows) - 0.45, -0.55)
-    axes.set_xlim(0, max(100.0, largest) if metric.unit == "percent" else 1.06 * largest or 1.0)
-    _plain(axes)
-    return _svg(drawing)
-
-
-def _plain(axes: Axes) -> None:
-    """No frame, faint lines, labels that are text and never formulas."""
-    axes.spines[:].set_visible(False)
-    axes.grid(axis="x", color=_RULE, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, labelsize=9.5, pad=5, colors=_MUTED)
-    for label in axes.get_yticklabels():
-        label.set_parse_math(False)
-        label.set_color(_INK)
 
 
 def _svg(drawing: Drawing) -> str:

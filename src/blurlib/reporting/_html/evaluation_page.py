@@ -22,11 +22,15 @@ from .._text import (
     signed_nats,
     value_text,
 )
-from .charts import Row, curves_figure, roles_in
+from .charts import curves_figure, panel_title, roles_in, sizes_figure
+from .drawing import Palette, Row, add_legend, dots_height, draw_dots, draw_sizes, new_drawing
 from .page import Figure, Section, Table, write_page
 from .pictures import report_kernels
+from .sizes import families
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Drawing
+
     from .._report import Report
 
 
@@ -35,6 +39,7 @@ def report_page(
     report: Report,
     *,
     before: Report | None = None,
+    control: Report | None = None,
     comparison: Comparison | None = None,
     title: str | None = None,
     sections: Sequence[Section] = (),
@@ -45,6 +50,7 @@ def report_page(
         path: the file; its folder is made.
         report: of the fine-tuned network where there are two.
         before: of the original network.
+        control: of the control; None draws it as far as `comparison` has it.
         comparison: of the two, for changes with intervals and recovered fractions.
         title: of the page.
         sections: more of them, shown after the main result.
@@ -63,6 +69,9 @@ def report_page(
         details.append(_records_table(before, "before fine-tuning"))
     if comparison is not None:
         details.append(_changes_table(report, comparison))
+    sized = families(_reports(report, before, control))
+    if sized:
+        first.append(sizes_figure(sized, plotted))
     explanation = report.statistics.explanation
     parts = [Section(title="Accuracy under blur", text=explanation, parts=first), *sections]
     blurs = [blur for blur in report.blurs if blur != "sharp"]
@@ -89,6 +98,39 @@ def report_page(
     )
 
 
+def report_plot(
+    report: Report,
+    *,
+    before: Report | None = None,
+    control: Report | None = None,
+    comparison: Comparison | None = None,
+) -> Drawing:
+    """See :meth:`Report.plot`: a column a metric; the blurs in the first row, then a row a family."""
+    rows = _rows(report, before, comparison)
+    plotted = [metric for metric in report.statistics.metrics if metric.plotted]
+    sized = families(_reports(report, before, control))
+    heights = [dots_height(rows), *[2.6] * len(sized)]
+    palette = Palette()
+    drawing = new_drawing(4.0 * len(plotted), sum(heights) + 0.4)
+    grid = drawing.subplots(1 + len(sized), len(plotted), squeeze=False, height_ratios=heights)
+    for metric, column in zip(plotted, grid.T, strict=True):
+        draw_dots(column[0], rows, metric, palette)
+        column[0].set_title(panel_title(metric), loc="left", fontsize=10)
+        for family, axes in zip(sized, column[1:], strict=True):
+            draw_sizes(axes, family.curves.get(metric.name, {}), metric, palette)
+            axes.set_xlabel(family.title, fontsize=9.5)
+    roles = roles_in(row.values for row in rows)
+    if len(roles) > 1:
+        add_legend(drawing, roles, palette)
+    return drawing
+
+
+def _reports(report: Report, before: Report | None, control: Report | None) -> dict[str, Report]:
+    every = {"before": before, "control": control, "after": report}
+    return {role: each for role, each in every.items() if each is not None}
+
+
+_UNLISTED = ("kernel_pictures.", "class_names", "examples")  # settings that the page shows elsewhere
 _SETTINGS = (
     "What the numbers depend on. The same network and images give the same numbers again under these "
     "settings, whatever the number of loader processes."
@@ -281,11 +323,7 @@ def _facts(report: Report, comparison: Comparison | None) -> dict[str, str]:
 
 def _settings_table(settings: Mapping[str, Any], before: Mapping[str, Any] | None) -> Table:
     own, other = (
-        {
-            name: _text(value)
-            for name, value in flattened(each).items()
-            if not name.startswith("kernel_pictures.")
-        }
+        {name: _text(value) for name, value in flattened(each).items() if not name.startswith(_UNLISTED)}
         for each in (settings, before or {})
     )
     both = before is not None and any(own.get(name) != other.get(name) for name in {*own, *other})

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import PIL.Image
 
+from ..._common.inline import data_uri
 from .page import Figure, markup
-from .pictures import data_uri, photo_cell
+from .pictures import photo_cell
 
 
 def segmentation_figure(rows: Sequence[Mapping[str, np.ndarray]], *, names: Sequence[str] = ()) -> Figure:
@@ -43,17 +45,11 @@ def segmentation_figure(rows: Sequence[Mapping[str, np.ndarray]], *, names: Sequ
         for name, image in row.items():
             array = np.asarray(image)
             if array.ndim == 2:
-                found |= set(np.unique(array).tolist()) - {_VOID}
+                found |= set(np.unique(array).tolist())
                 array = _PALETTE[array]
             cells.append(photo_cell("rows", array, f"image {number + 1}, {name}"))
         lines.append({"name": "", "cells": cells})
-    classes = [
-        {
-            "name": names[label] if label < len(names) else str(label),
-            "colour": "rgb({}, {}, {})".format(*_PALETTE[label].tolist()),
-        }
-        for label in sorted(found)
-    ]
+    classes = legend(found, names)
     heads = [{"name": name, "words": name} for name in columns[0]]
     return Figure(
         image=markup("scenes", columns=heads, rows=lines, classes=classes),
@@ -63,6 +59,24 @@ def segmentation_figure(rows: Sequence[Mapping[str, np.ndarray]], *, names: Sequ
         ),
         wide=True,
     )
+
+
+def labels_cell(labels: np.ndarray, alt: str) -> dict[str, Any]:
+    """A small label image (H, W) for the page, with sharp edges."""
+    image = PIL.Image.fromarray(labels)
+    image.putpalette(_PALETTE.tobytes())
+    return {"uri": data_uri(image, "PNG"), "width": image.width, "height": image.height, "alt": alt}
+
+
+def legend(labels: Iterable[int], names: Sequence[str]) -> list[dict[str, str]]:
+    """Name and colour of each class, without void."""
+    return [
+        {
+            "name": names[label] if label < len(names) else str(label),
+            "colour": "rgb({}, {}, {})".format(*_PALETTE[label].tolist()),
+        }
+        for label in sorted({*labels} - {_VOID})
+    ]
 
 
 _VOID = 255

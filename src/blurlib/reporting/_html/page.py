@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -185,6 +186,27 @@ def markup(macro: str, **values: Any) -> str:
     """HTML of a macro of `figures.html.jinja`; its values are escaped."""
     module: Any = _environment().get_template("figures.html.jinja").module
     return str(getattr(module, macro)(**values)).strip()
+
+
+def switch(legend: str, panels: Mapping[str, str], *, chosen: int = 0) -> str:
+    """HTML of several panels of which one is shown, by radio buttons: it takes no script.
+
+    Args:
+        legend: what is chosen among.
+        panels: the markup of each by its name; the reader of paper has all of them.
+        chosen: number of the one that is shown at first.
+    """
+    from markupsafe import Markup
+
+    shown = [{"name": name, "body": Markup(body)} for name, body in panels.items()]
+    return markup(
+        "switch", legend=legend, name=own_name(*panels, *panels.values()), chosen=chosen, panels=shown
+    )
+
+
+def own_name(*content: str) -> str:
+    """A name that no other content on the page has, the same each time."""
+    return f"b{hashlib.sha256(chr(0).join(content).encode('utf-8', 'replace')).hexdigest()[:8]}"
 
 
 def _environment() -> jinja2.Environment:

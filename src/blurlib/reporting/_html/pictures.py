@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,20 +10,15 @@ import numpy as np
 import PIL.Image
 import torch
 
-from ...blurs import Blur, PerImageShake, describe, has_short_name, shake_of_image
+from ..._common.inline import data_uri
+from ...blurs import Blur, describe, has_short_name, kernel_levels, kernel_words
 from ...functional import apply
 from ...notation import is_short_name, parse, parse_list
-from .page import Figure, markup
+from .page import Figure, markup, switch
 
 _PHOTO_SIDE = 360  # longer side of a photograph in a table; sharp on a screen of double density
 _LARGEST = 255  # rows and columns of a kernel that a report keeps
 _FAINT = 0.1  # a kernel's tails below this share of its peak may be cut in its picture
-
-
-def data_uri(image: PIL.Image.Image, kind: str) -> str:
-    data = io.BytesIO()
-    image.save(data, kind, **({"quality": 86, "optimize": True} if kind == "JPEG" else {"optimize": True}))
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(data.getvalue()).decode('ascii')}"
 
 
 def photo_cell(name: str, image: Any, alt: str) -> dict[str, Any]:
@@ -73,8 +67,7 @@ class _Tile(NamedTuple):
 
 
 def _tile(blur: Blur) -> _Tile:
-    shake = f"; here {shake_of_image(0)}, the first image's" if isinstance(blur, PerImageShake) else ""
-    return _Tile(str(blur), describe(blur) + shake, blur.of_image(0).kernel().detach().numpy())
+    return _Tile(str(blur), kernel_words(blur), blur.of_image(0).kernel().detach().numpy())
 
 
 def _kernels_figure(blurs: Sequence[_Tile], note: str = "") -> Figure:
@@ -110,7 +103,7 @@ def kept_kernels(blurs: Iterable[Blur], *, seed: int = 0) -> dict[str, str]:
     for blur in blurs:
         if has_short_name(blur):
             continue
-        levels = _levels(blur.of_image(0, seed=seed).kernel().detach().cpu().numpy())
+        levels = kernel_levels(blur.of_image(0, seed=seed).kernel())
         if _reach(levels) <= _LARGEST:
             top, left = (max(0, (side - _LARGEST) // 2) for side in levels.shape)
             levels = np.ascontiguousarray(levels[top : top + _LARGEST, left : left + _LARGEST])
@@ -150,13 +143,8 @@ def _reach(kernel: np.ndarray) -> int:
     return 2 * int(away) + 1
 
 
-def _levels(kernel: np.ndarray) -> np.ndarray:
-    levels: np.ndarray = np.rint(kernel / kernel.max() * 255)
-    return levels.clip(0).astype(np.uint8)  # an own kernel may be negative
-
-
 def _kernel_picture(kernel: np.ndarray, room: int) -> PIL.Image.Image:
-    levels = _levels(kernel)
+    levels = kernel_levels(kernel)
     levels = np.pad(levels, [(max(0, (room - side) // 2),) * 2 for side in levels.shape])
     top, left = ((side - room) // 2 for side in levels.shape)
     return PIL.Image.fromarray(levels[top : top + room, left : left + room])
@@ -168,7 +156,7 @@ def blurred_figure(
     *,
     names: Sequence[str] | None = None,
 ) -> Figure:
-    """Photographs under each blur: a row a photograph, a column a blur.
+    """Photographs under each blur, which is chosen on the page; on paper all of them.
 
     Args:
         images: (H, W, 3) uint8 arrays, blurred in their own pixels and then shown small.
@@ -193,20 +181,21 @@ def blurred_figure(
         raise ValueError("`images` must hold at least one photograph, got none")
     if names is not None and len(names) != len(images):
         raise ValueError(f"`names` must name each of the {len(images)} images, got {len(names)}")
-    rows = []
+    photos: dict[Blur, list[dict[str, Any]]] = {value: [] for value in values}
     for number, image in enumerate(images):
         pixels = torch.from_numpy(_checked("images", image).copy()).permute(2, 0, 1)
         name = f"photograph {number + 1}" if names is None else names[number]
-        cells = []
-        for blur in values:
+        for blur, row in photos.items():
             own = blur.of_image(number)
             blurred = apply(pixels, own).permute(1, 2, 0).numpy()
-            cells.append(photo_cell("images", blurred, f"{name}, {describe(own)}"))
-        rows.append({"name": "" if names is None else name, "cells": cells})
-    columns = [{"name": str(blur), "words": no_break(describe(blur))} for blur in values]
+            row.append(photo_cell("images", blurred, f"{name}, {describe(own)}") | {"name": name})
+    panels = {
+        str(blur): markup("under", words=no_break(describe(blur)), photos=row, named=names is not None)
+        for blur, row in photos.items()
+    }
     sizes = sorted({f"{image.shape[1]} by {image.shape[0]}" for image in images})
     return Figure(
-        image=markup("photographs", columns=columns, rows=rows, named=names is not None),
+        image=switch("Blur", panels, chosen=len(panels) // 2),
         alt=f"Photographs{f' ({_listed(names)})' if names else ''} under {_listed(map(str, values))}.",
         caption=f"The same photographs under each blur; lengths are in pixels of {_listed(sizes)} images.",
         wide=True,

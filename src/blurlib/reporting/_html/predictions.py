@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .._text import percent
-from .page import Figure, markup
+from .page import Figure, markup, own_name, switch
 from .pictures import no_break, photo_cell
 
 
@@ -23,6 +23,8 @@ class Prediction:
         truth: name of its class.
         before: the most probable classes and their probabilities, the most probable first.
         after: likewise, of the fine-tuned network; empty if there is none.
+        name: of the photograph: those of one name are shown in one place, chosen by their titles; each on its
+            own where it is empty.
 
     Example:
         >>> Prediction(image=np.zeros((2, 2, 3), np.uint8), title="D8", truth="cat",
@@ -35,13 +37,14 @@ class Prediction:
     truth: str
     before: Sequence[tuple[str, float]]
     after: Sequence[tuple[str, float]] = ()
+    name: str = ""
 
 
 def predictions_figure(examples: Sequence[Prediction]) -> Figure:
     """Images with the classes that each network finds most probable (the paper, figure 1).
 
     Args:
-        examples: one a row; the true class is marked by a sign, its weight and its colour.
+        examples: the true class is marked by a sign, its weight and its colour.
 
     Returns:
         The figure.
@@ -59,8 +62,30 @@ def predictions_figure(examples: Sequence[Prediction]) -> Figure:
     """
     _check_some(examples)
     caption = "The classes that each network finds most probable; ✓ marks the true one."
-    rows = [{**_example(example), "sides": _sides(example)} for example in examples]
-    return _figure("predictions", {"rows": rows}, examples, map(_first, examples), caption)
+    groups: dict[tuple[str, int], dict[str, str]] = {}
+    for number, example in enumerate(examples):
+        row = markup("prediction", row={**_example(example), "sides": _sides(example)})
+        groups.setdefault((example.name, 0 if example.name else number), {})[example.title] = row
+    return _figure(
+        "predictions",
+        {"groups": [_group(panels) for panels in groups.values()], "choice": _choice(examples)},
+        examples,
+        map(_first, examples),
+        caption,
+    )
+
+
+def _group(panels: Mapping[str, str]) -> Any:
+    from markupsafe import Markup
+
+    several = len(panels) > 1
+    return Markup(switch("Blur", panels, chosen=len(panels) // 2) if several else next(iter(panels.values())))
+
+
+def _choice(examples: Sequence[Prediction]) -> str:
+    """Name of the choice of a network; none where there is one."""
+    both = any(len(example.after) for example in examples)
+    return own_name(*map(repr, ((each.title, each.truth, each.before) for each in examples))) if both else ""
 
 
 @dataclass(frozen=True, kw_only=True)
