@@ -112,7 +112,7 @@ OPTIONS: dict[str, Any] = {
     "arch": option(
         "NAME", "The network whose weights a file holds, named as MODEL.", propose=completion.networks
     ),
-    "task": option("classification|segmentation", "What the network does."),
+    "task": option("NAME", "classification or segmentation.", propose=completion.tasks),
     "blurs": option(
         "NAMES", "Blurs, with commas. Default: the paper's, twelve or five.", propose=completion.blurs
     ),
