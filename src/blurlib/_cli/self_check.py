@@ -125,7 +125,7 @@ def _by_opencv(cv2: Any, image: np.ndarray, value: Blur) -> list[Callable[[], ob
 
 
 def _milliseconds(call: Callable[[], object]) -> float:
-    """The fastest of the calls that fit a time, of three at least; the first one warms up."""
+    """The fastest of the calls that fit a time, of seven at least; the first one warms up."""
     call()
     best, end = float("inf"), time.perf_counter() + _SECONDS
     for number in range(1000):
@@ -133,6 +133,6 @@ def _milliseconds(call: Callable[[], object]) -> float:
         call()
         stopped = time.perf_counter()
         best = min(best, stopped - started)
-        if stopped > end and number >= 2:
+        if stopped > end and number >= 6:
             break
     return 1000 * best
