@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 JOBS ?= 2
 OUT ?= demo-output
+WHEEL := build/wheel
 
 BIN := $(VENV)/bin
 CPP := $(wildcard src/blurlib/_engine/native/*.[ch]pp tests/native/*.cpp)
@@ -12,7 +13,7 @@ CPP := $(wildcard src/blurlib/_engine/native/*.[ch]pp tests/native/*.cpp)
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-compile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-neighbours check format lint types docs portable bench tables wheel clean
+.PHONY: help demo test test-all test-neighbours test-wheel check format lint types docs portable bench tables wheel clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -39,6 +40,18 @@ test-neighbours: export NO_ALBUMENTATIONS_UPDATE := 1
 test-neighbours: $(VENV)/.neighbours $(VENV)/albumentationsx/.installed  ## blurlib in the pipelines of other libraries
 	@$(BIN)/python -m pytest -n $(JOBS) -m "" tests/integrations
 	@$(VENV)/albumentationsx/bin/python -m pytest -m "" tests/integrations/test_albumentations.py
+
+# The tests are those of the sdist, without its src: what they import is the wheel. Left out are those that read
+# what no sdist has: the records of benchmarks and experiments, and the workflows.
+test-wheel: export OMP_NUM_THREADS := 1
+test-wheel: $(VENV)/.dev  ## the tests of the sdist on the wheel that is built from it, in an environment of its own
+	rm -rf $(WHEEL)
+	$(BIN)/python -m build --outdir $(WHEEL) .
+	test -d $(VENV)-wheel || $(PYTHON) -m venv $(VENV)-wheel
+	$(VENV)-wheel/bin/python -m pip install --quiet --no-compile --force-reinstall --no-deps $(WHEEL)/*.whl
+	$(VENV)-wheel/bin/python -m pip install --quiet --no-compile "$$(ls $(WHEEL)/*.whl)[dev]"
+	mkdir $(WHEEL)/tests && tar xzf $(WHEEL)/*.tar.gz -C $(WHEEL)/tests --strip-components 1 && rm -r $(WHEEL)/tests/src
+	cd $(WHEEL)/tests && $(abspath $(VENV))-wheel/bin/python -m pytest -n $(JOBS) --dist worksteal tests
 
 check: lint types docs test  ## everything that CI runs
 
@@ -82,7 +95,7 @@ wheel: $(VENV)/.dev  ## build sdist and wheel in dist
 	$(BIN)/python -m build --outdir dist .
 
 clean:  ## remove what the commands above made, the environment too
-	rm -rf $(VENV) build dist docs/_build $(OUT) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-wheel build dist docs/_build $(OUT) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find src tests docs examples benchmarks experiments -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

@@ -99,9 +99,9 @@ def test_commands_parse(text):
     for line in text.splitlines():
         words = shlex.split(line, comments=True)
         if words[:1] == ["blurlib"]:
-            command = group.commands[words[1]]
+            command = group if words[1].startswith("-") else group.commands[words[1]]
             options = {option for parameter in command.params for option in parameter.opts}
-            unknown = [word for word in words[2:] if word.startswith("-") and word not in options]
+            unknown = [word for word in words[1:] if word.startswith("-") and word not in options]
             assert not unknown, f"`blurlib {words[1]}` has no {unknown}"
 
 

@@ -103,7 +103,9 @@ def commands():
     return typer.main.get_command(main.app).commands
 
 
-@pytest.mark.parametrize("name", ["demo", "blur", "show", "evaluate", "finetune", "report"])
+@pytest.mark.parametrize(
+    "name", ["demo", "blur", "show", "corrupt", "evaluate", "finetune", "reproduce", "report", "doctor"]
+)
 def test_help_has_examples_that_parse(name, monkeypatch):
     monkeypatch.setenv("TERMINAL_WIDTH", "80")
     text = run(name, "--help").output
@@ -117,7 +119,8 @@ def test_help_has_examples_that_parse(name, monkeypatch):
 
 def test_help_of_the_whole_lists_the_commands():
     text = run("--help").output
-    assert set(commands()) == {"demo", "blur", "show", "evaluate", "finetune", "reproduce", "report"}
+    assert set(commands()) == {"demo", "blur", "show", "corrupt", "evaluate", "finetune", "reproduce", "report", "doctor"}
+    assert "Exit codes: 0 done;" in " ".join(text.split())
     assert all(f" {name} " in text for name in commands())
     assert "blurlib demo --out" in text
 
@@ -129,7 +132,8 @@ def test_every_parameter_of_the_function_is_an_option(name):
     # --output is asked for where a network would be lost without it; --arch and --classes name the network;
     # `distributed` is whether torchrun started the command; --deblur puts something before the network.
     # `metadata` is what the command knows of the network; folders have no `columns`.
-    extra = {"arch", "classes", "help", "distributed", "deblur", "metadata", "columns"}
+    # --json is how the result is printed.
+    extra = {"arch", "classes", "help", "distributed", "deblur", "metadata", "columns", "json"}
     assert set(options) - extra == set(function) - extra
     for parameter in list(function.values())[2:]:
         if parameter.name in ("output", "distributed", "metadata", "columns"):
@@ -659,6 +663,18 @@ def test_debug_shows_the_traceback(place):
     ):
         result = CliRunner().invoke(main.app, arguments)
         assert isinstance(result.exception, ValueError) and "resnet81" in str(result.exception)
+
+
+def test_an_unforeseen_error_is_one_line_too(place, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("out of memory\nand more")
+
+    monkeypatch.setattr(evaluate, "evaluate_network", broken)
+    result = run("evaluate", "networks:tiny", "data", code=70)
+    assert result.stdout == ""
+    assert result.stderr == "error: RuntimeError: out of memory and more; --debug shows where\n"
+    result = CliRunner().invoke(main.app, ["evaluate", "networks:tiny", "data", "--debug"])
+    assert isinstance(result.exception, RuntimeError) and result.exit_code == 1
 
 
 def test_stopping_says_what_is_kept(place, monkeypatch):

@@ -11,24 +11,29 @@ from .._common.checks import check_integer
 from ..blurs import PerImageShake
 from ..functional import check_border
 from ..notation import parse
-from .options import _line, echo, echo_err
+from . import completion
+from .options import _line, echo, echo_err, option
 from .photographs import blur_file, pairs
 
 
 def blur(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="An image, or a folder of images.")],
-    blur: Annotated[str, typer.Option("--blur", "-b", metavar="NAME", help="The blur, such as D8.")],
-    out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="PATH", help="A file for a file, a folder for a folder.")
-    ],
+    blur: Annotated[str, option("NAME", "The blur, such as D8.", "--blur", "-b", propose=completion.blur)],
+    out: Annotated[Path, option("PATH", "A file for a file, a folder for a folder.", "--out", "-o")],
     at: Annotated[
         str,
-        typer.Option(metavar="N|image", help="Shorter side in px at which the blur is as its name says."),
+        option(
+            "SIDE",
+            "Shorter side in px at which the blur is as its name says; or image.",
+            propose=completion.blurred_at,
+        ),
     ] = "384",
     border: Annotated[
         str,
-        typer.Option(
-            metavar="RULE", help="Beyond the image: reflect, symmetric, replicate, circular or zeros."
+        option(
+            "RULE",
+            "Beyond the image: reflect, symmetric, replicate, circular or zeros.",
+            propose=completion.borders,
         ),
     ] = "reflect",
     seed: Annotated[int, typer.Option(metavar="N", help="Another seed, other shakes.")] = 0,

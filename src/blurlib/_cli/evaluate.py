@@ -8,12 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from .._common.distributed import is_main_process, is_torchrun
+from .._common.distributed import is_torchrun
 from ..deblurring import DeblurThenClassify
 from ..evaluation import evaluate as evaluate_network
 from ..models import named_network
 from .options import (
     Arch,
+    Json,
     Model,
     echo,
     echo_err,
@@ -21,6 +22,7 @@ from .options import (
     network_metadata,
     option,
     options_of,
+    results,
     running,
     view_option,
 )
@@ -46,6 +48,7 @@ def evaluate(
         str | None,
         option("METHOD:BLUR", "Deblur first by wiener, richardson_lucy or epll, for that blur: wiener:D8."),
     ] = None,
+    json: Json = False,
     **options: Any,
 ) -> None:
     r"""Measure a network under each blur: accuracy, entropy, cross-entropy, calibration; or mean IoU.
@@ -60,25 +63,25 @@ def evaluate(
         blurlib evaluate runs/mix/model.pt imagenet --arch vgg16
         blurlib evaluate vgg16 imagenet --blurs D8 --deblur wiener:D8
         blurlib evaluate zoomout:vgg16 voc --task segmentation
+        blurlib evaluate vgg16 imagenet --blurs D8 --json > d8.json
         torchrun --nproc-per-node 4 -m blurlib evaluate vgg16 imagenet
     """
-    network = named_network(model, arch=arch, classes=classes, seed=options["seed"], notify=echo_err)
-    if deblur is not None:
-        method, _, assumed_blur = deblur.partition(":")
-        if not assumed_blur:
-            raise ValueError(f"`--deblur` must be METHOD:BLUR, such as wiener:D8, got {deblur!r}")
-        colours = {name: options.pop(name) for name in ("mean", "std")}
-        network = DeblurThenClassify(network, method, assumed_blur, **colours)
-    if options["task"] == "segmentation" and options["scales"]:  # where several scales are not averaged
-        options["scales"] = [each[0] if len(each) == 1 else each for each in options["scales"]]
-    output = options["output"]
-    with graceful_interrupt(output):
-        report = evaluate_network(
-            network, root, metadata=network_metadata(model, arch), distributed=is_torchrun(), **options
-        )
-    if not is_main_process():
-        return
-    echo(report)
-    if output is not None:
-        page = shlex.join(["blurlib", "report", str(output), "--html", str(output / "report.html")])
-        echo(f"\nKept in {output}. As a page: {page}")
+    with results(json) as show:
+        network = named_network(model, arch=arch, classes=classes, seed=options["seed"], notify=echo_err)
+        if deblur is not None:
+            method, _, assumed_blur = deblur.partition(":")
+            if not assumed_blur:
+                raise ValueError(f"`--deblur` must be METHOD:BLUR, such as wiener:D8, got {deblur!r}")
+            colours = {name: options.pop(name) for name in ("mean", "std")}
+            network = DeblurThenClassify(network, method, assumed_blur, **colours)
+        if options["task"] == "segmentation" and options["scales"]:  # where several scales are not averaged
+            options["scales"] = [each[0] if len(each) == 1 else each for each in options["scales"]]
+        output = options["output"]
+        with graceful_interrupt(output):
+            report = evaluate_network(
+                network, root, metadata=network_metadata(model, arch), distributed=is_torchrun(), **options
+            )
+        show(report)
+        if output is not None:
+            page = shlex.join(["blurlib", "report", str(output), "--html", str(output / "report.html")])
+            echo(f"\nKept in {output}. As a page: {page}")

@@ -1,6 +1,7 @@
 """The command line: one thin command a function. `blurlib --help` lists them.
 
-Errors are one line on stderr and exit code 2, a stop by Ctrl-C is exit code 130; `--debug` shows tracebacks.
+Errors are one line on stderr and exit code 2, or 70 where blurlib did not foresee them; a stop by Ctrl-C is
+exit code 130; `--debug` shows tracebacks.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ from .._common import interrupts
 from .blur import blur
 from .corrupt import corrupt
 from .demo import demo
+from .doctor import doctor
 from .evaluate import evaluate
 from .finetune import finetune
 from .options import _warning, echo, echo_err, echo_error
 from .report import report
 from .reproduce import reproduce
 from .show import show
+
+_UNFORESEEN = 70  # EX_SOFTWARE of BSD's sysexits
 
 
 class _Commands(TyperGroup):
@@ -46,12 +50,20 @@ class _Commands(TyperGroup):
                 raise
             echo_error(error)
             raise typer.Exit(2) from None
+        except Exception as error:  # of torch, a network, or a mistake in the library
+            if (
+                ctx.params["debug"]
+                or isinstance(error, (typer.Exit, typer.Abort))
+                or hasattr(error, "exit_code")
+            ):
+                raise
+            echo_error(error, unforeseen=True)
+            raise typer.Exit(_UNFORESEEN) from None
 
 
 app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -87,10 +99,14 @@ def _options(
 
     For a start:
 
+        blurlib doctor
         blurlib demo --out demo-output
         blurlib blur photo.jpg --blur D8 -o soft.png
+
+    Exit codes: 0 done; 1 done in part, or `doctor` found the engine wrong; 2 an error, which is one line on
+    stderr; 70 an error that blurlib did not foresee; 128 + signal stopped, 130 by Ctrl-C.
     """
 
 
-for _command in (demo, blur, show, corrupt, evaluate, finetune, reproduce, report):
+for _command in (demo, blur, show, corrupt, evaluate, finetune, reproduce, report, doctor):
     app.command()(_command)

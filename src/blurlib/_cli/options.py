@@ -9,7 +9,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from functools import partial, wraps
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -19,6 +19,7 @@ import typer
 from .._common.checks import one_of
 from .._common.distributed import is_main_process
 from .._common.texts import visible
+from . import completion
 
 
 def echo_err(text: str) -> None:
@@ -27,22 +28,45 @@ def echo_err(text: str) -> None:
         typer.echo(visible(text, keep="\n"), err=True)
 
 
-def echo_error(error: Exception) -> None:
+def echo_error(error: Exception, *, unforeseen: bool = False) -> None:
     """An error; under torchrun one process speaks for all that agreed, others for themselves by number.
 
-    Where all fail alike, as on a wrong option, torchrun ends the others before they speak.
+    Where all fail alike, as on a wrong option, torchrun ends the others before they speak. The text of an
+    unforeseen one may say little, so its kind is told too.
     """
+    text = f"error: {_line(error)}"
+    if unforeseen:
+        text = f"error: {type(error).__name__}: {_line(error)}; --debug shows where"
     if is_main_process():
-        echo_err(f"error: {_line(error)}")
+        echo_err(text)
     elif not getattr(error, "agreed", False):
         time.sleep(2)
-        typer.echo(visible(f"process {os.environ['RANK']}: error: {_line(error)}"), err=True)
+        typer.echo(visible(f"process {os.environ['RANK']}: {text}"), err=True)
 
 
 def echo(text: object) -> None:
     """A result; under torchrun one process speaks."""
     if is_main_process():
         typer.echo(visible(str(text), keep="\n"))
+
+
+@contextmanager
+def results(json: bool) -> Iterator[Callable[[Any], None]]:
+    """How a command shows its result: as text or, with `--json`, as the one document on stdout.
+
+    All else that is printed meanwhile, by a network too, goes to stderr then.
+    """
+    if not json:
+        yield echo
+        return
+    stdout = sys.stdout
+
+    def document(result: Any) -> None:
+        if is_main_process():
+            typer.echo(result.to_json().rstrip("\n"), file=stdout)
+
+    with redirect_stdout(sys.stderr):
+        yield document
 
 
 @contextmanager
@@ -67,8 +91,16 @@ def graceful_interrupt(folder: Path | None, remedy: str = "") -> Iterator[None]:
 Number = TypeVar("Number", int, float)
 
 
-def option(metavar: str | None, text: str, *names: str, panel: str | None = None) -> Any:
-    return typer.Option(*names, metavar=metavar, help=text, rich_help_panel=panel)
+def option(
+    metavar: str | None,
+    text: str,
+    *names: str,
+    panel: str | None = None,
+    propose: completion.Proposing | None = None,
+) -> Any:
+    if metavar and "|" in metavar:
+        propose = completion.words(metavar.split("|"))
+    return typer.Option(*names, metavar=metavar, help=text, rich_help_panel=panel, autocompletion=propose)
 
 
 view_option = partial(option, panel="How images are shown to the network")
@@ -77,10 +109,14 @@ running = partial(option, panel="Running")
 
 # Help of the options that follow a parameter of `evaluate` or `finetune`, by its name.
 OPTIONS: dict[str, Any] = {
-    "arch": option("NAME", "The network whose weights a file holds, named as MODEL."),
-    "task": option("NAME", "classification or segmentation."),
-    "blurs": option("NAMES", "Blurs, with commas. Default: the paper's, twelve or five."),
-    "blur": option("MIX", "Equal shares, or stated ones: 0.2 sharp + 0.8 shake."),
+    "arch": option(
+        "NAME", "The network whose weights a file holds, named as MODEL.", propose=completion.networks
+    ),
+    "task": option("NAME", "classification or segmentation.", propose=completion.tasks),
+    "blurs": option(
+        "NAMES", "Blurs, with commas. Default: the paper's, twelve or five.", propose=completion.blurs
+    ),
+    "blur": option("MIX", "Equal shares, or stated ones: 0.2 sharp + 0.8 shake.", propose=completion.mix),
     "output": option("FOLDER", "Keep the report there.", "--output", "-o"),
     "overwrite": option(None, "Write over the report of another evaluation in --output.", "--force", "-f"),
     "examples": option("N", "Keep N images with the predictions, for the page; at most 8."),
@@ -110,7 +146,9 @@ OPTIONS: dict[str, Any] = {
     "amp": training("bf16|fp16|no", "Half precision. Default: bf16 on GPUs."),
     "channels_last": training(None, "Weights and images in this memory format.", "--channels-last"),
     "compile": training(None, "Forward passes by torch.compile.", "--compile"),
-    "scales": view_option("N,N+N", "Shorter sides in px; a + averages several. Default: 256."),
+    "scales": view_option(
+        "N,N+N", "Shorter sides in px; a + averages several. Default: 256.", propose=completion.sides
+    ),
     "crops": view_option("center|five|dense", "Dense: the whole image. Default: center."),
     "average": view_option("crops|scales", "What is averaged first. Default: crops."),
     "network_side": view_option("N,N", "Shorter side in px; of several, one for each image. Default: 256."),
@@ -133,7 +171,7 @@ OPTIONS: dict[str, Any] = {
         None, "For segmentation: 0 does not count, other labels are one less.", "--reduce-zero-label"
     ),
     "workers": running("N", "Processes that load images."),
-    "device": running("NAME", "cpu, cuda, ... Default: the best."),
+    "device": running("NAME", "cpu, cuda, ... Default: the best.", propose=completion.devices),
     "progress": running(None, "Show progress bars."),
 }
 
@@ -144,9 +182,13 @@ Model = Annotated[
         help="A network of torchvision with its default weights, such as resnet18; or timm:NAME; or "
         "zoomout:NAME, the paper's segmentation network over a VGG; or a file of weights (.pt, .ckpt, "
         ".safetensors, ...) together with --arch; or module:function, your function that returns it.",
+        autocompletion=completion.networks,
     ),
 ]
 Arch = Annotated[str | None, OPTIONS["arch"]]
+Json = Annotated[
+    bool, option(None, "Print the result as one JSON document, and all else on stderr.", "--json")
+]
 
 
 def options_of(function: Callable[..., Any], **own: Any) -> Callable[[Callable[..., None]], Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import json as plain_json
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,9 +29,11 @@ from ..paper import (
     figure5,
     reproduce_table,
 )
+from . import completion
 from .options import (
     OPTIONS,
     Arch,
+    Json,
     echo,
     echo_err,
     floats,
@@ -37,6 +41,7 @@ from .options import (
     integers,
     option,
     options_of,
+    results,
     running,
     split_commas,
     training,
@@ -76,6 +81,7 @@ def reproduce(
         typer.Argument(
             metavar="ITEM",
             help="table1 to table5, tableA, figure1 to figure4; or all of these: all. table6, figure5.",
+            autocompletion=completion.items,
         ),
     ],
     root: Annotated[
@@ -85,7 +91,12 @@ def reproduce(
         ),
     ] = None,
     model: Annotated[
-        str | None, option("MODEL", "The original network, as for evaluate. Default: the paper's.")
+        str | None,
+        option(
+            "MODEL",
+            "The original network, as for evaluate. Default: the paper's.",
+            propose=completion.networks,
+        ),
     ] = None,
     output: Annotated[
         Path, option("FOLDER", "For networks, evaluations and tables.", "--output", "-o")
@@ -113,6 +124,7 @@ def reproduce(
     workers: Annotated[int | None, OPTIONS["workers"]] = None,
     device: Annotated[str | None, OPTIONS["device"]] = None,
     progress: Annotated[bool, OPTIONS["progress"]] = True,
+    json: Json = False,
     **options: Any,
 ) -> None:
     r"""Reproduce a table or figure of the paper on your photographs, next to the published numbers.
@@ -125,10 +137,13 @@ def reproduce(
 
         blurlib reproduce table1 --root imagenet
         blurlib reproduce all --root imagenet --output runs/paper --dry-run
+        blurlib reproduce table1 --root imagenet --json > table1.json
         blurlib reproduce table6 --root voc --model runs/sharp/model.pt --arch zoomout:vgg16
         blurlib reproduce table3 --root pets --model runs/pets/model.pt \
             --arch resnet18 --outputs 37 --side 128 --seeds 0,1,2 --control
     """
+    if json and dry_run:
+        raise ValueError("`--json` must be left out with --dry-run, whose estimates are text")
     known = dict.fromkeys((*ITEMS, *FIGURES))
     items = [name for name in known if name not in SEGMENTATION] if item == "all" else [item]
     if not set(items) <= set(known):
@@ -148,44 +163,64 @@ def reproduce(
             "VOC --task segmentation --blur sharp --epochs 30,10 --lr 1e-3,1e-4 --output runs/sharp"
         )
     settings = kind(**{name: options[name] for name in inspect.signature(kind).parameters if name in options})
-    if "figure2" in items and not dry_run:
-        echo(f"figure2: {figure2(output)}")
-    items = [name for name in items if name != "figure2"]
-    if not items:
-        return
-    if root is None:
-        raise ValueError(f"`--root` must name a folder of photographs for {items[0]}, got none")
-    # A network of one's own serves all tables; else each table has the paper's, in a folder of its own.
-    groups: dict[str, list[str]] = {}
-    for name in items:
-        needed = NEEDS.get(name, (name,))
-        groups.setdefault(model or TABLES[needed[0]].network, []).append(name)
-    processes: dict[str, Any] = {"workers": workers, "device": device, "progress": progress}
-    runs = {}
-    for network, names in groups.items():
-        built = named_network(network, arch=arch, classes=outputs, seed=0, notify=echo_err)
-        place = output if model else output / network
-        runs[network] = Run(built, root, settings=settings, output=place, **processes)
-        tables = dict.fromkeys(table for name in names for table in NEEDS.get(name, (name,)))
-        echo_err(runs[network].dry_run(*tables))
-    if dry_run:
-        return
-    drawn: dict[str, Callable[[Run], Path]] = {
-        "figure1": lambda run: figure1(run, image=image),
-        "figure3": figure3,
-        "figure4": lambda run: figure4(run, image=image, layers=split_commas(layers) if layers else None),
-        "figure5": figure5,
-    }
-    for network, names in groups.items():
-        run = runs[network]
-        for name in names:
-            with graceful_interrupt(run.output, "; the same command goes on"):
-                if name in drawn:
-                    echo(f"\n{name}: {drawn[name](run)}")
-                    continue
-                table = reproduce_table(run, name)
-                echo(f"\n{name}: {table}\n\nKept as {run.output / name}.md and .json")
-                _page(table, run.output / f"{name}.html")
+    done = _Reproduced()
+    with results(json) as show:
+        if "figure2" in items and not dry_run:
+            done.figures["figure2"] = figure2(output)
+            echo(f"figure2: {done.figures['figure2']}")
+        items = [name for name in items if name != "figure2"]
+        if root is None:
+            if items:
+                raise ValueError(f"`--root` must name a folder of photographs for {items[0]}, got none")
+            root = Path()
+        # A network of one's own serves all tables; else each table has the paper's, in a folder of its own.
+        groups: dict[str, list[str]] = {}
+        for name in items:
+            needed = NEEDS.get(name, (name,))
+            groups.setdefault(model or TABLES[needed[0]].network, []).append(name)
+        processes: dict[str, Any] = {"workers": workers, "device": device, "progress": progress}
+        runs = {}
+        for network, names in groups.items():
+            built = named_network(network, arch=arch, classes=outputs, seed=0, notify=echo_err)
+            place = output if model else output / network
+            runs[network] = Run(built, root, settings=settings, output=place, **processes)
+            tables = dict.fromkeys(table for name in names for table in NEEDS.get(name, (name,)))
+            echo_err(runs[network].dry_run(*tables))
+        if dry_run:
+            return
+        drawn: dict[str, Callable[[Run], Path]] = {
+            "figure1": lambda run: figure1(run, image=image),
+            "figure3": figure3,
+            "figure4": lambda run: figure4(run, image=image, layers=split_commas(layers) if layers else None),
+            "figure5": figure5,
+        }
+        for network, names in groups.items():
+            run = runs[network]
+            for name in names:
+                with graceful_interrupt(run.output, "; the same command goes on"):
+                    if name in drawn:
+                        done.figures[name] = drawn[name](run)
+                        echo(f"\n{name}: {done.figures[name]}")
+                        continue
+                    table = done.tables[name] = reproduce_table(run, name)
+                    echo(f"\n{name}: {table}\n\nKept as {run.output / name}.md and .json")
+                    _page(table, run.output / f"{name}.html")
+        if json:
+            show(done)
+
+
+@dataclass
+class _Reproduced:
+    """What a command has made, in its order: tables, and the files of figures."""
+
+    tables: dict[str, ReproducedTable] = field(default_factory=dict)
+    figures: dict[str, Path] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        tables = {name: table.to_dict() for name, table in self.tables.items()}
+        return plain_json.dumps(
+            {"tables": tables, "figures": {name: str(path) for name, path in self.figures.items()}}, indent=1
+        )
 
 
 def _page(table: ReproducedTable, path: Path) -> None:

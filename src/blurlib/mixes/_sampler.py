@@ -34,9 +34,11 @@ class _BatchBlur(BlurTransform):
             ndim = 5 if isinstance(inpt, tv_tensors.Video) else 4
             if not isinstance(inpt, Tensor) or inpt.ndim != ndim:
                 got = f"shape {tuple(inpt.shape)}" if isinstance(inpt, Tensor) else type(inpt).__name__
+                remedy = "call the mix after the DataLoader or in `collate_fn`"
+                if isinstance(inpt, Tensor) and inpt.ndim == 5:
+                    remedy = "wrap videos in tv_tensors.Video"
                 raise ValueError(
-                    f"`images` must be a batch (B, C, H, W), or videos (B, T, C, H, W), got {got}; call the "
-                    "mix after the DataLoader or in `collate_fn`"
+                    f"`images` must be a batch (B, C, H, W), or videos (B, T, C, H, W), got {got}; {remedy}"
                 )
             check_channels_first("images", inpt)
         stack = self._kernels_of(len(flat_inputs[0]))
