@@ -17,6 +17,7 @@ import numpy as np
 from .. import metrics
 from .._common.files import written
 from ..metrics import Averaged, Metric
+from ..notation import differs_by_image
 from ._records import (
     check_same_images,
     condition_cells,
@@ -379,9 +380,8 @@ def _reports(name: str, given: Any) -> list[Report]:
 def _check_settings(role: str, first: Report, other: Report) -> None:
     if other.task != first.task:
         raise ValueError(f"`{role}` must be of the task of the others, got {first.task} and {other.task}")
-    names = list(_PROTOCOL)
-    if "shake" in first.blurs and "shake" in other.blurs:
-        names.append("seed")  # it decides which kernel shakes which image
+    own = any(map(differs_by_image, {*first.blurs} & {*other.blurs}))
+    names = [*_PROTOCOL, *(["seed"] if own else [])]  # it decides which kernel blurs which image
     different = [
         f"`{name}` {first.settings.get(name)!r} and {other.settings.get(name)!r}"
         for name in names

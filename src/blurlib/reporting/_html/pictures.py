@@ -11,7 +11,7 @@ import numpy as np
 import PIL.Image
 import torch
 
-from ...blurs import Blur, PerImageShake, describe, has_short_name, shake_of_image
+from ...blurs import Blur, PerImage, describe, has_short_name
 from ...functional import apply
 from ...notation import is_short_name, parse, parse_list
 from .page import Figure, markup
@@ -73,8 +73,8 @@ class _Tile(NamedTuple):
 
 
 def _tile(blur: Blur) -> _Tile:
-    shake = f"; here {shake_of_image(0)}, the first image's" if isinstance(blur, PerImageShake) else ""
-    return _Tile(str(blur), describe(blur) + shake, blur.of_image(0).kernel().detach().numpy())
+    own = f"; here {blur.of_image(0)}, the first image's" if isinstance(blur, PerImage) else ""
+    return _Tile(str(blur), describe(blur) + own, blur.of_image(0).kernel().detach().numpy())
 
 
 def _kernels_figure(blurs: Sequence[_Tile], note: str = "") -> Figure:
