@@ -36,7 +36,7 @@ ORDER = (
     "mixes deblurring",
     "_tasks",
     "training evaluation",
-    "demo paper",
+    "_tolerance demo paper",
     "_cli",
     "__main__",
 )

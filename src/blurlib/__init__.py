@@ -25,6 +25,7 @@ from . import (
     training,
     transforms,
 )
+from ._tolerance import Camera, KindTolerance, Tolerance, tolerance
 from .evaluation import evaluate
 from .functional import backends, blur
 from .mixes import BlurMixSampler
@@ -36,11 +37,14 @@ __version__ = _version("blurlib")
 
 __all__ = [
     "BlurMixSampler",
+    "Camera",
     "CameraShakeBlur",
     "DiskBlur",
     "GaussianBlur",
+    "KindTolerance",
     "MotionBlur",
     "Report",
+    "Tolerance",
     "backends",
     "blur",
     "blurs",
@@ -58,6 +62,7 @@ __all__ = [
     "notation",
     "protocol",
     "reporting",
+    "tolerance",
     "training",
     "transforms",
 ]

@@ -274,7 +274,7 @@ class PerImage(Blur, ABC):
         check_scale(scale)
         raise ValueError(
             f"`{self}` has a kernel only for a given image; name one kernel instead, for example "
-            f"{self.drawn(0.0)}"
+            f"{self.of_image(0)}"
         )
 
     @abstractmethod
