@@ -328,8 +328,13 @@ def words(each: KindTolerance, camera: Camera, canonical_side: float) -> str:
     size, least = (each.largest, "at least ") if each.size is None else (each.size, "")
     if each.kind == "motion":
         speed = camera.speed(size, canonical_side=canonical_side)
-        return f"{least}{speed:.2g} m/s, {camera.rotation(size, canonical_side=canonical_side):.2g} °/s"
+        rotation = camera.rotation(size, canonical_side=canonical_side)
+        return f"{least}{_two_digits(speed)} m/s, {_two_digits(rotation)} °/s"
     if each.kind == "defocus" and camera.focal_mm is not None:
         near, far = camera.depth(size, canonical_side=canonical_side)
         return f"{least}{near:.3g} m to {'infinity' if math.isinf(far) else f'{far:.3g} m'}"
     return "-"
+
+
+def _two_digits(value: float) -> str:
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"

@@ -42,8 +42,8 @@ def tolerance(
     ladder of sizes; it crosses `target` times the sharp accuracy at the size. Sizes are in pixels at the
     canonical side, 384 px: of defocus the radius of an antialiased disk, of motion the length of a line at
     each image's own angle, of shake the side of the kernel. Up to 200 images find about where each curve
-    crosses. The sizes around that are measured on all images in one pass, which decodes each image once; further ones
-    only where the crossing lies elsewhere.
+    crosses. The sizes around that are measured on all images in one pass, which decodes each image once;
+    further ones only where the crossing lies elsewhere.
 
     Args:
         model: see :func:`blurlib.evaluate`.
