@@ -15,19 +15,21 @@ from hypothesis import strategies as st
 
 import oracles
 from blurlib import blurs, kernels
-from blurlib.blurs import Box, Disk, Gaussian, Line, PerImageShake, Shake, Sharp
+from blurlib.blurs import Box, Disk, Gaussian, Line, PerImageLine, PerImageShake, Shake, Sharp
 from blurlib.notation import parse, parse_list, parse_mix
 from images import examples
 
 LENGTHS = st.floats(0, 1000)
+SIDES = st.integers(1, 256).map(lambda half: 2 * half + 1)
 BLURS = st.one_of(
     st.just(Sharp()),
-    st.just(PerImageShake()),
+    st.builds(PerImageShake, SIDES),
     st.builds(Disk, LENGTHS, st.booleans()),
     st.builds(Box, st.integers(1, 2048), st.booleans()),
     st.builds(Line, LENGTHS, st.floats(-1e6, 1e6)),
+    st.builds(PerImageLine, LENGTHS),
     st.builds(Gaussian, st.floats(0, 200)),
-    st.builds(Shake, st.integers(0, 99)),
+    st.builds(Shake, st.integers(0, 99), size=SIDES),
     st.builds(Shake, st.integers(0, 9999), st.just("train")),
 )
 SMALL = st.one_of(
@@ -76,7 +78,11 @@ def test_text_and_parse_are_inverse(blur):
         ("G4", Gaussian(4)),
         ("S17", Shake(17)),
         ("S17@train", Shake(17, "train")),
+        ("S17@41", Shake(17, size=41)),
+        ("S17@train@41", Shake(17, "train", size=41)),
+        ("L12@any", PerImageLine(12)),
         ("shake", PerImageShake()),
+        ("shake@41", PerImageShake(41)),
     ],
 )
 def test_short_names_of_the_documentation(text, blur):
@@ -171,6 +177,8 @@ def test_bad_kinds(build):
 @pytest.mark.parametrize(
     "build",
     [lambda: Box(0), lambda: Box(-3), lambda: Box(9999), lambda: Line(4, math.inf), lambda: Line(4, math.nan),
+     lambda: Shake(1, size=16), lambda: Shake(1, size=1), lambda: PerImageShake(515),
+     lambda: PerImageLine(-1),
      lambda: Shake(-1), lambda: Shake(100), lambda: Shake(10_000, "train"), lambda: Shake(1, "tests")],
 )  # fmt: skip
 def test_bad_settings(build):
@@ -192,6 +200,7 @@ def test_kernels_are_those_of_the_functions():
         (Gaussian(4), kernels.gaussian(4)),
         (Shake(17), kernels.bank_kernel(17, "test")),
         (Shake(17, "train"), kernels.bank_kernel(17, "train")),
+        (Shake(17, size=41), kernels.bank_kernel(17, size=41)),
     ]
     for blur, kernel in pairs:
         assert torch.equal(blur.kernel(), kernel)
@@ -260,9 +269,15 @@ def test_kernels_of_kinds_that_others_made_are_not_kept():
     assert calls == [1.0, 1.0]
 
 
-def test_own_shake_has_no_kernel_before_an_image_is_named():
-    with pytest.raises(ValueError, match=r"shake_of_image|image"):
-        PerImageShake().kernel()
+@pytest.mark.parametrize(
+    ("blur", "named"),
+    [(PerImageShake(), "S72"), (PerImageShake(9), "S72@9"), (PerImageLine(9), "L9@104.7")],
+)
+def test_blurs_of_each_image_have_no_kernel_before_an_image_is_named(blur, named):
+    with pytest.raises(
+        ValueError, match=f"only for a given image; name one kernel instead, for example {named}"
+    ):
+        blur.kernel()
 
 
 # An image's own kernel
@@ -281,6 +296,23 @@ def test_own_shake_is_a_fair_assignment_of_the_test_bank():
 @given(index=st.integers(0, 10**7), seed=st.integers(0, 2**63))
 def test_own_shake_depends_on_the_image_and_the_seed_alone(index, seed):
     assert blurs.shake_of_image(index, seed=seed) == blurs.shake_of_image(index, seed=seed)
+
+
+def test_own_angles_are_uniform():
+    angles = [PerImageLine(9).of_image(index).angle for index in range(2000)]
+    assert scipy.stats.kstest(angles, scipy.stats.uniform(0, 180).cdf).pvalue > 0.01
+    assert PerImageLine(9).of_image(5, seed=1) != PerImageLine(9).of_image(5)
+    assert PerImageLine(9).of_image(5).angle == PerImageLine(4).of_image(5).angle
+
+
+@pytest.mark.parametrize("size", [3, 5, 15, 19, 33])
+def test_shakes_of_other_sizes_are_those_of_the_generator(size):
+    seeds = {"test": 0x7E57_0001, "train": 0x72A1_0001}
+    for bank, seed in seeds.items():
+        expected = kernels.camera_shake(4, seed=seed, grid=size - 2, size=size)
+        for index in range(4):
+            assert torch.equal(Shake(index, bank, size=size).kernel(), expected[index])
+    assert PerImageShake(size).of_image(7) == Shake(blurs.shake_of_image(7).index, size=size)
 
 
 def test_own_shake_depends_on_the_seed():

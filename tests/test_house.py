@@ -37,7 +37,7 @@ ORDER = (
     "mixes deblurring",
     "_tasks",
     "training evaluation",
-    "demo integrations paper",
+    "_tolerance demo integrations paper",
     "_cli",
     "__main__",
 )

@@ -26,6 +26,7 @@ from . import (
     training,
     transforms,
 )
+from ._tolerance import Camera, KindTolerance, Tolerance, tolerance
 from .evaluation import evaluate
 from .functional import backends, blur
 from .mixes import BlurMixSampler
@@ -37,11 +38,14 @@ __version__ = _version("blurlib")
 
 __all__ = [
     "BlurMixSampler",
+    "Camera",
     "CameraShakeBlur",
     "DiskBlur",
     "GaussianBlur",
+    "KindTolerance",
     "MotionBlur",
     "Report",
+    "Tolerance",
     "backends",
     "blur",
     "blurs",
@@ -61,6 +65,7 @@ __all__ = [
     "protocol",
     "reporting",
     "show",
+    "tolerance",
     "training",
     "transforms",
 ]

@@ -19,6 +19,7 @@ from ._common.checks import check_integer, check_number, one_of
 from ._engine import draw_trajectory, spline_basis
 
 __all__ = [
+    "BANK_SIDE",
     "BANK_SIZES",
     "Bank",
     "bank_kernel",
@@ -36,6 +37,9 @@ Bank = Literal["test", "train"]
 #: How many kernels each camera-shake bank holds (the paper, sections 3 and 4.1).
 BANK_SIZES: dict[str, int] = {"test": 100, "train": 10_000}
 
+#: Side of the kernels of the banks, in pixels.
+BANK_SIDE = 17
+
 # The banks are these seeds of `camera_shake`; a test pins their SHA-256. Changing one changes every published
 # number.
 _BANK_SEEDS = {"test": 0x7E57_0001, "train": 0x72A1_0001}
@@ -43,6 +47,7 @@ _BANK_SEEDS = {"test": 0x7E57_0001, "train": 0x72A1_0001}
 # Beyond this a kernel is larger than any photograph it would be used on, and a typing error is more likely.
 MAX_RADIUS = 1024.0
 _SAMPLES_PER_POINT = 5_000
+_MAX_GRID = 512
 _TOUCH = 1e-11  # areas and reaches below are rounding: 1e-13 for the longest line, 2048 px
 
 
@@ -257,11 +262,9 @@ def camera_shake(
     """
     rng.check_seed(seed)
     check_integer("count", count, low=0, high=10_000_000)
-    check_integer("grid", grid, low=1, high=512)
+    check_integer("grid", grid, low=1, high=_MAX_GRID)
     check_integer("control_points", control_points, low=2, high=64)
-    check_integer("size", size, low=grid, high=2 * 512 + 1)
-    if size % 2 == 0:
-        raise ValueError(f"`size` must be odd, got {size}; use {size + 1}")
+    _odd("size", size, low=grid, high=2 * _MAX_GRID + 1)
     kernels = np.empty((count, size, size))
     for index in range(count):
         kernels[index] = _shake_kernel(index, seed, grid, size, control_points)
@@ -300,32 +303,55 @@ def shake_bank(bank: Bank) -> torch.Tensor:
     return torch.stack([bank_kernel(index, bank) for index in range(BANK_SIZES[bank])])
 
 
-def bank_kernel(index: int, bank: Bank = "test") -> torch.Tensor:
-    """One camera-shake kernel of a bank.
+def bank_kernel(index: int, bank: Bank = "test", *, size: int = BANK_SIDE) -> torch.Tensor:
+    """One camera-shake kernel of a bank, or one of another size with the bank's seed.
 
     Args:
         index: 0 to 99 in the test bank, 0 to 9999 in the train bank.
         bank: "test" or "train".
+        size: side in pixels, odd, 3 to 513; 17 is the paper's. The lattice of :func:`camera_shake` is two
+            pixels smaller. Kernels of one index and several sizes are different trajectories.
 
     Returns:
-        Float64 tensor (17, 17).
+        Float64 tensor (size, size).
 
     Raises:
         TypeError: if `index` is not a whole number.
-        ValueError: if there is no such bank or no such kernel in it.
+        ValueError: if there is no such bank, no such kernel in it, or the size is out of its range.
 
     Example:
         >>> bool((bank_kernel(3) == shake_bank("test")[3]).all())
         True
+        >>> bank_kernel(3, size=41).shape
+        torch.Size([41, 41])
     """
     one_of("bank", bank, BANK_SIZES)
     number = check_integer("index", index, low=0, high=BANK_SIZES[bank] - 1)
-    return torch.from_numpy(_bank_array(number, bank).copy())
+    side = check_side(size)
+    if side == BANK_SIDE:
+        return torch.from_numpy(_bank_array(number, bank).copy())
+    return torch.from_numpy(_bank_shake(number, bank, side))
 
 
 @functools.cache
 def _bank_array(index: int, bank: str) -> np.ndarray:
-    return _shake_kernel(index, _BANK_SEEDS[bank], grid=15, size=17, control_points=6)
+    return _bank_shake(index, bank, BANK_SIDE)
+
+
+def _bank_shake(index: int, bank: str, size: int) -> np.ndarray:
+    return _shake_kernel(index, _BANK_SEEDS[bank], grid=size - 2, size=size, control_points=6)
+
+
+def check_side(size: int) -> int:
+    """The side of a shake with a bank's seed, checked."""
+    return _odd("size", size, low=3, high=_MAX_GRID + 1)
+
+
+def _odd(name: str, value: Any, *, low: int, high: int) -> int:
+    number = check_integer(name, value, low=low, high=high)
+    if number % 2 == 0:
+        raise ValueError(f"`{name}` must be odd, got {number}; use {number + 1}")
+    return number
 
 
 def resample(kernel: torch.Tensor, scale: float) -> torch.Tensor:

@@ -20,12 +20,15 @@ from .blurs import (
     Disk,
     Gaussian,
     Line,
+    PerImage,
+    PerImageLine,
     PerImageShake,
     Shake,
     Sharp,
     has_short_name,
     number_text,
 )
+from .kernels import BANK_SIDE
 
 __all__ = ["parse", "parse_list", "parse_mix"]
 
@@ -36,15 +39,19 @@ _FORMS: dict[re.Pattern[str], Callable[[re.Match[str]], Blur]] = {
     re.compile(rf"D({NUMBER})(a?)"): lambda m: Disk(float(m[1]), antialias=bool(m[2])),
     re.compile(rf"([HV])({_WHOLE})"): lambda m: Box(int(m[2]), vertical=m[1] == "V"),
     re.compile(rf"L({NUMBER})(?:@({NUMBER}))?"): lambda m: Line(float(m[1]), float(m[2] or 0)),
+    re.compile(rf"L({NUMBER})@any"): lambda m: PerImageLine(float(m[1])),
     re.compile(rf"G({NUMBER})"): lambda m: Gaussian(float(m[1])),
-    re.compile(rf"S({_WHOLE})(?:@(train|test))?"): lambda m: Shake(
-        int(m[1]), "train" if m[2] == "train" else "test"
+    re.compile(rf"S({_WHOLE})(?:@(train|test))?(?:@({_WHOLE}))?"): lambda m: Shake(
+        int(m[1]), "train" if m[2] == "train" else "test", size=int(m[3] or BANK_SIDE)
     ),
     re.compile(r"sharp"): lambda _: Sharp(),
-    re.compile(r"shake"): lambda _: PerImageShake(),
+    re.compile(rf"shake(?:@({_WHOLE}))?"): lambda m: PerImageShake(int(m[1] or BANK_SIDE)),
 }
 _LONGEST = 60  # of a text in a message, in characters
-_EXAMPLES = ("sharp", "D4", "D2.5a", "H8", "V8", "L12@30", "G4", "S17", "S17@train", "shake")
+_EXAMPLES = (
+    *("sharp", "D4", "D2.5a", "H8", "V8", "L12@30", "L12@any", "G4"),
+    *("S17", "S17@train", "S17@41", "shake", "shake@41"),
+)
 _WORDS = {
     "disk": "D",
     "defocus": "D",
@@ -102,6 +109,11 @@ def parse(text: str | Blur) -> Blur:
 def is_short_name(text: str) -> bool:
     """Whether a text has the form of a short name; not "lens", by which a report shows a measured kernel."""
     return any(form.fullmatch(text) for form in _FORMS)
+
+
+def differs_by_image(name: str) -> bool:
+    """Whether each image has a kernel of its own under the blur of this name, as under `shake`."""
+    return is_short_name(name) and isinstance(parse(name), PerImage)
 
 
 def _named(blur: Blur) -> Blur:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .._common.checks import check_integer
-from ..blurs import PerImageShake
+from ..blurs import PerImage
 from ..functional import check_border
 from ..notation import parse
 from . import completion
@@ -56,7 +56,7 @@ def blur(
     """
     value = parse(blur)
     one = source.is_file()
-    if isinstance(value, PerImageShake) and one:
+    if isinstance(value, PerImage) and one:
         value.kernel()  # an error: which image of a set this is, one file does not say
     side = None if at == "image" else _side(at)
     rule = check_border(border, name="--border")

@@ -11,7 +11,7 @@ from PIL import Image
 from .._common.inline import data_uri
 from .._common.texts import visible
 from ._properties import cached_kernel, describe
-from ._values import Blur, PerImageShake
+from ._values import Blur, PerImage
 
 _SIDE = 96  # of a notebook's picture, about
 
@@ -24,11 +24,9 @@ def kernel_levels(kernel: torch.Tensor | np.ndarray) -> np.ndarray:
 
 
 def kernel_words(blur: Blur) -> str:
-    """A blur in words, for a picture of its kernel; of `shake` that is the first image's."""
+    """A blur in words, for a picture of its kernel; of `shake` and others it is the first image's."""
     words = describe(blur)
-    return (
-        f"{words}; here {blur.of_image(0)}, the first image's" if isinstance(blur, PerImageShake) else words
-    )
+    return f"{words}; here {blur.of_image(0)}, the first image's" if isinstance(blur, PerImage) else words
 
 
 def blur_html(blur: Blur) -> str:

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
+from .. import kernels
 from ._measured import PointSpread, digest_of
-from ._values import Blur, Box, Disk, Gaussian, Line, PerImageShake, Shake, Sharp, number_text
+from ._values import Blur, Box, Disk, Gaussian, Line, PerImageLine, PerImageShake, Shake, Sharp, number_text
 
 _TOLERANCE = 1e-3  # of a kernel's sum, as `blurlib.blur` has it
 # Those that are nothing but their kernel; who knows what blurs of others do.
@@ -18,7 +19,7 @@ _OWN_KINDS = (Sharp, Disk, Box, Line, Gaussian, Shake, PointSpread)
 
 def has_short_name(blur: Blur) -> bool:
     """Whether text reads back to it: not for measured kernels and blurs of users."""
-    return type(blur) in (Sharp, Disk, Box, Line, Gaussian, Shake, PerImageShake)
+    return type(blur) in (Sharp, Disk, Box, Line, Gaussian, Shake, PerImageShake, PerImageLine)
 
 
 def cached_kernel(blur: Blur, scale: float = 1.0) -> torch.Tensor:
@@ -35,7 +36,7 @@ def _cached(blur: Blur, scale: float) -> torch.Tensor:
 
 
 def _checked(blur: Blur, kernel: Any) -> torch.Tensor:
-    """What the method of a user's class has returned; PerImageShake has raised its own error."""
+    """What the method of a user's class has returned; those for each image have raised their own error."""
     rule = f"`kernel` of {type(blur).__name__} must return a floating tensor (h, w) of odd sides with sum 1"
     if not isinstance(kernel, torch.Tensor):
         raise TypeError(f"{rule}, got {type(kernel).__name__}; torch.from_numpy makes one of an array")
@@ -91,10 +92,14 @@ def describe(blur: Blur) -> str:
             return f"straight motion, length {number_text(length)} px at {number_text(angle)}°"
         case Gaussian(sigma):
             return f"Gaussian, sigma {number_text(sigma)} px"
-        case Shake(index, bank):
-            return f"camera shake, kernel {index} of the {bank} bank"
-        case PerImageShake():
-            return "camera shake, a kernel for each image"
+        case Shake(index, bank, size=size):
+            bank_words = f"the {bank} bank" if size == kernels.BANK_SIDE else f"the {bank} seed, {size} px"
+            return f"camera shake, kernel {index} of {bank_words}"
+        case PerImageLine(length):
+            return f"straight motion, length {number_text(length)} px, an angle for each image"
+        case PerImageShake(size):
+            size_words = "" if size == kernels.BANK_SIDE else f" of {size} px"
+            return f"camera shake, a kernel{size_words} for each image"
         case PointSpread():
             height, width = blur.kernel().shape
             return f"measured kernel, {width} x {height} px"

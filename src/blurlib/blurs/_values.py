@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
 
 import torch
 
@@ -12,6 +13,7 @@ from ..kernels import Bank
 
 # Purposes that keep keyed draws apart from those of other modules.
 _OWN_SHAKE = 0x5AE
+_OWN_ANGLE = 0xA27
 
 
 def check_scale(scale: float) -> None:
@@ -232,40 +234,41 @@ class Shake(Blur):
     Attributes:
         index: its number in the bank.
         bank: "test" or "train".
+        size: side of the kernel in pixels, odd; 17 is the paper's.
 
     Example:
-        >>> str(Shake(17)), str(Shake(17, "train"))
-        ('S17', 'S17@train')
+        >>> str(Shake(17)), str(Shake(17, "train")), str(Shake(17, size=41))
+        ('S17', 'S17@train', 'S17@41')
     """
 
     index: int
     bank: Bank = "test"
+    size: int = field(default=kernels.BANK_SIDE, kw_only=True)
 
     def __post_init__(self) -> None:
-        size = kernels.BANK_SIZES[checks.one_of("bank", self.bank, kernels.BANK_SIZES)]
-        index = checks.check_integer("index", self.index, low=0, high=size - 1)
+        count = kernels.BANK_SIZES[checks.one_of("bank", self.bank, kernels.BANK_SIZES)]
+        index = checks.check_integer("index", self.index, low=0, high=count - 1)
         object.__setattr__(self, "index", index)
+        object.__setattr__(self, "size", kernels.check_side(self.size))
 
     def kernel(self, scale: float = 1.0) -> torch.Tensor:
         """See :meth:`Blur.kernel`; at another scale than 1 the kernel is resampled."""
         check_scale(scale)
-        kernel = kernels.bank_kernel(self.index, self.bank)
+        kernel = kernels.bank_kernel(self.index, self.bank, size=self.size)
         return kernel if scale == 1.0 else kernels.resample(kernel, scale)
 
     def __str__(self) -> str:
-        return f"S{self.index}{'@train' if self.bank == 'train' else ''}"
+        return f"S{self.index}{'@train' if self.bank == 'train' else ''}{_size_text(self.size)}"
 
 
-@dataclass(frozen=True)
-class PerImageShake(Blur):
-    """Camera shake with a different kernel for each image.
+class PerImage(Blur, ABC):
+    """What blurs with a different kernel for each image are: there is none before an image is named.
 
-    It comes from the test bank in evaluation and from the train bank in training, and is not there before an
-    image is named: :meth:`of_image` and `BlurMixSampler.draw` resolve it.
+    :meth:`of_image` resolves it in evaluation, :meth:`drawn` in training.
 
     Example:
-        >>> str(PerImageShake())
-        'shake'
+        >>> isinstance(PerImageShake(), PerImage), isinstance(Shake(0), PerImage)
+        (True, False)
     """
 
     def kernel(self, scale: float = 1.0) -> torch.Tensor:
@@ -276,15 +279,89 @@ class PerImageShake(Blur):
         """
         check_scale(scale)
         raise ValueError(
-            "`shake` has a kernel only for a given image; name a kernel of the bank instead, for example S17"
+            f"`{self}` has a kernel only for a given image; name one kernel instead, for example "
+            f"{self.of_image(0)}"
         )
+
+    @abstractmethod
+    def drawn(self, share: float) -> Blur:
+        """The blur of one draw.
+
+        Args:
+            share: of all of them, from 0 to below 1, uniform.
+
+        Returns:
+            A blur with a kernel.
+
+        Example:
+            >>> str(PerImageLine(12).drawn(0.5))
+            'L12@90'
+        """
+
+
+@dataclass(frozen=True)
+class PerImageShake(PerImage):
+    """Camera shake with a different kernel for each image.
+
+    It comes from the test bank in evaluation and from the train bank in training.
+
+    Attributes:
+        size: side of the kernels in pixels, odd; 17 is the paper's.
+
+    Example:
+        >>> str(PerImageShake()), str(PerImageShake(41))
+        ('shake', 'shake@41')
+    """
+
+    size: int = kernels.BANK_SIDE
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", kernels.check_side(self.size))
 
     def of_image(self, index: int, *, seed: int = 0) -> Shake:
         """See :meth:`Blur.of_image`."""
-        return shake_of_image(index, seed=seed)
+        return shake_of_image(index, seed=seed, size=self.size)
+
+    def drawn(self, share: float) -> Shake:
+        """See :meth:`PerImage.drawn`: of the train bank."""
+        return Shake(int(share * kernels.BANK_SIZES["train"]), "train", size=self.size)
 
     def __str__(self) -> str:
-        return "shake"
+        return f"shake{_size_text(self.size)}"
+
+
+@dataclass(frozen=True)
+class PerImageLine(PerImage):
+    """Straight motion with a different angle for each image, uniform over all directions.
+
+    Attributes:
+        length: in pixels.
+
+    Example:
+        >>> str(PerImageLine(12)), str(PerImageLine(12).of_image(0))
+        ('L12@any', 'L12@104.71497685977454')
+    """
+
+    length: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "length", Line(self.length).length)
+
+    def of_image(self, index: int, *, seed: int = 0) -> Line:
+        """See :meth:`Blur.of_image`."""
+        number = checks.check_integer("index", index, low=0, high=2**62)
+        return self.drawn(float(rng.uniform(1, seed=seed, key=(number, _OWN_ANGLE))[0]))
+
+    def drawn(self, share: float) -> Line:
+        """See :meth:`PerImage.drawn`."""
+        return Line(self.length, 180.0 * share)
+
+    def __str__(self) -> str:
+        return f"L{number_text(self.length)}@any"
+
+
+def _size_text(size: int) -> str:
+    return "" if size == kernels.BANK_SIDE else f"@{size}"
 
 
 def number_text(number: float) -> str:
@@ -292,7 +369,7 @@ def number_text(number: float) -> str:
     return repr(int(number)) if number == int(number) and abs(number) < 1e15 else repr(number)
 
 
-def shake_of_image(index: int, *, seed: int = 0) -> Shake:
+def shake_of_image(index: int, *, seed: int = 0, size: int = kernels.BANK_SIDE) -> Shake:
     """The test-bank kernel of an image, the same in every setting (the paper, section 3).
 
     A keyed shuffle of each hundred indices, so that any hundred successive images share out the whole bank.
@@ -300,6 +377,7 @@ def shake_of_image(index: int, *, seed: int = 0) -> Shake:
     Args:
         index: of the image in the full sorted listing, before any `limit`.
         seed: another seed is another assignment.
+        size: side of the kernel in pixels; the paper's is 17.
 
     Returns:
         The shake.
@@ -312,7 +390,7 @@ def shake_of_image(index: int, *, seed: int = 0) -> Shake:
         >>> len({shake_of_image(i) for i in range(300, 400)})
         100
     """
-    size = kernels.BANK_SIZES["test"]
+    bank = kernels.BANK_SIZES["test"]
     number = checks.check_integer("index", index, low=0, high=2**62)
-    order = rng.permutation(size, seed=seed, key=(number // size, _OWN_SHAKE))
-    return Shake(int(order[number % size]))
+    order = rng.permutation(bank, seed=seed, key=(number // bank, _OWN_SHAKE))
+    return Shake(int(order[number % bank]), size=size)

@@ -25,10 +25,13 @@ from ..blurs import (
     Disk,
     Gaussian,
     Line,
+    PerImage,
+    PerImageLine,
     PerImageShake,
     PointSpread,
     Shake,
     Sharp,
+    describe,
     fingerprint,
     number_text,
 )
@@ -263,8 +266,8 @@ def _digest(path: Path) -> str:
 
 
 def _kernel_text(blur: Blur, seed: int) -> str:
-    if isinstance(blur, PerImageShake):
-        return "one of the test bank for each image"
+    if isinstance(blur, PerImage):
+        return describe(blur)
     return fingerprint(blur.of_image(0, seed=seed))
 
 
@@ -283,8 +286,10 @@ def _place(blur: Blur) -> tuple[str, str]:
             return "gaussian", number_text(sigma)
         case Shake():
             return "shake", str(blur).removeprefix("S")
+        case PerImageLine(length):
+            return "line", f"{number_text(length)}@any"
         case PerImageShake():
-            return "shake", "each"
+            return "shake", str(blur).replace("shake", "each")
     name = str(blur)
     if not re.fullmatch(r"\w[\w@+.-]*", name):
         raise ValueError(

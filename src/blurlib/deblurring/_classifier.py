@@ -124,8 +124,8 @@ class DeblurThenClassify(nn.Module):
             assumed_blur = blur
         if isinstance(assumed_blur, PerImageShake):
             raise ValueError(  # noqa: TRY004  a blur like others, but not here
-                "`blur` must name one kernel, got 'shake', each image's own, which only `evaluate` under "
-                "'shake' knows; name one such as 'S17'"
+                f"`blur` must name one kernel, got '{assumed_blur}', each image's own, which only `evaluate` "
+                "under a shake knows; name one such as 'S17'"
             )
         if isinstance(assumed_blur, Sharp):
             return image

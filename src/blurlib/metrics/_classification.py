@@ -82,6 +82,11 @@ class ImageValues(Statistics):
             "ece": calibration_error(self.confidence, self.correct),
         }
 
+    @property
+    def chance(self) -> float:
+        """The share of the most frequent class."""
+        return float(np.unique(self.label, return_counts=True)[1].max() / len(self))
+
     def columns(self) -> np.ndarray:
         """(N, 4): top-1, top-5, entropy, cross-entropy; that is NaN where its mean is not defined."""
         loss = (

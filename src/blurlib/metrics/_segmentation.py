@@ -77,6 +77,12 @@ class PixelCounts(Statistics):
             "band_share": float(self.band.sum() / total),
         }
 
+    @property
+    def chance(self) -> float:
+        """The mean IoU where every pixel is said to be of the most frequent class."""
+        pixels = self.matrix.sum(axis=(0, 2))
+        return float(pixels.max() / pixels.sum() / np.count_nonzero(pixels))
+
     def columns(self) -> np.ndarray:
         """(N, 2 K K + 2 K) counts."""
         flat = [each.reshape(len(self), -1) for each in (self.matrix, self.band, self.regions)]

@@ -96,6 +96,11 @@ class Statistics(ABC):
     def compute(self) -> dict[str, Any]:
         """The metrics of all images together, None where not defined, and what else a record keeps."""
 
+    @property
+    @abstractmethod
+    def chance(self) -> float:
+        """The main metric of a network that always says the most frequent class."""
+
     @abstractmethod
     def columns(self) -> np.ndarray:
         """(N, M) float64: what of each image adds up."""

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 from torchvision import tv_tensors
 
-from .. import kernels
 from .._common import checks, rng
 from .._common.devices import sent
-from ..blurs import Blur, PerImageShake, Shake, cached_kernel, fingerprints
+from ..blurs import Blur, PerImage, cached_kernel, fingerprints
 from ..functional import Outside, check_outside
 from ..notation import parse_mix
 from ..transforms import BlurTransform
@@ -170,8 +169,8 @@ class BlurMixSampler:
         choice = list(self.shares)[
             min(int(np.searchsorted(self._edges, which, side="right")), len(self.shares) - 1)
         ]
-        if isinstance(choice, PerImageShake):
-            return Shake(int(inner * kernels.BANK_SIZES["train"]), "train")
+        if isinstance(choice, PerImage):
+            return choice.drawn(inner)
         drawn: Blur = choice if isinstance(choice, Blur) else choice.draw(generator())
         return drawn
 

@@ -174,7 +174,7 @@ def copies_text(settings: Mapping[str, Any]) -> str:
     verb = "copied" if copies["blur"] == "sharp" else "blurred"
     skipped, size = copies["skipped"], "original size" if copies["size"] == "original" else ""
     missing = f"{skipped} of the source could not be read" if skipped else ""
-    seed = f"seed {copies['seed']}" if copies["blur"] == "shake" and copies["seed"] else ""
+    seed = f"seed {copies['seed']}" if notation.differs_by_image(copies["blur"]) and copies["seed"] else ""
     parts = (f"{verb} by blurlib corrupt: {copies['blur']}", seed, copies["encoding"], size, missing)
     return ", ".join(part for part in parts if part)
 
@@ -237,9 +237,8 @@ def check_same_settings(role: str, first: Report, other: Report) -> None:
     """Refuse reports whose difference would not be the networks' alone."""
     if other.task != first.task:
         raise ValueError(f"`{role}` must be of the task of the others, got {first.task} and {other.task}")
-    names = list(_PROTOCOL)
-    if "shake" in first.blurs and "shake" in other.blurs:
-        names.append("seed")  # it decides which kernel shakes which image
+    own = any(map(notation.differs_by_image, {*first.blurs} & {*other.blurs}))
+    names = [*_PROTOCOL, *(["seed"] if own else [])]  # it decides which kernel blurs which image
     ours, theirs = ({**each.settings, "copies": copies_text(each.settings)} for each in (first, other))
     different = [
         f"`{name}` {ours.get(name)!r} and {theirs.get(name)!r}"
