@@ -9,6 +9,8 @@ import pytest
 import torch
 from hypothesis import settings
 from hypothesis import strategies as st
+from PIL import Image
+from torch import nn
 
 import oracles
 from blurlib import blur, kernels
@@ -180,3 +182,25 @@ KINDS = {
     "random": normalised(np.random.default_rng(3).random((31, 31))),
     "random, huge": normalised(np.random.default_rng(3).random((61, 61))),
 }
+
+
+class Stripes(nn.Module):
+    """Sees that there are stripes as long as their contrast is left."""
+
+    def forward(self, images):
+        contrast = images.mean(1).diff(dim=-1).abs().amax((1, 2))
+        return torch.stack([0.1 - contrast, contrast - 0.1], dim=1)
+
+
+def stripes(count=24, side=64):
+    """Half of them flat, half with stripes of 2 to 13 px."""
+    photographs = []
+    for number in range(count):
+        width = 2 + number // 2
+        row = (
+            (np.arange(side) // width % 2 * 200).astype(np.uint8)
+            if number % 2
+            else np.full(side, 90, np.uint8)
+        )
+        photographs.append((Image.fromarray(np.tile(row, (side, 1))), number % 2))
+    return photographs

@@ -104,7 +104,8 @@ def commands():
 
 
 @pytest.mark.parametrize(
-    "name", ["demo", "blur", "show", "corrupt", "evaluate", "finetune", "reproduce", "report", "doctor"]
+    "name",
+    ["demo", "blur", "show", "corrupt", "evaluate", "tolerance", "finetune", "reproduce", "report", "doctor"],
 )
 def test_help_has_examples_that_parse(name, monkeypatch):
     monkeypatch.setenv("TERMINAL_WIDTH", "80")
@@ -119,7 +120,18 @@ def test_help_has_examples_that_parse(name, monkeypatch):
 
 def test_help_of_the_whole_lists_the_commands():
     text = run("--help").output
-    assert set(commands()) == {"demo", "blur", "show", "corrupt", "evaluate", "finetune", "reproduce", "report", "doctor"}
+    assert set(commands()) == {
+        "demo",
+        "blur",
+        "show",
+        "corrupt",
+        "evaluate",
+        "tolerance",
+        "finetune",
+        "reproduce",
+        "report",
+        "doctor",
+    }
     assert "Exit codes: 0 done;" in " ".join(text.split())
     assert all(f" {name} " in text for name in commands())
     assert "blurlib demo --out" in text

@@ -15,6 +15,7 @@ from blurlib import Camera, Tolerance, tolerance
 from blurlib._tolerance._curves import crossings, falling, falling_curve
 from blurlib.metrics import ImageValues
 from blurlib.reporting import Record, Report
+from images import Stripes, stripes
 
 SIZES = [0.75, 1, 2, 3, 4, 6, 8]
 
@@ -175,28 +176,6 @@ def test_before_and_after_in_the_words_of_a_camera():
 
 
 # The measurement
-
-
-class Stripes(nn.Module):
-    """Sees that there are stripes as long as their contrast is left."""
-
-    def forward(self, images):
-        contrast = images.mean(1).diff(dim=-1).abs().amax((1, 2))
-        return torch.stack([0.1 - contrast, contrast - 0.1], dim=1)
-
-
-def stripes(count=24, side=64):
-    """Half of them flat, half with stripes of 2 to 13 px."""
-    photographs = []
-    for number in range(count):
-        width = 2 + number // 2
-        row = (
-            (np.arange(side) // width % 2 * 200).astype(np.uint8)
-            if number % 2
-            else np.full(side, 90, np.uint8)
-        )
-        photographs.append((Image.fromarray(np.tile(row, (side, 1))), number % 2))
-    return photographs
 
 
 SMALL = {

@@ -24,6 +24,7 @@ from .options import (
     options_of,
     results,
     running,
+    scales_by_task,
     view_option,
 )
 
@@ -74,8 +75,7 @@ def evaluate(
                 raise ValueError(f"`--deblur` must be METHOD:BLUR, such as wiener:D8, got {deblur!r}")
             colours = {name: options.pop(name) for name in ("mean", "std")}
             network = DeblurThenClassify(network, method, assumed_blur, **colours)
-        if options["task"] == "segmentation" and options["scales"]:  # where several scales are not averaged
-            options["scales"] = [each[0] if len(each) == 1 else each for each in options["scales"]]
+        scales_by_task(options)
         output = options["output"]
         with graceful_interrupt(output):
             report = evaluate_network(

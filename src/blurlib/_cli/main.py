@@ -26,6 +26,7 @@ from .options import _warning, echo, echo_err, echo_error
 from .report import report
 from .reproduce import reproduce
 from .show import show
+from .tolerance import tolerance
 
 _UNFORESEEN = 70  # EX_SOFTWARE of BSD's sysexits
 
@@ -108,5 +109,5 @@ def _options(
     """
 
 
-for _command in (demo, blur, show, corrupt, evaluate, finetune, reproduce, report, doctor):
+for _command in (demo, blur, show, corrupt, evaluate, tolerance, finetune, reproduce, report, doctor):
     app.command()(_command)

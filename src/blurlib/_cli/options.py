@@ -191,11 +191,13 @@ Json = Annotated[
 ]
 
 
-def options_of(function: Callable[..., Any], **own: Any) -> Callable[[Callable[..., None]], Any]:
+def options_of(
+    function: Callable[..., Any], *, without: Sequence[str] = (), **own: Any
+) -> Callable[[Callable[..., None]], Any]:
     """Give a command an option for each parameter of a function, with the text of `own` or OPTIONS.
 
-    Parameters that the command declares stay as declared. It sets `metadata` and `distributed` itself; what
-    reads folders alone has no `columns`.
+    Parameters that the command declares stay as declared, those of `without` are left out. It sets `metadata`
+    and `distributed` itself; what reads folders alone has no `columns`.
     """
 
     def decorate(command: Callable[..., None]) -> Any:
@@ -203,7 +205,7 @@ def options_of(function: Callable[..., Any], **own: Any) -> Callable[[Callable[.
         taken = {name: each for name, each in written.items() if each.kind is not each.VAR_KEYWORD}
         read = {}
         for name, parameter in inspect.signature(function).parameters.items():
-            if name in (*taken, "metadata", "distributed", "columns"):
+            if name in (*taken, *without, "metadata", "distributed", "columns"):
                 continue
             info = own.get(name) or OPTIONS[name]
             kind = _KINDS.get(info.metavar, str)
@@ -226,6 +228,12 @@ def options_of(function: Callable[..., Any], **own: Any) -> Callable[[Callable[.
         return reading
 
     return decorate
+
+
+def scales_by_task(options: dict[str, Any]) -> None:
+    """For segmentation, where several scales are not averaged, make numbers of lists of one."""
+    if options["task"] == "segmentation" and options["scales"]:
+        options["scales"] = [each[0] if len(each) == 1 else each for each in options["scales"]]
 
 
 def split_commas(given: Sequence[str]) -> list[str]:

@@ -6,9 +6,10 @@ The loops of evaluation and training know a task by `EvaluationTask` and `Traini
 from ._batch_norm import running_statistics
 from ._probe import Feed, check_network, compiler_failed, probe, said
 from .classification import ClassificationEvaluation, ClassificationTraining
+from .evaluating import EvaluationTask
+from .learning import Batch, TrainingTask
 from .segmentation import SegmentationEvaluation, SegmentationTraining, predicted
 from .settings import BatchNorm, ClassNames, EvaluationSettings, Schedule, TrainingSettings
-from .task import Batch, EvaluationTask, TrainingTask
 
 __all__ = [
     "Batch",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..deblurring import DeblurThenClassify
 from ..models import Dense, Scales, class_scores, dense
 from ._probe import applied
-from .task import Colours
+from .evaluating import Colours
 
 SIZES_BY = "`scales` and `crop`"
 """What decides the sizes that a classifier sees, for messages."""

@@ -31,8 +31,9 @@ from ..reporting import kept_example, sides_text
 from ._applied import SIZES_BY, log_probabilities, networks, own_colours, scale_settings, seen
 from ._probe import Feed, probe, tensors
 from ._views import ImageViews, Owner, ViewSums, batches, placeholder
+from .evaluating import EvaluationTask
+from .learning import TrainingTask
 from .settings import EvaluationSettings, TrainingSettings, opening
-from .task import EvaluationTask, TrainingTask
 
 _LABELS = "where targets are labels, not masks"
 _FOREIGN = dict.fromkeys(("ignore_index", "reduce_zero_label"), _LABELS)

@@ -22,8 +22,9 @@ from ..models import pixel_logits
 from ..protocol import Protocol, evaluation_views
 from ..reporting import kept_example
 from ._probe import Feed, applied, parameter_dtype, probe, score_count
+from .evaluating import EvaluationTask
+from .learning import TrainingTask
 from .settings import EvaluationSettings, TrainingSettings, opening
-from .task import EvaluationTask, TrainingTask
 
 BOUNDARY_RATIO = 0.02  # of the diagonal: Boundary IoU as its authors take it
 _SIZES_BY = "`scales` or `network_size`"

@@ -21,6 +21,7 @@ class Ladder:
     """The sizes of a kind.
 
     Attributes:
+        measure: what of the blur is its size, in words.
         blur: of a size.
         field: of the blur that is the size.
         sizes: coarse ones, each about twice the one before.
@@ -28,6 +29,7 @@ class Ladder:
         least: the smallest size that blurs.
     """
 
+    measure: str
     blur: Callable[[float], Blur]
     field: str
     sizes: tuple[float, ...]
@@ -46,10 +48,14 @@ class Ladder:
 
 
 LADDERS: dict[str, Ladder] = {
-    "defocus": Ladder(lambda size: Disk(size, antialias=True), "radius", (1, 2, 4, 8, 16, 32), 0.25, 0.75),
-    "motion": Ladder(PerImageLine, "length", (2, 4, 8, 16, 32, 64), 0.5, 1.5),
-    "shake": Ladder(lambda size: PerImageShake(round(size)), "size", (5, 9, 17, 33, 65, 129), 2, 5),
-    "gaussian": Ladder(Gaussian, "sigma", (0.5, 1, 2, 4, 8, 16), 0.125, 0.25),
+    "defocus": Ladder(
+        "disk, radius", lambda size: Disk(size, antialias=True), "radius", (1, 2, 4, 8, 16, 32), 0.25, 0.75
+    ),
+    "motion": Ladder("line, length", PerImageLine, "length", (2, 4, 8, 16, 32, 64), 0.5, 1.5),
+    "shake": Ladder(
+        "camera shake, side", lambda size: PerImageShake(round(size)), "size", (5, 9, 17, 33, 65, 129), 2, 5
+    ),
+    "gaussian": Ladder("Gaussian, sigma", Gaussian, "sigma", (0.5, 1, 2, 4, 8, 16), 0.125, 0.25),
 }
 
 

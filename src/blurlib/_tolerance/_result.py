@@ -18,20 +18,14 @@ from ..metrics import Metric, Statistics, averaged, interval, statistics_of
 from ..reporting import Report, percent, plain_table
 from ._camera import Camera
 from ._curves import crossings, falling_curve
-from ._ladders import measured
+from ._ladders import LADDERS, measured
 
 FILE = "tolerance.json"
 """The name of a result in its folder."""
 
 _FORMAT = "blurlib.Tolerance"
+_NO_WORDS = "-"  # a camera has none for this kind
 _RESAMPLES = 2000
-MEASURES = {
-    "defocus": "disk, radius",
-    "motion": "line, length",
-    "shake": "camera shake, side",
-    "gaussian": "Gaussian, sigma",
-}
-"""What is measured in pixels, by kind."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,12 +62,17 @@ class KindTolerance:
         return self.sizes[-1]
 
     @property
+    def short(self) -> str:
+        """The size, such as "2.50" or "at least 64"."""
+        return f"at least {self.largest:g}" if self.size is None else f"{self.size:.2f}"
+
+    @property
     def text(self) -> str:
         """The size with its interval, such as "2.50 [2.00, 3.00]" or "at least 64"."""
         if self.size is None:
-            return f"at least {self.largest:g}"
+            return self.short
         low, high = (f"> {self.largest:g}" if end is None else f"{end:.2f}" for end in self.interval)
-        return f"{self.size:.2f} [{low}, {high}]"
+        return f"{self.short} [{low}, {high}]"
 
     def at(self, size: float) -> float:
         """The metric at a size that may lie between those that were measured.
@@ -240,12 +239,12 @@ class Tolerance:
         for each in self.kinds:
             sizes = [each.text] if before is None else [before[each.kind].text, each.text]
             words = [] if camera is None else [self._words(each, before, camera)]
-            rows.append([each.kind, MEASURES[each.kind], *sizes, *words])
+            rows.append([each.kind, LADDERS[each.kind].measure, *sizes, *words])
         return header, rows
 
     def _words(self, each: KindTolerance, before: Tolerance | None, camera: Camera) -> str:
         now = words(each, camera, self.canonical_side)
-        if before is None:
+        if before is None or now == _NO_WORDS:
             return now
         return f"{words(before[each.kind], camera, before.canonical_side)}; after {now}"
 
@@ -260,6 +259,27 @@ class Tolerance:
         missing = [each.kind for each in self.kinds if each.kind not in there]
         if missing:
             raise ValueError(f"`before` must have measured {missing[0]} too, got {', '.join(sorted(there))}")
+
+    def to_html(
+        self, path: str | Path, *, before: Tolerance | None = None, camera: Camera | None = None
+    ) -> Path:
+        """Write a page: the sizes, the curves with bands and crossings, every setting.
+
+        Args:
+            path: the file; its folder is made.
+            before: of the network before fine-tuning.
+            camera: to say the sizes in its words too.
+
+        Returns:
+            The file.
+
+        Raises:
+            ValueError: if `before` has another target, task or other kinds, or `path` is a folder.
+            ImportError: if the extra `report` is not installed.
+        """
+        from ._page import tolerance_page
+
+        return tolerance_page(path, self, before=before, camera=camera)
 
     def to_json(self, path: str | Path | None = None) -> str:
         """All numbers as JSON, which :meth:`load` reads.
@@ -333,7 +353,7 @@ def words(each: KindTolerance, camera: Camera, canonical_side: float) -> str:
     if each.kind == "defocus" and camera.focal_mm is not None:
         near, far = camera.depth(size, canonical_side=canonical_side)
         return f"{least}{near:.3g} m to {'infinity' if math.isinf(far) else f'{far:.3g} m'}"
-    return "-"
+    return _NO_WORDS
 
 
 def _two_digits(value: float) -> str:

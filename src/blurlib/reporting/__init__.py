@@ -10,6 +10,9 @@ from ._task_tables import class_table, confidence_table
 # For other wings, not for users.
 from ._html import (
     Code,
+    Crossing,
+    Family,
+    Point,
     Prediction,
     Section,
     Table,
@@ -23,6 +26,8 @@ from ._html import (
     recognition_figure,
     report_page,
     segmentation_figure,
+    settings_table,
+    sizes_figure,
     write_page,
 )
 from ._text import markdown_table, nats, percent, plain_table, points, sides_text, with_interval

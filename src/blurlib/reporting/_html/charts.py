@@ -109,7 +109,8 @@ def sizes_figure(found: Sequence[Family], metrics: Sequence[Metric], *, level: f
             curves = family.curves.get(metric.name, {})
             if curves:
                 drawing = new_drawing(4.0, 2.6)
-                draw_sizes(drawing.add_subplot(), curves, metric, _STAND_INS)
+                marks = family.crossings if metric is main else None
+                draw_sizes(drawing.add_subplot(), curves, metric, _STAND_INS, marks)
                 panels[f"{panel_title(metric)}: {family.title}"] = _svg(drawing)
                 banded |= any(point.interval for points in curves.values() for point in points)
         for role, points in family.curves.get(main.name, {}).items():

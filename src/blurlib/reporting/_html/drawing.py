@@ -82,6 +82,21 @@ class Point:
     interval: tuple[float, float] | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Crossing:
+    """Where the curve of a network meets a value.
+
+    Attributes:
+        value: of the metric.
+        size: in px; None where the curve does not meet it.
+        interval: of the size, its ends.
+    """
+
+    value: float
+    size: float | None
+    interval: tuple[float, float] | None = None
+
+
 def new_drawing(width: float, height: float) -> Drawing:
     """An empty figure of so many inches, outside of pyplot."""
     try:
@@ -121,8 +136,14 @@ def draw_dots(axes: Axes, rows: Sequence[Row], metric: Metric, palette: Palette)
     _plain(axes, palette)
 
 
-def draw_sizes(axes: Axes, curves: Mapping[str, Sequence[Point]], metric: Metric, palette: Palette) -> None:
-    """A metric against the size of a blur: a line a network, its interval a band."""
+def draw_sizes(
+    axes: Axes,
+    curves: Mapping[str, Sequence[Point]],
+    metric: Metric,
+    palette: Palette,
+    crossings: Mapping[str, Crossing] | None = None,
+) -> None:
+    """A metric against the size of a blur: a line a network, its interval a band, perhaps a crossing."""
     factor = _factor(metric)
     largest = 0.0
     for role, points in curves.items():
@@ -136,10 +157,29 @@ def draw_sizes(axes: Axes, curves: Mapping[str, Sequence[Point]], metric: Metric
             axes.fill_between(sizes, below, above, color=style["color"], alpha=0.16, lw=0, zorder=3)
             largest = max(largest, float(above.max()))
         largest = max(largest, *values)
-    axes.set_xticks(sorted({point.size for points in curves.values() for point in points}))
+    for role, crossing in (crossings or {}).items():
+        colour, height = palette.marks[role]["color"], factor * crossing.value
+        end = curves[role][-1].size if crossing.size is None else crossing.size
+        axes.plot([0, end], [height] * 2, color=colour, lw=1, ls=":", zorder=5)
+        if crossing.size is not None:
+            axes.plot([end] * 2, [0, height], color=colour, lw=1, ls=":", zorder=5)
+        if crossing.interval is not None:
+            axes.plot(crossing.interval, [height] * 2, color=colour, lw=1.2, marker="|", ms=7, zorder=5)
+    sizes = sorted({point.size for points in curves.values() for point in points})
+    ticks = _apart(sizes, 0.07 * sizes[-1])
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_xlim(left=0)
     axes.set_ylim(0, 1.04 * _top(metric, largest))
     _plain(axes, palette, along="y")
+
+
+def _apart(sizes: Sequence[float], least: float) -> list[float]:
+    """Those sizes, from the largest on, that lie so far apart that their labels do not touch."""
+    kept: list[float] = []
+    for size in reversed(sizes):
+        if not kept or kept[-1] - size >= least:
+            kept.append(size)
+    return kept[::-1]
 
 
 def draw_risk(axes: Axes, found: Mapping[str, np.ndarray], top: float, palette: Palette) -> None:

@@ -86,7 +86,7 @@ def report_page(
         parts.append(Section(title="The blurs", text=text, parts=[] if figure is None else [figure]))
     if details:
         parts.append(Section(title="All numbers", parts=details))
-    table = _settings_table(settings, None if before is None else before.settings)
+    table = settings_table(settings, None if before is None else before.settings)
     parts.append(Section(title="Settings", text=_SETTINGS, parts=[table]))
     alone = f"{network_name(settings, 'A network')} under blur"
     return write_page(
@@ -321,7 +321,8 @@ def _facts(report: Report, comparison: Comparison | None) -> dict[str, str]:
     return {name: str(value) for name, value in facts.items() if value not in (None, "")}
 
 
-def _settings_table(settings: Mapping[str, Any], before: Mapping[str, Any] | None) -> Table:
+def settings_table(settings: Mapping[str, Any], before: Mapping[str, Any] | None) -> Table:
+    """Every setting of an evaluation; of two, both values where any differs."""
     own, other = (
         {name: _text(value) for name, value in flattened(each).items() if not name.startswith(_UNLISTED)}
         for each in (settings, before or {})

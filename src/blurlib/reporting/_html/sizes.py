@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ... import metrics
-from ...blurs import Blur, Box, Disk, Gaussian, Line, number_text
+from ...blurs import Blur, Box, Disk, Gaussian, Line, PerImageLine, PerImageShake, number_text
 from ...notation import is_short_name, parse
 from .._records import Record
 from .._text import sides_text
-from .drawing import Point
+from .drawing import Crossing, Point
 
 if TYPE_CHECKING:
     from .._report import Report
@@ -26,10 +26,12 @@ class Family:
     Attributes:
         title: such as "disk, radius in px".
         curves: for each metric and network the points, the smallest size first; sharp is 0.
+        crossings: where the main metric of each network meets a value, to be marked.
     """
 
     title: str
-    curves: Mapping[str, Mapping[str, list[Point]]]
+    curves: Mapping[str, Mapping[str, Sequence[Point]]]
+    crossings: Mapping[str, Crossing] = field(default_factory=dict)
 
 
 def families(reports: Mapping[str, Report], *, level: float = 0.95) -> list[Family]:
@@ -110,6 +112,10 @@ def _family(name: str) -> tuple[str, float]:
             return f"{'vertical' if vertical else 'horizontal'} motion, length in px", float(length)
         case Line(length, angle):
             return f"straight motion at {number_text(angle)}°, length in px", length
+        case PerImageLine(length):
+            return "straight motion at any angle, length in px", length
         case Gaussian(sigma):
             return "Gaussian, sigma in px", sigma
+        case PerImageShake(size):
+            return "camera shake, side in px", float(size)
     return "", 0.0
