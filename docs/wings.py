@@ -8,7 +8,7 @@ from pathlib import Path
 OUT = Path(__file__).parent / "_static" / "wings.svg"
 ROWS = {
     "commands": ("_cli",),
-    "studies, neighbours": ("demo", "integrations", "paper"),
+    "studies, neighbours": ("_tolerance", "demo", "integrations", "paper"),
     "entry points": ("training", "evaluation"),
     "tasks": ("_tasks",),
     "batches": ("mixes", "deblurring"),
