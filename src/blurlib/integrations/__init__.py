@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ._timm import insert_blur
 
 # From each name to its file, which is called as the extra that it needs.
-__getattr__, __dir__ = on_demand(
+on_demand(
     __name__,
     {
         "AlbumentationsBlur": "_albumentations",
