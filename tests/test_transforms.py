@@ -689,6 +689,28 @@ def test_bad_bank_and_border():
 FIVE = "sharp + D2 + D4 + D6 + D8"
 
 
+def test_mix_of_a_transform_alone():
+    transform = DiskBlur((1, 8))
+    alone, mapped = BlurMixSampler(transform), BlurMixSampler({transform: 1.0})
+    assert [alone.draw(index) for index in range(4)] == [mapped.draw(index) for index in range(4)]
+    for wrong in (DiskBlur, 4):
+        with pytest.raises(TypeError, match="`mix` must be a text such as"):
+            BlurMixSampler(wrong)
+    with pytest.raises(TypeError, match=r"`mix` must .*; pass its `shares`"):
+        BlurMixSampler(BlurMixSampler(FIVE))
+
+
+def test_mix_has_one_border():
+    lone = DiskBlur(2, border="zeros")
+    for mix in (lone, {"sharp": 0.5, lone: 0.5}):
+        with pytest.raises(
+            ValueError, match=r"`border` of a mix holds for all of its blurs, got DiskBlur.*'zeros'"
+        ):
+            BlurMixSampler(mix)
+        assert BlurMixSampler(mix, border="zeros").border == "zeros"
+    assert BlurMixSampler(DiskBlur(2), border="zeros").border == "zeros"
+
+
 @needs_core
 def test_each_image_of_a_batch_gets_its_own_blur():
     mix = BlurMixSampler(FIVE, seed=3, border="symmetric")

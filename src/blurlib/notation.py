@@ -191,7 +191,7 @@ def parse_mix(mix: str | Blur | Mapping[Any, float]) -> dict[Any, float]:
     named: list[tuple[Any, float]]
     if isinstance(mix, Blur):
         return {parse(mix): 1.0}
-    if hasattr(mix, "draw"):
+    if hasattr(mix, "draw") and not isinstance(mix, type) and not hasattr(mix, "shares"):
         return {mix: 1.0}
     if isinstance(mix, str):
         parts = (
@@ -208,6 +208,7 @@ def parse_mix(mix: str | Blur | Mapping[Any, float]) -> dict[Any, float]:
     else:
         raise TypeError(
             f"`mix` must be a text such as 'sharp + D4', a blur or a mapping to shares, got {mix!r}"
+            + ("; pass its `shares`, which are such a mapping" if hasattr(mix, "shares") else "")
         )
     shares: dict[Any, float] = {}
     names: set[str] = set()

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 
-def on_demand(package: str, files: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """`__getattr__` and `__dir__` of a module (PEP 562) whose names stand in files of their own.
+def on_demand(package: str, files: Mapping[str, str]) -> None:
+    """Give a module `__getattr__` and `__dir__` (PEP 562) for names that stand in files of their own.
+
+    Set here, not written in the module: type checkers take any name of a module that has a `__getattr__`.
+    Where a package is missing, `__getattr__` raises ImportError with the command that helps.
 
     Args:
         package: the module's `__name__`.
         files: from each name to its file, an underscore before the extra that installs what it imports:
             ``{"KorniaBlur": "_kornia"}``.
-
-    Returns:
-        The two functions. The first raises ImportError, with the command that helps, where a package is
-        missing.
     """
+    module = sys.modules[package]
 
     def getattr_(name: str) -> Any:
         if name not in files:
@@ -35,10 +35,7 @@ def on_demand(package: str, files: Mapping[str, str]) -> tuple[Callable[[str], A
                 f'pip install "blurlib[{files[name].removeprefix("_")}]"',
                 name=missing,
             ) from error
-        setattr(sys.modules[package], name, value)  # the next time without this function
+        setattr(module, name, value)  # the next time without this function
         return value
 
-    def dir_() -> list[str]:
-        return sorted({*vars(sys.modules[package]), *files})
-
-    return getattr_, dir_
+    vars(module).update(__getattr__=getattr_, __dir__=lambda: sorted({*vars(module), *files}))

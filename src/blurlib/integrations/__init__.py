@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ._transformers import TrainerEpochs
 
 # From each name to its file, which is called as the extra that it needs.
-__getattr__, __dir__ = on_demand(
+on_demand(
     __name__,
     {
         "AlbumentationsBlur": "_albumentations",
