@@ -9,9 +9,17 @@ from blurlib import integrations
 from blurlib._common.on_demand import on_demand
 
 
-@pytest.mark.parametrize("missing", ["kornia", "albumentations"])
+NAMES = {
+    "kornia": "KorniaBlur",
+    "albumentations": "AlbumentationsBlur",
+    "lightning": "LightningBlur",
+    "transformers": "TrainerEpochs",
+}
+
+
+@pytest.mark.parametrize("missing", NAMES)
 def test_missing_package_is_named_with_its_extra(monkeypatch, missing):
-    name = {"kornia": "KorniaBlur", "albumentations": "AlbumentationsBlur"}[missing]
+    name = NAMES[missing]
     monkeypatch.delitem(vars(integrations), name, raising=False)
     monkeypatch.delitem(sys.modules, f"blurlib.integrations._{missing}", raising=False)
     for module in [module for module in sys.modules if module.split(".")[0] == missing]:
