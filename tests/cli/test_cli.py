@@ -24,6 +24,7 @@ from torchvision import models
 from typer.testing import CliRunner
 
 import blurlib
+from blurlib import data
 from blurlib._cli import evaluate, finetune, main, options
 from blurlib._common import interrupts
 from blurlib.blurs import shake_of_image
@@ -158,6 +159,14 @@ def test_every_parameter_of_the_function_is_an_option(name):
             assert given == parameter.default, parameter.name
 
 
+def test_corrupt_has_the_options_of_its_function():
+    options = {parameter.name: parameter.default for parameter in commands()["corrupt"].params}
+    function = inspect.signature(data.corrupt).parameters
+    assert set(options) - {"help"} == set(function)
+    for parameter in list(function.values())[3:]:
+        assert options[parameter.name] == parameter.default
+
+
 def test_version_by_every_door(monkeypatch, capsys):
     expected = f"blurlib {version('blurlib')}\n"
     assert run("--version").output == expected
@@ -174,6 +183,35 @@ def test_a_mistyped_command_or_option_is_explained():
     assert "No such command" in run("blurr", code=2).output
     assert "No such option" in run("blur", "a.png", "--blurr", "D8", "-o", "b.png", code=2).output
     assert "--output" in run("finetune", "networks:tiny", "data", code=2).output
+
+
+# --- corrupt
+
+
+def test_copies_are_written_evaluated_and_told(place):
+    output = run("corrupt", "data", "bench", "--blurs", "D2,shake", "--canonical-side", "32").output
+    assert "D2: bench/disk/2\nshake: bench/shake/each\n" in output
+    small = ["--scales", "24", *SMALL]
+    direct = run("evaluate", "networks:tiny", "data", "--blurs", "D2", *small).output
+    copies = run("evaluate", "networks:tiny", "bench/disk/2", *small).output
+    assert "blurred by blurlib corrupt: D2, PNG, at a shorter side of 32 px" in copies
+    assert copies.splitlines()[2] == direct.splitlines()[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("data", "data/bench"), "error: `destination` must be apart from `root`"),
+        (("data", "networks.py"), "error: `destination` must be a folder, got the file 'networks.py'"),
+        (("nowhere", "bench"), "error: `root` must be a folder of images, got 'nowhere', which is not there"),
+        (("data", "bench", "--quality", "80"), "which loses nothing, got 80; or pass --encoding jpeg"),
+    ],
+    ids=["inside", "file", "nowhere", "quality"],
+)
+def test_corrupt_refuses_in_one_line(place, arguments, told):
+    output = run("corrupt", *arguments, "--blurs", "D2", code=2).output
+    assert told in output and output.count("\n") == 1
+    assert not (place / "bench").exists() and not (place / "data" / "bench").exists()
 
 
 # --- blur
