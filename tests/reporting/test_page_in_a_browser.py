@@ -1,7 +1,7 @@
 """The page in headless Chromium: no error, toggles by click and key, both themes, phone and paper.
 
-It needs Chromium (`apt-get install chromium`) and Playwright (`pip install playwright`); axe-core, whose rules
-judge the page for screen readers, is taken from the folder of npm in AXE_CORE, or `npm root --global`.
+It needs Chromium (`apt-get install chromium`) and Playwright (`pip install playwright`); axe-core, whose
+rules judge the page for screen readers, is taken from the folder in AXE_CORE, or `npm root --global`.
 """
 
 import os
