@@ -197,7 +197,7 @@ def draw_reliability(axes: Axes, found: Mapping[str, np.ndarray], palette: Palet
             axes.scatter(
                 100 * confidence,
                 100 * accuracy,
-                s=12 + 160 * count / total,
+                s=12 + 90 * count / total,
                 marker=style["marker"],
                 facecolor=style.get("mfc", style["color"]),
                 edgecolor=style["color"],
