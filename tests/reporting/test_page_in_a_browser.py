@@ -1,7 +1,7 @@
 """The page in headless Chromium: no error, toggles by click and key, both themes, phone and paper.
 
-It needs Chromium (`apt-get install chromium`) and Playwright (`pip install playwright`); axe-core, whose rules
-judge the page for screen readers, is taken from the folder of npm in AXE_CORE, or `npm root --global`.
+It needs Chromium (`apt-get install chromium`) and Playwright (`pip install playwright`); axe-core, whose
+rules judge the page for screen readers, is taken from the folder in AXE_CORE, or `npm root --global`.
 """
 
 import os
@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from blurlib import evaluate
+from blurlib import demo, evaluate
 
 pytestmark = pytest.mark.slow
 
@@ -47,7 +47,7 @@ def segmenter(seed):
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
-    """A page of each task, before and after."""
+    """A page of each task, before and after, and that of the example."""
     folder = tmp_path_factory.mktemp("pages")
     options = {"canonical_side": 96, "examples": 3, "device": "cpu", "workers": 0, "progress": False}
     photos = Photos((photo(seed), seed % 3) for seed in range(9))
@@ -64,6 +64,7 @@ def pages(tmp_path_factory):
     ):
         before, after, control = (evaluate(make(n), root, task=task, **own, **options) for n in range(3))
         found[task] = after.to_html(folder / f"{task}.html", before=before, control=control)
+    found["demo"] = demo.run(folder / "demo", quick=True, progress=False)
     return found
 
 
@@ -111,7 +112,7 @@ BEYOND = """() => [...document.querySelectorAll('main *')].filter(each => {
   return left < -1 || right > innerWidth + 1
 }).map(each => each.outerHTML.slice(0, 80))"""
 
-TASKS = pytest.mark.parametrize("task", ["classification", "segmentation"])
+TASKS = pytest.mark.parametrize("task", ["classification", "segmentation", "demo"])
 
 
 @TASKS

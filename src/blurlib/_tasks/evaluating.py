@@ -165,9 +165,9 @@ class EvaluationTask(ABC, Dataset[Any]):
         """
         return None
 
-    @abstractmethod
-    def examples(self, positions: Sequence[int], device: torch.device) -> list[dict[str, Any]]:
+    def examples(self, positions: Sequence[int], device: torch.device) -> list[dict[str, Any]]:  # noqa: ARG002  for tasks with pictures
         """Pictures and predictions of some images at the first scale, plain values for a report."""
+        return []
 
     def counts(self, arrays: Mapping[str, np.ndarray]) -> bool:  # noqa: ARG002  for tasks with void
         """Whether an image has anything to count."""

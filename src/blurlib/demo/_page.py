@@ -35,6 +35,8 @@ def _page(path: Path, trained: Trained, seed: int) -> Path:
             parts=[predictions_figure(examples)],
         ),
         Section(title="Photographs under each blur", text=_PHOTOGRAPHS, parts=[photos]),
+    ]
+    closing = [
         Section(
             title="What was done",
             text=_DONE.format(
@@ -52,9 +54,15 @@ def _page(path: Path, trained: Trained, seed: int) -> Path:
     ]
     reports = trained.reports
     return report_page(
-        path, reports["mix"], before=reports["original"], comparison=trained.comparison,
-        title="Accuracy lost to blur, and recovered by fine-tuning", sections=sections,
-    )  # fmt: skip
+        path,
+        reports["mix"],
+        before=reports["original"],
+        control=reports["control"],
+        comparison=trained.comparison,
+        title="Accuracy lost to blur, and recovered by fine-tuning",
+        sections=sections,
+        closing=closing,
+    )
 
 
 _SHOWN = ("cat", "temple", "coins")

@@ -263,13 +263,9 @@ class Report:
             ImportError: if the extra `report` is not installed.
         """
         from ._html import report_page
-        from ._html.task_sections import task_sections
 
         comparison = self._compared(before, control)
-        sections = task_sections(self, before=before, control=control)
-        return report_page(
-            path, self, before=before, control=control, comparison=comparison, title=title, sections=sections
-        )
+        return report_page(path, self, before=before, control=control, comparison=comparison, title=title)
 
     def _compared(self, before: Report | None, control: Report | None) -> Comparison | None:
         if control is not None and before is None:

@@ -23,6 +23,7 @@ from .drawing import (
     draw_risk,
     draw_sizes,
     new_drawing,
+    new_panel,
     shown_from,
 )
 from .page import Figure, markup
@@ -108,9 +109,9 @@ def sizes_figure(found: Sequence[Family], metrics: Sequence[Metric], *, level: f
         for metric in metrics:
             curves = family.curves.get(metric.name, {})
             if curves:
-                drawing = new_drawing(4.0, 2.6)
+                drawing, axes = new_panel()
                 marks = family.crossings if metric is main else None
-                draw_sizes(drawing.add_subplot(), curves, metric, _STAND_INS, marks)
+                draw_sizes(axes, curves, metric, _STAND_INS, marks)
                 panels[f"{panel_title(metric)}: {family.title}"] = _svg(drawing)
                 banded |= any(point.interval for points in curves.values() for point in points)
         for role, points in family.curves.get(main.name, {}).items():
@@ -156,8 +157,8 @@ def risk_figure(curves: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
             for role, (half, whole) in shares.items()
         )
         texts.append(f"{name}: {', '.join(told)}")
-        drawing = new_drawing(4.0, 2.6)
-        draw_risk(drawing.add_subplot(), found, top, _STAND_INS)
+        drawing, axes = new_panel()
+        draw_risk(axes, found, top, _STAND_INS)
         panels[name] = _svg(drawing)
     return _plots(
         roles,
@@ -194,8 +195,8 @@ def reliability_figure(found: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
             sure, right = (100 * float(np.average(each, weights=count)) for each in (confidence, accuracy))
             told.append(f"mean confidence {sure:.1f} %, accuracy {right:.1f} %{words[role]}")
         texts.append(f"{name}: {', '.join(told)}")
-        drawing = new_drawing(4.0, 2.6)
-        draw_reliability(drawing.add_subplot(), networks, _STAND_INS)
+        drawing, axes = new_panel()
+        draw_reliability(axes, networks, _STAND_INS)
         panels[name] = _svg(drawing)
     return _plots(
         roles,

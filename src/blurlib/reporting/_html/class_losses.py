@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,6 +52,7 @@ def class_losses(
     header = ["class", *(["images"] if counted else []), f"{what} % sharp{' after' if several else ''}"]
     header += [f"{what} % {blurred.blur}{f' {role}' if several else ''}" for role in values]
     header += [f"lost{f' {role}' if several else ''}, points" for role in values]
+    intervals = _intervals(pair, classes[:_SHOWN])
     rows = []
     for each in classes[:_SHOWN]:
         row = [names[each] if each < len(names) else str(each)]
@@ -61,7 +62,7 @@ def class_losses(
         row += [percent(second[each]) if each in second else "-" for _, second in values.values()]
         for role, (first, second) in values.items():
             lost = first[each] - second[each] if each in first and each in second else None
-            interval = _interval(pairs[role], each) if role == "after" else None
+            interval = intervals.get(each) if role == "after" else None
             row.append(
                 "-"
                 if lost is None
@@ -121,11 +122,19 @@ def _by_class(record: Record) -> Mapping[int, float]:
     return {number: float(value) for number, value in enumerate(found) if value is not None}
 
 
-def _interval(pair: _Pair, label: int) -> tuple[float, float] | None:
-    """Of the loss, by the paired bootstrap over the images of the class."""
+def _intervals(pair: _Pair, labels: Sequence[int]) -> dict[int, tuple[float, float]]:
+    """Of the losses, by the paired bootstrap over the images of each class."""
     first, second = (each.images for each in pair)
     if not isinstance(first, ImageValues) or not isinstance(second, ImageValues):
-        return None
-    ids = first.ids[first.label == label]
-    drawn = metrics.averaged({number: [each.only(ids)] for number, each in enumerate((first, second))})
-    return metrics.interval(drawn[0].draws["top1"] - drawn[1].draws["top1"])
+        return {}
+    groups: dict[int, dict[tuple[int, str], list[metrics.Statistics]]] = {}
+    for label in labels:  # classes of as many images share a resampling
+        ids = first.ids[first.label == label]
+        own = {(label, "sharp"): [first.only(ids)], (label, "blurred"): [second.only(ids)]}
+        groups.setdefault(len(ids), {}).update(own)
+    draws = {
+        key: found.draws["top1"]
+        for group in groups.values()
+        for key, found in metrics.averaged(group).items()
+    }
+    return {label: metrics.interval(draws[label, "sharp"] - draws[label, "blurred"]) for label in labels}

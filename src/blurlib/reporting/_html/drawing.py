@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -99,11 +100,22 @@ class Crossing:
 
 def new_drawing(width: float, height: float) -> Drawing:
     """An empty figure of so many inches, outside of pyplot."""
+    return _canvas()(figsize=(width, height), layout="constrained")
+
+
+def new_panel() -> tuple[Drawing, Axes]:
+    """A figure of one plot with room for short labels: without a layout to compute it is twice as fast."""
+    drawing = _canvas()(figsize=(4.0, 2.6))
+    return drawing, drawing.add_axes((0.105, 0.115, 0.865, 0.855))
+
+
+def _canvas() -> type[Drawing]:
     try:
+        importlib.import_module("matplotlib.figure")
         from .canvas import Canvas
     except ImportError as error:
         raise ImportError(f"plots need matplotlib, which is not installed; {REMEDY}") from error
-    return Canvas(figsize=(width, height), layout="constrained")
+    return Canvas
 
 
 def dots_height(rows: Sequence[Row]) -> float:
@@ -225,7 +237,7 @@ def draw_reliability(axes: Axes, found: Mapping[str, np.ndarray], palette: Palet
             axes.scatter(
                 100 * confidence,
                 100 * accuracy,
-                s=12 + 160 * count / total,
+                s=12 + 90 * count / total,
                 marker=style["marker"],
                 facecolor=style.get("mfc", style["color"]),
                 edgecolor=style["color"],

@@ -27,6 +27,7 @@ from .drawing import Palette, Row, add_legend, dots_height, draw_dots, draw_size
 from .page import Figure, Section, Table, write_page
 from .pictures import report_kernels
 from .sizes import families
+from .task_sections import task_sections
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -43,6 +44,7 @@ def report_page(
     comparison: Comparison | None = None,
     title: str | None = None,
     sections: Sequence[Section] = (),
+    closing: Sequence[Section] = (),
 ) -> Path:
     """The page of an evaluation: the main result, tables, plots, kernels, every setting.
 
@@ -54,6 +56,7 @@ def report_page(
         comparison: of the two, for changes with intervals and recovered fractions.
         title: of the page.
         sections: more of them, shown after the main result.
+        closing: likewise, shown last.
     """
     rows = _rows(report, before, comparison)
     metrics, settings = report.statistics.metrics, report.settings
@@ -73,7 +76,8 @@ def report_page(
     if sized:
         first.append(sizes_figure(sized, plotted))
     explanation = report.statistics.explanation
-    parts = [Section(title="Accuracy under blur", text=explanation, parts=first), *sections]
+    own = task_sections(report, before=before, control=control)
+    parts = [Section(title="Accuracy under blur", text=explanation, parts=first), *sections, *own]
     blurs = [blur for blur in report.blurs if blur != "sharp"]
     if blurs:
         side = settings.get("canonical_side")
@@ -93,7 +97,7 @@ def report_page(
         path,
         title=title or ("Before and after fine-tuning on blur" if compared else alone),
         lead=_finding(report, rows),
-        sections=parts,
+        sections=[*parts, *closing],
         facts=_facts(report, comparison),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
@@ -212,9 +213,16 @@ def own_name(*content: str) -> str:
 def _environment() -> jinja2.Environment:
     """The templates; everything that they are given is escaped unless marked as markup."""
     try:
-        import jinja2
+        import jinja2  # noqa: F401  to say so where it is missing
     except ImportError as error:
         raise ImportError(f"a page needs jinja2, which is not installed; {REMEDY}") from error
+    return _compiled()
+
+
+@functools.cache
+def _compiled() -> jinja2.Environment:
+    import jinja2
+
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
