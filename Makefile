@@ -6,6 +6,8 @@ VENV ?= .venv
 JOBS ?= 2
 OUT ?= demo-output
 WHEEL := build/wheel
+WHEEL_VENV ?= build/wheel-venv
+TESTS ?= tests
 
 BIN := $(VENV)/bin
 CPP := $(wildcard src/blurlib/_engine/native/*.[ch]pp tests/native/*.cpp)
@@ -16,7 +18,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-com
 .PHONY: help demo test test-all test-neighbours test-wheel check format lint types docs portable bench tables wheel clean
 
 help:  ## this list
-	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 17
 
 demo: $(VENV)/.demo  ## train, blur, evaluate, fine-tune on photographs that ship inside packages; writes $(OUT)
 	$(BIN)/blurlib demo --out $(OUT)
@@ -41,17 +43,18 @@ test-neighbours: $(VENV)/.neighbours $(VENV)/albumentationsx/.installed  ## blur
 	@$(BIN)/python -m pytest -n $(JOBS) -m "" tests/integrations
 	@$(VENV)/albumentationsx/bin/python -m pytest -m "" tests/integrations/test_albumentations.py
 
-# The tests are those of the sdist, without its src: what they import is the wheel. Left out are those that read
-# what no sdist has: the records of benchmarks and experiments, and the workflows.
+# The tests are those of the sdist, without its src: what they import is the wheel. What needs the records of
+# benchmarks and experiments, or the workflows, which no sdist has, is skipped.
 test-wheel: export OMP_NUM_THREADS := 1
 test-wheel: $(VENV)/.dev  ## the tests of the sdist on the wheel that is built from it, in an environment of its own
 	rm -rf $(WHEEL)
 	$(BIN)/python -m build --outdir $(WHEEL) .
-	test -d $(VENV)-wheel || $(PYTHON) -m venv $(VENV)-wheel
-	$(VENV)-wheel/bin/python -m pip install --quiet --no-compile --force-reinstall --no-deps $(WHEEL)/*.whl
-	$(VENV)-wheel/bin/python -m pip install --quiet --no-compile "$$(ls $(WHEEL)/*.whl)[dev]"
-	mkdir $(WHEEL)/tests && tar xzf $(WHEEL)/*.tar.gz -C $(WHEEL)/tests --strip-components 1 && rm -r $(WHEEL)/tests/src
-	cd $(WHEEL)/tests && $(abspath $(VENV))-wheel/bin/python -m pytest -n $(JOBS) --dist worksteal tests
+	test -d $(WHEEL_VENV) || $(PYTHON) -m venv $(WHEEL_VENV)
+	$(WHEEL_VENV)/bin/python -m pip install --quiet --no-compile --force-reinstall --no-deps $(WHEEL)/*.whl
+	$(WHEEL_VENV)/bin/python -m pip install --quiet --no-compile "$$(ls $(WHEEL)/*.whl)[dev]"
+	mkdir $(WHEEL)/sdist && tar xzf $(WHEEL)/*.tar.gz -C $(WHEEL)/sdist --strip-components 1
+	rm -r $(WHEEL)/sdist/src
+	cd $(WHEEL)/sdist && $(abspath $(WHEEL_VENV))/bin/python -m pytest -n $(JOBS) --dist worksteal $(TESTS)
 
 check: lint types docs test  ## everything that CI runs
 
@@ -95,7 +98,7 @@ wheel: $(VENV)/.dev  ## build sdist and wheel in dist
 	$(BIN)/python -m build --outdir dist .
 
 clean:  ## remove what the commands above made, the environment too
-	rm -rf $(VENV) $(VENV)-wheel build dist docs/_build $(OUT) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist docs/_build $(OUT) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find src tests docs examples benchmarks experiments -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

@@ -255,6 +255,8 @@ def test_page_of_a_small_record(tmp_path):
 
 
 def test_page_is_that_of_the_records(tmp_path):
+    if not speed_page.RESULTS.is_dir():
+        pytest.skip("an sdist has no records")
     speed_page.write(page=tmp_path / "speed.md")
     assert speed_page.PAGE.read_text("utf-8") == (tmp_path / "speed.md").read_text("utf-8"), (
         "run `make tables`"

@@ -114,6 +114,8 @@ def test_links_lead_somewhere(page):
 
 
 def test_tables_are_those_of_the_records():
+    if not (ROOT / "experiments" / "results").is_dir():
+        pytest.skip("an sdist has no records")
     module = runpy.run_path(str(ROOT / "docs" / "tables.py"))
     stale = [
         page.name for page in PAGES if module["filled"](page.read_text("utf-8")) != page.read_text("utf-8")
