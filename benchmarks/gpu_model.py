@@ -99,9 +99,9 @@ class Version:
 
 
 def _module(name: str) -> Any:
-    from blurlib._engine import triton_kernels, triton_plan
+    from blurlib._engine import triton_flat, triton_kernels, triton_plan
 
-    return {"triton_kernels": triton_kernels, "triton_plan": triton_plan}[name]
+    return {"triton_flat": triton_flat, "triton_kernels": triton_kernels, "triton_plan": triton_plan}[name]
 
 
 def versions() -> list[Version]:
@@ -145,11 +145,12 @@ def versions() -> list[Version]:
                 _module("triton_plan"),
                 **{name: record("triton_plan", name, dtype) for name in ("plan", "copy_with_border")},
             ),
+            mock.patch.object(_module("triton_flat"), "flat", record("triton_flat", "flat", dtype)),
             mock.patch.multiple(
                 _module("triton_kernels"),
                 **{
                     name: record("triton_kernels", name, dtype)
-                    for name in ("flat", "general", "dense", "columns", "lines")
+                    for name in ("general", "dense", "columns", "lines")
                 },
             ),
         ):
@@ -241,11 +242,19 @@ def _usual(code: list[str], labels: Mapping[str, int], start: int, stop: int) ->
 
 
 def per_tap(version: Version, cubin: bytes) -> dict[str, float]:
-    """Instructions and loads for one tap and one pixel, of the loop that takes most taps at a time."""
+    """Instructions and loads for one tap and one pixel, of the loop that takes most taps at a time.
+
+    Flat kernels take two rows at a time from the row above; a strip's `first` row is counted by itself.
+    """
     taps = 4 if version.kernel in ("flat", "general", "lines") else 1
-    loop = max(loops(cubin), key=lambda loop: (loop.loads, loop.instructions))
-    work = taps * version.pixels
-    return {"instructions": round(loop.instructions / work, 3), "loads": round(loop.loads / work, 3)}
+    *_, first, loop = (None, *sorted(loops(cubin), key=lambda loop: (loop.loads, loop.instructions)))
+    work = taps * version.pixels * (2 if version.kernel == "flat" else 1)
+    found = {"instructions": round(loop.instructions / work, 3), "loads": round(loop.loads / work, 3)}
+    if version.kernel == "flat":
+        found["strip"] = dict(version.constants)["ROWS"]
+        found["first_instructions"] = round(2 * first.instructions / work, 3)
+        found["first_loads"] = round(2 * first.loads / work, 3)
+    return found
 
 
 def occupancy(version: Version, used: Mapping[str, int]) -> float:
@@ -285,8 +294,13 @@ def modelled(costs: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, fl
     def flat(radius: int) -> float:
         taps = int((blurlib.kernels.disk(radius) > 0).sum())
         changes = 2 * (2 * radius + 1)
-        each = (taps + 63 * changes) / 64  # a strip of 64 rows begins anew
-        return copy(2 * radius + 1) + seconds(each, costs["flat 128"], elements, 2 * elements)
+        used = costs["flat 128"]
+        strips = -(-ROWS // int(used["strip"]))  # each begins anew
+        row = {
+            kind: (strips * taps * used[f"first_{kind}"] + (ROWS - strips) * changes * used[kind]) / ROWS
+            for kind in ("instructions", "loads")
+        }
+        return copy(2 * radius + 1) + seconds(1, row, elements, 2 * elements)
 
     def general(taps: int, side: int) -> float:
         return copy(side) + seconds(taps, costs["general u8"], elements, 2 * elements)

@@ -174,7 +174,7 @@ def test_sizes_and_layouts(dtype, border):
     check(image, torch.stack(_oblong(h, w, turn)), border, function)
     library = [kernels.disk(4), kernels.gaussian(1.5), kernels.bank_kernel(3), kernels.line(8, 30)]
     check(pixels((1, 2, 11, 17), dtype), library[turn % 4], border, function)
-    edges = [(66, 5), (3, 259), (2, 515)]
+    edges = [(83, 5), (3, 259), (2, 515)]
     for kernel in (normalised(np.ones((3, 3))), kernels.gaussian(0.5), normalised(rng.random((3, 3)))):
         check(pixels((1, *edges[turn % 3]), dtype), kernel, border, function)
 
@@ -263,7 +263,7 @@ IMAGE = pixels((2, 3, 9, 8), torch.uint8)
 
 @pytest.mark.usefixtures("fresh")
 def test_without_triton_torch_serves_with_one_warning(monkeypatch):
-    for name in ("triton_backend", "triton_kernels", "triton_plan"):
+    for name in ("triton_backend", "triton_flat", "triton_kernels", "triton_plan"):
         monkeypatch.delitem(sys.modules, f"blurlib._engine.{name}", raising=False)
         monkeypatch.delattr(f"blurlib._engine.{name}", raising=False)
     monkeypatch.setitem(sys.modules, "triton", None)

@@ -88,7 +88,7 @@ def _difference(blur_triton: object, device: torch.device, dtype: torch.dtype) -
     several = torch.stack([disk, torch.outer(row, row.flip(0).sqrt()), disk * row])
     several /= several.sum((-2, -1), keepdim=True)
     for width, layout in ((13, torch.channels_last), (301, torch.contiguous_format)):
-        levels = torch.arange(3 * 3 * 9 * width, device=device).reshape(3, 3, 9, width) * 89 % 256
+        levels = torch.arange(3 * 3 * 10 * width, device=device).reshape(3, 3, 10, width) * 89 % 256
         image = levels.to(dtype) if dtype == torch.uint8 else (levels / 256).to(dtype)
         image = image.contiguous(memory_format=layout)
         expected = blur_torch(image, several, "reflect").double()

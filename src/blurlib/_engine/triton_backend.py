@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import triton_flat
 from . import triton_kernels as kernels
 from . import triton_plan as plan_kernels
 from .layouts import empty_like
@@ -21,7 +22,7 @@ TEMPORARY_BYTES = 128 * 2**20
 
 # The rows and columns of a tile, or the words of four bytes; and the warps of 32 threads that share it.
 _COPY = {"ROWS": 16, "BLOCK": 512, "num_warps": 4}
-_FLAT = ({"ROWS": 64, "WORDS": 64, "num_warps": 1}, {"ROWS": 64, "WORDS": 128, "num_warps": 1})
+_FLAT = ({"ROWS": 81, "WORDS": 64, "num_warps": 1}, {"ROWS": 81, "WORDS": 128, "num_warps": 1})
 _BYTES = {"IS_BYTES": True, "ROWS": 16, "BLOCK": 32, "num_warps": 4}
 _DENSE = {"ROWS": 128, "BLOCK": 32, "num_warps": 4, "num_stages": 1}
 _FLOATS = {"IS_BYTES": False, "ROWS": 8, "BLOCK": 128, "num_warps": 4}
@@ -169,10 +170,10 @@ def _blur_chunk(images: Tensor, results: Tensor, planned: _Plan, border: str, st
 
     wide = -(-width // 4) if is_bytes else width
     if is_bytes:
-        # The wide tile takes a sixth less for each pixel, and more pixels that are not there.
-        flat = min(_FLAT, key=lambda tile: -(-wide // tile["WORDS"]) * (tile["WORDS"] + 24))
+        # The wide tile takes a tenth less for each pixel, and more pixels that are not there.
+        flat = min(_FLAT, key=lambda tile: -(-wide // tile["WORDS"]) * (tile["WORDS"] + 14))
         launch(
-            kernels.flat,
+            triton_flat.flat,
             flat,
             grid(flat, wide, "WORDS"),
             words=source,

@@ -1,4 +1,4 @@
-"""Sums of taps on a CUDA device, in Triton: flat kernels, any, dense ones, those of rank one in two passes.
+"""Sums of taps on a CUDA device, in Triton: any kernels, dense ones, those of rank one in two passes.
 
 Imported only where a CUDA tensor is blurred; what they read is described in `triton_plan.py`.
 """
@@ -6,156 +6,11 @@ Imported only where a CUDA tensor is blurred; what they read is described in `tr
 import triton
 import triton.language as tl
 
-from .triton_plan import (
-    DENSE,
-    FLAT,
-    GENERAL,
-    HEAD,
-    LARGEST,
-    MAGIC,
-    MODE,
-    PAIRS,
-    RANK_ONE,
-    SHIFT,
-    SUM,
-    TAPS,
-    launched,
-)
+from .triton_flat import four_bytes, store_bytes, whereabouts
+from .triton_plan import DENSE, GENERAL, HEAD, LARGEST, MODE, RANK_ONE, SUM, TAPS, launched
 
-# 16 bits hold the sum of this many bytes, or a difference of two sums of this many each; in float32 a sum of
-# this many does not drift (see torch_backend).
-_PACKED = tl.constexpr(256)
-_PAIRED = tl.constexpr(64)
+# In float32 a sum of this many does not drift (see torch_backend).
 _GROUP = tl.constexpr(32)
-
-
-@triton.jit
-def _place(tiles, strips, channels, start, planes_each):
-    """This program's tile, strip of rows, plane and image in the chunk, and its kernel."""
-    program = tl.program_id(0)
-    plane = (program // tiles // strips).to(tl.int64)
-    image = plane // channels
-    return program % tiles, program // tiles % strips, plane, image, (image + start) // planes_each
-
-
-@triton.jit
-def _four(words, offset):
-    """Four bytes from `offset` on, wherever that is: of two whole words what is needed."""
-    low = tl.load(words + (offset >> 2)).to(tl.uint32, bitcast=True)
-    high = tl.load(words + (offset >> 2) + 1).to(tl.uint32, bitcast=True)
-    both = (high.to(tl.uint64) << 32) | low.to(tl.uint64)
-    return (both >> ((offset & 3) * 8).to(tl.uint64)).to(tl.uint32)
-
-
-@triton.jit
-def _count(words, offsets, taps):
-    """Sums of bytes: of the four bytes of each word apart, in 16 bits as long as these hold them."""
-    first = tl.zeros(words.shape, tl.int32)
-    second = first
-    third = first
-    fourth = first
-    for start in range(0, taps, _PACKED):
-        even = tl.zeros(words.shape, tl.uint32)
-        odd = even
-        stop = tl.minimum(start + _PACKED, taps)
-        whole = start + (stop - start) // 4 * 4
-        for tap in range(start, whole, 4):
-            for more in tl.static_range(4):
-                word = _four(words, tl.load(offsets + tap + more))
-                even += word & 0x00FF00FF
-                odd += (word >> 8) & 0x00FF00FF
-        for tap in range(whole, stop):
-            word = _four(words, tl.load(offsets + tap))
-            even += word & 0x00FF00FF
-            odd += (word >> 8) & 0x00FF00FF
-        first += (even & 0xFFFF).to(tl.int32)
-        second += (odd & 0xFFFF).to(tl.int32)
-        third += (even >> 16).to(tl.int32)
-        fourth += (odd >> 16).to(tl.int32)
-    return first, second, third, fourth
-
-
-@triton.jit
-def _pair(words, enters, leaves, even, odd):
-    """What one tap adds to a row's sums and another takes away."""
-    more = _four(words, tl.load(enters))
-    less = _four(words, tl.load(leaves))
-    even += (more & 0x00FF00FF) - (less & 0x00FF00FF)
-    odd += ((more >> 8) & 0x00FF00FF) - ((less >> 8) & 0x00FF00FF)
-    return even, odd
-
-
-@triton.jit
-def _changed(words, enters, leaves, pairs, first, second, third, fourth):
-    """The sums of a row from those of the row above; 0x4000 keeps a difference in 16 bits positive."""
-    for start in range(0, pairs, _PAIRED):
-        even = tl.full(words.shape, 0x40004000, tl.uint32)
-        odd = even
-        stop = tl.minimum(start + _PAIRED, pairs)
-        whole = start + (stop - start) // 2 * 2
-        for tap in range(start, whole, 2):
-            even, odd = _pair(words, enters + tap, leaves + tap, even, odd)
-            even, odd = _pair(words, enters + tap + 1, leaves + tap + 1, even, odd)
-        if whole < stop:
-            even, odd = _pair(words, enters + whole, leaves + whole, even, odd)
-        first += (even & 0xFFFF).to(tl.int32) - 0x4000
-        second += (odd & 0xFFFF).to(tl.int32) - 0x4000
-        third += (even >> 16).to(tl.int32) - 0x4000
-        fourth += (odd >> 16).to(tl.int32) - 0x4000
-    return first, second, third, fourth
-
-
-@triton.jit
-def _store_bytes(result, column, stride, width, known, packed, first, second, third, fourth):
-    """Four neighbours as one word, where the result's rows begin at words."""
-    if packed:
-        word = first | (second << 8) | (third << 16) | (fourth << 24)
-        tl.store(result.to(tl.pointer_type(tl.int32)) + column // 4, word, mask=known & (column < width))
-    else:
-        target = result + column * stride
-        tl.store(target, first.to(tl.uint8), mask=known & (column < width))
-        tl.store(target + stride, second.to(tl.uint8), mask=known & (column + 1 < width))
-        tl.store(target + 2 * stride, third.to(tl.uint8), mask=known & (column + 2 < width))
-        tl.store(target + 3 * stride, fourth.to(tl.uint8), mask=known & (column + 3 < width))
-
-
-@triton.jit
-def _divided(total, taps, magic, shift):
-    return (tl.umulhi((2 * total + taps).to(tl.uint32), magic) >> shift.to(tl.uint32)).to(tl.int32)
-
-
-@launched
-def flat(
-    words, result, heads, offsets, size, height, width, channels, rows, pitch16, planes_each, strips, tiles,
-    batch_stride: tl.int64, channel_stride: tl.int64, row_stride: tl.int64, column_stride: tl.int64, start,
-    packed, ROWS: tl.constexpr, WORDS: tl.constexpr,
-):  # fmt: skip
-    """Bytes under equal weights: each row's sums are those of the row above, and what enters and leaves."""
-    tile, strip, plane, image, which = _place(tiles, strips, channels, start, planes_each)
-    heads += which * HEAD
-    if tl.load(heads + MODE) == FLAT:
-        taps = tl.load(heads + TAPS)
-        pairs = tl.load(heads + PAIRS)
-        magic = tl.load(heads + MAGIC).to(tl.uint32, bitcast=True)
-        shift = tl.load(heads + SHIFT)
-        offsets += which * size * 3
-        lane = tile * WORDS + tl.arange(0, WORDS)
-        pitch4 = pitch16 * 4
-        words += plane * rows * pitch4
-        result += image * batch_stride + plane % channels * channel_stride
-        top = strip * ROWS
-        s0, s1, s2, s3 = _count(words + top * pitch4 + lane, offsets, taps)
-        for row in range(top, tl.minimum(top + ROWS, height)):
-            here = words + row * pitch4 + lane
-            if row > top:
-                if pairs > 0:
-                    s0, s1, s2, s3 = _changed(here, offsets + size, offsets + 2 * size, pairs, s0, s1, s2, s3)
-                else:
-                    s0, s1, s2, s3 = _count(here, offsets, taps)
-            q0, q1 = _divided(s0, taps, magic, shift), _divided(s1, taps, magic, shift)
-            q2, q3 = _divided(s2, taps, magic, shift), _divided(s3, taps, magic, shift)
-            target = result + row * row_stride
-            _store_bytes(target, lane * 4, column_stride, width, lane >= 0, packed, q0, q1, q2, q3)
 
 
 @triton.jit
@@ -169,7 +24,7 @@ def _centred(word, BYTE: tl.constexpr):
 def _add(pointers, offset, weight, b0, b1, b2, b3, IS_BYTES: tl.constexpr):
     """One tap: four bytes of a word, or a float."""
     if IS_BYTES:
-        word = _four(pointers, offset)
+        word = four_bytes(pointers, offset)
         b0 += _centred(word, 0) * weight
         b1 += _centred(word, 1) * weight
         b2 += _centred(word, 2) * weight
@@ -202,7 +57,7 @@ def general(
     start, packed, IS_BYTES: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Any kernel, tap by tap, in groups that do not drift. Of bytes, `images` are words of four."""
-    tile, strip, plane, image, which = _place(tiles, strips, channels, start, planes_each)
+    tile, strip, plane, image, which = whereabouts(tiles, strips, channels, start, planes_each)
     heads += which * HEAD
     if tl.load(heads + MODE) == GENERAL:
         taps = tl.load(heads + TAPS)
@@ -242,7 +97,7 @@ def general(
             rounding = tl.load(heads + SUM).to(tl.float32, bitcast=True)
             q0, q1 = _level(a0, rounding), _level(a1, rounding)
             q2, q3 = _level(a2, rounding), _level(a3, rounding)
-            _store_bytes(target, lane * 4, column_stride, width, known, packed, q0, q1, q2, q3)
+            store_bytes(target, lane * 4, column_stride, width, known, packed, q0, q1, q2, q3)
         else:
             tl.store(
                 target + lane * column_stride,
@@ -262,7 +117,7 @@ def dense(
     Bytes less 128 are exact in float16; a weight is the sum of two such numbers, after a power of two has
     brought the largest weight to between 1 and 2.
     """
-    tile, strip, plane, image, which = _place(tiles, strips, channels, start, planes_each)
+    tile, strip, plane, image, which = whereabouts(tiles, strips, channels, start, planes_each)
     heads += which * HEAD
     if tl.load(heads + MODE) == DENSE:
         size = kernel_height * kernel_width
@@ -298,7 +153,7 @@ def columns(
     kernel_height, kernel_width, IS_BYTES: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Rank one, first pass: down the columns, into float32."""
-    tile, strip, plane, _, which = _place(tiles, strips, channels, start, planes_each)
+    tile, strip, plane, _, which = whereabouts(tiles, strips, channels, start, planes_each)
     if tl.load(heads + which * HEAD + MODE) == RANK_ONE:
         profiles += which * (kernel_height + kernel_width)
         each: tl.constexpr = 4 if IS_BYTES else 1
@@ -351,7 +206,7 @@ def lines(
     kernel_height, kernel_width, IS_BYTES: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Rank one, second pass: along the rows, out of float32."""
-    tile, strip, plane, image, which = _place(tiles, strips, channels, start, planes_each)
+    tile, strip, plane, image, which = whereabouts(tiles, strips, channels, start, planes_each)
     heads += which * HEAD
     if tl.load(heads + MODE) == RANK_ONE:
         profiles += which * (kernel_height + kernel_width) + kernel_height

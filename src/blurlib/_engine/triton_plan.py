@@ -1,8 +1,9 @@
 """What comes before the sums on a CUDA device, in Triton: the lists of taps, and images with their border.
 
-Imported only where a CUDA tensor is blurred; `triton_kernels.py` has the sums, `triton_backend.py` the host's
-part. Every program finds out by itself, from what `plan` wrote on the device, which way its
-image takes; the others return at once. No atomics: each sum has one order, whatever else is in the batch.
+Imported only where a CUDA tensor is blurred; `triton_flat.py` and `triton_kernels.py` have the sums,
+`triton_backend.py` the host's part. Every program finds out by itself, from what `plan` wrote on the device,
+which way its image takes; the others return at once. No atomics: each sum has one order, whatever else is in
+the batch.
 
 Images lie in memory as planes of rows of `pitch` elements, a multiple of 16, with their border around them.
 """
@@ -59,7 +60,7 @@ def plan(
     """One program a kernel (h, w): how it is summed, and the taps as offsets into a bordered image.
 
     `offsets` has three lists a kernel: all taps, those that enter a row's sum when that of the row above is
-    known, and those that leave it. `exact`: bytes, whose flat sums are counted.
+    known, and those that leave it. `exact`: bytes, whose flat sums are counted; their offsets are in bits.
     """
     this = tl.program_id(0).to(tl.int64)
     size = kernel_height * kernel_width
@@ -96,6 +97,7 @@ def plan(
     pivot_column = pivot % kernel_width
     is_flat = (largest == smallest) & (tl.abs(peak * count - 1) <= 1e-6) & (tl.abs(total - 1) <= 1e-5)
 
+    unit = tl.where(exact != 0, 8, 1)
     counts_all = 0
     counts_in = 0
     counts_out = 0
@@ -111,7 +113,7 @@ def plan(
         )
         above = tl.load(weights + last - at + kernel_width, mask=inside & (row > 0), other=0.0)
         some = value != 0
-        offset = row * pitch + column
+        offset = (row * pitch + column) * unit
 
         chosen = some.to(tl.int32)
         place = counts_all + tl.cumsum(chosen, 0) - chosen
@@ -128,7 +130,7 @@ def plan(
         leaves = some & (above == 0)
         chosen = leaves.to(tl.int32)
         place = counts_out + tl.cumsum(chosen, 0) - chosen
-        tl.store(offsets + 2 * size + place, offset - pitch, mask=leaves)
+        tl.store(offsets + 2 * size + place, offset - pitch * unit, mask=leaves)
         counts_out += tl.sum(chosen)
 
         across = tl.load(weights + last - pivot_row * kernel_width - column, mask=inside, other=0.0)
