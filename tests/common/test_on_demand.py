@@ -8,7 +8,6 @@ import pytest
 from blurlib import integrations
 from blurlib._common.on_demand import on_demand
 
-
 NAMES = {
     "kornia": "KorniaBlur",
     "albumentations": "AlbumentationsBlur",
