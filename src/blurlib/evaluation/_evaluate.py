@@ -97,7 +97,7 @@ def evaluate(
         blurs: short names or blurs, of which one may be a measured kernel
             (:class:`blurlib.blurs.PointSpread`); None takes the paper's: twelve for classification (table 1),
             sharp and four disks for segmentation (table 6). Left out where `root` has copies that
-            :func:`blurlib.data.corrupt` has blurred: they are shown as they are, under the name of their blur.
+            :func:`blurlib.data.corrupt` has blurred: they are shown as they are, under their blur.
         scales: settings, each a network side in px or several sides to average: ``(128, 256, (256, 512),
             512)`` are the four of the paper's table 1. None takes 256, or what
             a :class:`blurlib.models.MultiScale` or :class:`~blurlib.models.PerScale` has; likewise below. For
