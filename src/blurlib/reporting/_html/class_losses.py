@@ -130,8 +130,8 @@ def _intervals(pair: _Pair, labels: Sequence[int]) -> dict[int, tuple[float, flo
     groups: dict[int, dict[tuple[int, str], list[metrics.Statistics]]] = {}
     for label in labels:  # classes of as many images share a resampling
         ids = first.ids[first.label == label]
-        own = {(label, "sharp"): [first.only(ids)], (label, "blurred"): [second.only(ids)]}
-        groups.setdefault(len(ids), {}).update(own)
+        group = groups.setdefault(len(ids), {})
+        group[label, "sharp"], group[label, "blurred"] = [first.only(ids)], [second.only(ids)]
     draws = {
         key: found.draws["top1"]
         for group in groups.values()
