@@ -57,7 +57,7 @@ def _page(path: Path, trained: Trained, seed: int) -> Path:
         path,
         reports["mix"],
         before=reports["original"],
-        control=reports["control"],
+        control=reports.get("control"),
         comparison=trained.comparison,
         title="Accuracy lost to blur, and recovered by fine-tuning",
         sections=sections,

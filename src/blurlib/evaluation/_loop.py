@@ -38,7 +38,7 @@ def measure(
     workers: int | None,
     output: Path | None,
     overwrite: bool,
-    examples: int,
+    examples: int = 0,
     distributed: bool,
     progress: bool,
 ) -> Report:
