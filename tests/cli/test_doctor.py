@@ -110,7 +110,7 @@ def test_a_missing_core_is_told_with_what_it_lacks(clean, tmp_path):
     clean.setattr(installation.sysconfig, "get_path", lambda _: str(tmp_path))
     clean.setattr(installation.sys, "platform", "linux")
     text = advised(**by_torch)
-    assert "no C++ compiler was found and Python's headers are missing: pip install" in text
+    assert "no C++ compiler was found and Python's headers are missing: install g++ 12, clang" in text
     clean.setattr(installation.shutil, "which", lambda name: name if name in ("apt-get", "g++") else None)
     assert "Python's headers are missing: apt install g++ python3-dev, then pip install" in advised(
         **by_torch

@@ -34,6 +34,7 @@ _COMPILERS = {
     "dnf": "dnf install gcc-c++ python3-devel",
     "xcode-select": "xcode-select --install",
 }
+_ANY = "install g++ 12, clang 14 or newer, and Python's headers"
 
 
 def facts() -> dict[str, Any]:
@@ -124,13 +125,13 @@ def _core_remedy() -> str:
         lacking.append(f"no C++ compiler was found{f' by CXX={named[0]}' if named else ''}")
     if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
         lacking.append("Python's headers are missing")
-    install = next((line for tool, line in _COMPILERS.items() if shutil.which(tool)), "")
+    install = next((line for tool, line in _COMPILERS.items() if shutil.which(tool)), _ANY)
     if sys.platform == "win32":
         install = 'install Visual Studio\'s "C++ Clang Compiler" and "MSBuild support for LLVM (clang-cl)"'
     again = "pip install --force-reinstall --no-deps --no-cache-dir blurlib (in a checkout: pip install .)"
     if not lacking:
         return f"install again: {again}; with -v it shows why the core was not built ({MISSING})"
-    return f"{' and '.join(lacking)}: {f'{install}, then ' if install else ''}{again}"
+    return f"{' and '.join(lacking)}: {install}, then {again}"
 
 
 def _requirements() -> Iterator[tuple[str, str, str]]:
