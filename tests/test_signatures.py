@@ -15,10 +15,10 @@ from blurlib._tasks import EvaluationSettings, TrainingSettings
 # What decides how a run goes and not what it measures.
 RUNNING = {
     *("workers", "device", "output", "overwrite", "metadata", "distributed", "resume", "progress"),
-    *("checkpoint_every", "changes"),
+    *("checkpoint_every", "changes", "examples"),
 }
-# Of a command alone: which network is meant, and a deblurring around it.
-NETWORK = {"arch", "classes", "deblur"}
+# Of a command alone: which network is meant, a deblurring around it, how the result is printed.
+NETWORK = {"arch", "classes", "deblur", "json"}
 
 
 def parameters(function):
