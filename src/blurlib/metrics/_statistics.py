@@ -97,9 +97,9 @@ class Statistics(ABC):
         """The metrics of all images together, None where not defined, and what else a record keeps."""
 
     @property
-    @abstractmethod
     def chance(self) -> float:
-        """The main metric of a network that always says the most frequent class."""
+        """The main metric of a network that always says the most frequent class; 0 where there is none."""
+        return 0.0
 
     @abstractmethod
     def columns(self) -> np.ndarray:
