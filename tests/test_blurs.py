@@ -271,7 +271,7 @@ def test_kernels_of_kinds_that_others_made_are_not_kept():
 
 @pytest.mark.parametrize(
     ("blur", "named"),
-    [(PerImageShake(), "S72"), (PerImageShake(9), "S72@9"), (PerImageLine(9), "L9@104.7")],
+    [(PerImageShake(), "S93"), (PerImageShake(9), "S93@9"), (PerImageLine(9), "L9@104.7")],
 )
 def test_blurs_of_each_image_have_no_kernel_before_an_image_is_named(blur, named):
     with pytest.raises(

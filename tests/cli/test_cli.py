@@ -320,7 +320,7 @@ def test_blur_overwrites_by_force_only(tmp_path):
     [
         (("in.png", "-b", "disc8", "-o", "out.png"), "did you mean"),
         (("in.png", "-b", "D-4", "-o", "out.png"), "`radius`"),
-        (("in.png", "-b", "shake", "-o", "out.png"), "S72"),
+        (("in.png", "-b", "shake", "-o", "out.png"), "S93"),
         (("none.png", "-b", "D4", "-o", "out.png"), "none.png"),
         (("in.png", "-b", "D4", "-o", "folder"), str(Path("folder", "in.png"))),
         (("in.png", "-b", "D4", "-o", "out"), ".png"),
