@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from blurlib._common.devices import make_loader
-from blurlib._common.interrupts import stop_requests
+from blurlib._common.interrupts import leave_signals_to_parent, stop_requests
 
 pytestmark = pytest.mark.usefixtures("usual_handlers")
 
@@ -138,3 +139,16 @@ def test_a_signal_to_all_processes_ends_the_work_without_a_word_of_workers(signu
         work()
     assert set(done) < {0, 1, 2, 3, 4}
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"), [(EOFError(), False), (BrokenPipeError(), False), (OSError(), True)]
+)
+def test_a_worker_is_silent_about_a_parent_that_left_while_taking_a_batch(monkeypatch, capsys, raised, told):
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # put back afterwards
+    leave_signals_to_parent()
+    thread = threading.Thread(target=sys.excepthook, args=(type(raised), raised, None))
+    thread.start()
+    thread.join()
+    assert bool(capsys.readouterr().err) == told

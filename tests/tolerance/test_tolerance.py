@@ -12,6 +12,7 @@ from torch import nn
 
 import blurlib
 from blurlib import Camera, Tolerance, tolerance
+from blurlib._tolerance import _result
 from blurlib._tolerance._curves import crossings, falling, falling_curve
 from blurlib.metrics import ImageValues
 from blurlib.reporting import Record, Report
@@ -99,10 +100,11 @@ def test_the_interval_is_that_of_scipy():
     assert found.interval[0] < found.size < found.interval[1]
 
 
-def test_halves_agree_with_the_whole():
+def test_halves_agree_with_the_whole(monkeypatch):
     limits = np.random.default_rng(3).normal(3, 2, 400)
     whole = Tolerance.from_report(report_of(limits), kinds=["defocus"], target=0.9)["defocus"]
     at_or_below = 0
+    monkeypatch.setattr(_result, "_RESAMPLES", 200)
     for seed in range(20):
         half = np.random.default_rng(seed).permutation(limits)[:200]
         found = Tolerance.from_report(report_of(half), kinds=["defocus"], target=0.9)["defocus"]
@@ -184,8 +186,9 @@ SMALL = {
 }  # fmt: skip
 
 
-def test_the_sizes_lie_around_the_crossing(tmp_path):
+def test_the_sizes_lie_around_the_crossing(tmp_path, monkeypatch):
     photographs = stripes()
+    monkeypatch.setattr(_result, "_RESAMPLES", 100)
     found = tolerance(Stripes(), photographs, target=0.8, output=tmp_path, **SMALL)
     assert [each.kind for each in found.kinds] == ["defocus", "motion", "shake"]
     for each in found.kinds:

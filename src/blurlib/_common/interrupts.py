@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import PurePath
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
@@ -183,13 +183,23 @@ def stop_requests() -> Iterator[StopRequest]:
 def leave_signals_to_parent(worker: int = 0) -> None:
     """In a loader's process: a signal to the whole group of processes stops the parent, which ends this one.
 
-    SIGTERM ends it 10 s later all the same, for that is what the parent sends to a process that hangs.
+    SIGTERM ends it 10 s later all the same, for that is what the parent sends to a process that hangs. A
+    parent that stops while it takes a batch is no news here.
     """
     del worker
+    sys.excepthook = _unless_the_parent_left
     for each in _SIGNALS:
         signal.signal(each, signal.SIG_IGN)
     if hasattr(signal, "setitimer"):
         signal.signal(signal.SIGTERM, _end_soon)
+
+
+def _unless_the_parent_left(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """What the thread calls that hands batches over; other errors go to the parent with their item."""
+    if not issubclass(kind, (EOFError, ConnectionError)):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _end_soon(signum: int, frame: FrameType | None) -> None:
