@@ -20,9 +20,9 @@ import numpy as np
 
 import blurlib
 import caltech20
-from blurlib import Tolerance
+from blurlib import Camera, Tolerance
 from blurlib.metrics import ImageValues
-from blurlib.reporting import Record, Report
+from blurlib.reporting import Record, Report, markdown_table
 
 RECORDS = Path(__file__).parent / "results" / "tolerance"
 KINDS = ("defocus", "motion", "shake")
@@ -148,10 +148,32 @@ def main() -> None:
 
 
 def table() -> None:
-    """Print the checks."""
-    original = Tolerance.load(RECORDS / "original.json")
-    print(json.dumps(checks(original, read_dense()), indent=1))
-    print(Tolerance.load(RECORDS / "mix.json").table(original))
+    """Write the tables of the page."""
+    original, mix = (Tolerance.load(RECORDS / f"{name}.json") for name in ("original", "mix"))
+    phone = Camera(
+        focal_px=1440, image_side=1080, exposure_s=1 / 60, distance_m=2.0, focal_mm=4.3, f_number=1.8
+    )
+    header, rows = mix.cells(original, camera=phone)
+    found = checks(original, read_dense())
+    names = list(next(iter(found.values())))
+    checked = [[kind, *(_text(name, each[name]) for name in names)] for kind, each in found.items()]
+    before, after = original.settings["views"], mix.settings["views"]
+    views = f"{before:,} views of the network for the original, {after:,} for the other"
+    text = "\n\n".join(
+        [
+            markdown_table(header, rows),
+            f"{mix.count} photographs; {views}.",
+            markdown_table(["kind", *names], checked),
+        ]
+    )
+    (RECORDS / "table.md").write_text(text + "\n", encoding="utf-8")
+    print(text)
+
+
+def _text(name: str, value: float) -> str:
+    if isinstance(value, int):
+        return f"{value} of 20" if "halves" in name else str(value)
+    return f"{100 * value:.1f} points" if "error" in name else f"{value:.2f} px"
 
 
 if __name__ == "__main__":
