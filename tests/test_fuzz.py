@@ -193,6 +193,8 @@ def test_reports(seconds, tmp_path):
 @doors
 def test_tables(seconds, tmp_path):
     source = Path(__file__).parents[1] / "experiments" / "results" / "paper" / "table4.json"
+    if not source.exists():
+        pytest.skip("an sdist has no records")
     path = tmp_path / "table4.json"
     ReproducedTable.load(source).to_json(path)
     whole = path.read_bytes()
