@@ -9,7 +9,7 @@ from .classification import ClassificationEvaluation, ClassificationTraining
 from .evaluating import EvaluationTask
 from .learning import Batch, TrainingTask
 from .segmentation import SegmentationEvaluation, SegmentationTraining, predicted
-from .settings import BatchNorm, ClassNames, EvaluationSettings, Schedule, TrainingSettings
+from .settings import BatchNorm, ClassNames, EvaluationSettings, Root, Schedule, TrainingSettings
 
 __all__ = [
     "Batch",
@@ -20,6 +20,7 @@ __all__ = [
     "EvaluationSettings",
     "EvaluationTask",
     "Feed",
+    "Root",
     "Schedule",
     "SegmentationEvaluation",
     "SegmentationTraining",

@@ -7,14 +7,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from torch.utils.data import Dataset
+
 from .._common.checks import check_integer, check_number, one_of
 from ..blurs import Blur
-from ..data import OnError
+from ..data import ImageListing, MaskListing, OnError
 from ..metrics import VOID
 from ..protocol import IMAGENET_MEAN, IMAGENET_STD, Average, Crops, Protocol, Resample
 
 BatchNorm = Literal["train", "eval", "sync", "recalibrate"]
 Schedule = Literal["steps", "cosine"]
+
+Root = str | os.PathLike[str] | Dataset[Any] | Iterable[Any] | Mapping[str, Any] | ImageListing | MaskListing
+"""What images are taken from: a folder, a dataset or stream, a mapping of these by split, or a listing."""
 
 ClassNames = str | os.PathLike[str] | Mapping[str, int] | Sequence[str]
 """Which of a network's outputs each class of a root is: a file, a mapping, or the names of all outputs."""

@@ -13,6 +13,7 @@ import numpy as np
 from torch import nn
 
 from .._common.checks import check_number, one_of
+from .._tasks import Root
 from ..data import open_images, open_masks
 from ..evaluation import evaluate
 from ..metrics import interval
@@ -28,7 +29,7 @@ _RESAMPLES = 2000
 
 def tolerance(
     model: nn.Module,
-    root: Any,
+    root: Root,
     *,
     target: float = 0.95,
     kinds: str | Sequence[str] = ("defocus", "motion", "shake"),

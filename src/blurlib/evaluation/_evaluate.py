@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
-from torch.utils.data import Dataset
 
 from .._common.checks import check_integer, one_of
 from .._common.devices import pick_device
@@ -18,11 +17,12 @@ from .._tasks import (
     ClassificationEvaluation,
     ClassNames,
     EvaluationSettings,
+    Root,
     SegmentationEvaluation,
     check_network,
 )
 from ..blurs import Blur
-from ..data import ImageListing, Listing, MaskListing, OnError
+from ..data import Listing, OnError
 from ..metrics import VOID
 from ..protocol import Average, Crops, Resample
 from ..reporting import Report
@@ -39,13 +39,7 @@ _TASKS: Mapping[str, Any] = {
 
 def evaluate(
     model: nn.Module,
-    root: str
-    | os.PathLike[str]
-    | Dataset[Any]
-    | Iterable[Any]
-    | Mapping[str, Any]
-    | ImageListing
-    | MaskListing,
+    root: Root,
     *,
     task: Literal["classification", "segmentation"] = "classification",
     blurs: str | Blur | Iterable[str | Blur] | None = None,

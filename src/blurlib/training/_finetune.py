@@ -9,14 +9,13 @@ from __future__ import annotations
 import inspect
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import nn
-from torch.utils.data import Dataset
 
 from .._common.agreement import united
 from .._common.checks import check_integer, check_number, one_of
@@ -28,6 +27,7 @@ from .._tasks import (
     BatchNorm,
     ClassificationTraining,
     ClassNames,
+    Root,
     Schedule,
     SegmentationTraining,
     TrainingSettings,
@@ -35,7 +35,7 @@ from .._tasks import (
     check_network,
 )
 from ..blurs import Blur
-from ..data import ImageListing, MaskListing, OnError, Skipped
+from ..data import OnError, Skipped
 from ..functional import check_border
 from ..metrics import VOID
 from ..mixes import BlurMixSampler
@@ -59,13 +59,7 @@ _TASKS: Mapping[str, type[TrainingTask]] = {
 
 def finetune(
     model: nn.Module,
-    root: str
-    | os.PathLike[str]
-    | Dataset[Any]
-    | Iterable[Any]
-    | Mapping[str, Any]
-    | ImageListing
-    | MaskListing,
+    root: Root,
     *,
     task: Task = "classification",
     blur: str | Blur | Mapping[Any, float] | BlurMixSampler = "sharp + D2 + D4 + D6 + D8",
