@@ -61,7 +61,9 @@ def check_values(found: torch.Tensor, image: torch.Tensor, kernel: torch.Tensor,
         sure = np.abs(expected - np.floor(expected) - 0.5) > 1e-3
         np.testing.assert_array_equal(found.numpy()[sure], np.floor(expected + 0.5)[sure])
         return
-    largest = float(image.double().abs().max()) if image.numel() else 0.0
+    # Of what a kernel with negative weights can make of the image; of any other that is its largest value.
+    weight = float(kernel.double().abs().sum((-2, -1)).max()) if kernel.numel() else 1.0
+    largest = weight * float(image.double().abs().max()) if image.numel() else 0.0
     if image.dtype == torch.float64:
         np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-12 * largest)
         return

@@ -224,6 +224,7 @@ def test_what_is_measured_stands_in_report_and_page(root, bench, tmp_path):
 # Stops and later runs
 
 
+@pytest.mark.usefixtures("usual_handlers")
 def test_a_stopped_run_goes_on(root, bench, monkeypatch, capsys):
     """Ctrl-C leaves whole files alone, marked as unfinished; then the same as without a stop."""
     whole = corrupt(root, bench.with_name("whole"), blurs="D4, shake", **QUIET)["shake"]
