@@ -83,14 +83,19 @@ def measured(network: nn.Module, root: Any, blurs: str, output: Path) -> Report:
     return blurlib.evaluate(network, root, blurs=blurs, scales=(183,), output=output, workers=1, **VIEW)
 
 
-def choose(root: Path, work: Path) -> None:
-    """Compare schedules on a held-out fifth of the training photographs; validation is not looked at."""
+def held_out(root: Path) -> tuple[Subset[Any], Subset[Any]]:
+    """Four fifths of the training photographs, to learn from, and the others, to choose by."""
     photographs = ImageFolder(str(root / "train"))
     held = set(
         class_balanced(torch.tensor(photographs.targets).numpy(), len(photographs) // 5, seed=0).tolist()
     )
-    learn = Subset(photographs, [i for i in range(len(photographs)) if i not in held])
-    check = Subset(photographs, sorted(held))
+    learn = [i for i in range(len(photographs)) if i not in held]
+    return Subset(photographs, learn), Subset(photographs, sorted(held))
+
+
+def choose(root: Path, work: Path) -> None:
+    """Compare schedules on the held-out photographs; validation is not looked at."""
+    learn, check = held_out(root)
     choice: dict[str, Any] = {}
     trained: dict[str, nn.Module] = {}
     for kind, schedules in (("training", TRAINING), ("tuning", TUNING)):

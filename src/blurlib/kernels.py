@@ -48,6 +48,7 @@ _BANK_SEEDS = {"test": 0x7E57_0001, "train": 0x72A1_0001}
 MAX_RADIUS = 1024.0
 _SAMPLES_PER_POINT = 5_000
 _MAX_GRID = 512
+MAX_SIDE = _MAX_GRID + 1  # of a shake with a bank's seed
 _TOUCH = 1e-11  # areas and reaches below are rounding: 1e-13 for the longest line, 2048 px
 
 
@@ -344,7 +345,7 @@ def _bank_shake(index: int, bank: str, size: int) -> np.ndarray:
 
 def check_side(size: int) -> int:
     """The side of a shake with a bank's seed, checked."""
-    return _odd("size", size, low=3, high=_MAX_GRID + 1)
+    return _odd("size", size, low=3, high=MAX_SIDE)
 
 
 def _odd(name: str, value: Any, *, low: int, high: int) -> int:

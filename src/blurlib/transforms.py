@@ -51,7 +51,7 @@ def _range(name: str, value: Any, low: float, high: float, unit: str = "pixels")
 def _draw(value: Drawn, generator: torch.Generator | None = None) -> Tensor:
     """A drawn number, as a tensor: so compilers keep the draw in the graph."""
     if isinstance(value, range):
-        return torch.randint(len(value), (), generator=generator).double()
+        return value.start + value.step * torch.randint(len(value), (), generator=generator).double()
     if not isinstance(value, tuple):
         return torch.tensor(value, dtype=torch.float64)
     low, high = value
@@ -103,8 +103,8 @@ _MAKERS: dict[str, Callable[..., Blur]] = {
     "soft disk": functools.partial(Disk, antialias=True),
     "line": Line,
     "gaussian": Gaussian,
-    "test shake": lambda index: Shake(int(index), "test"),
-    "train shake": lambda index: Shake(int(index), "train"),
+    "test shake": lambda size, index: Shake(int(index), "test", size=int(size)),
+    "train shake": lambda size, index: Shake(int(index), "train", size=int(size)),
 }
 
 
@@ -113,6 +113,8 @@ def _side_of(kind: str, first: Drawn) -> int:
     largest = first if isinstance(first, float) else first[-1]
     if kind == "line":  # at any angle
         return 2 * math.ceil(math.hypot(largest, 1) / 2) + 1
+    if kind.endswith("shake"):
+        return int(largest)
     return max(_MAKERS[kind](largest).kernel().shape)
 
 
@@ -251,22 +253,39 @@ class CameraShakeBlur(BlurTransform):
 
     Args:
         bank: "train" (10 000 kernels) or "test" (100, for evaluation alone).
+        size: side of the kernels in pixels of the image, odd, 3 to 513, or (low, high), of which an odd one
+            is drawn; 17 is the paper's.
         border: see :func:`blurlib.blur`.
 
     Raises:
-        ValueError: if there is no such bank or border.
+        TypeError: if `size` is neither a whole number nor a pair of such.
+        ValueError: if it is even or out of its range, the pair is not in order, or there is no such bank or
+            border.
 
     Example:
-        >>> CameraShakeBlur()
-        CameraShakeBlur(bank=train, border=reflect)
+        >>> CameraShakeBlur(size=(9, 25))
+        CameraShakeBlur(bank=train, size=(9, 25), border=reflect)
     """
 
-    def __init__(self, *, bank: Bank = "train", border: Outside = "reflect") -> None:
+    def __init__(
+        self,
+        *,
+        bank: Bank = "train",
+        size: int | tuple[int, int] = kernels.BANK_SIDE,
+        border: Outside = "reflect",
+    ) -> None:
         super().__init__(border)
         self.bank = Shake(0, bank).bank
+        self.size: int | tuple[int, int]
+        if isinstance(size, (tuple, list)):
+            _range("size", size, 3, kernels.MAX_SIDE)
+            self.size = kernels.check_side(size[0]), kernels.check_side(size[1])
+        else:
+            self.size = kernels.check_side(size)
 
     def _draws(self) -> tuple[str, tuple[Drawn, ...]]:
-        return f"{self.bank} shake", (range(kernels.BANK_SIZES[self.bank]),)
+        size = range(self.size[0], self.size[1] + 1, 2) if isinstance(self.size, tuple) else float(self.size)
+        return f"{self.bank} shake", (size, range(kernels.BANK_SIZES[self.bank]))
 
 
 class GaussianBlur(BlurTransform):

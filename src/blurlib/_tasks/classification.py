@@ -324,7 +324,7 @@ class ClassificationTraining(TrainingTask):
     @property
     def metadata(self) -> dict[str, Any]:
         return {
-            "classes": len(self.listing.classes) or self.outputs,
+            "classes": (self.labelled and len(self.listing.classes)) or self.outputs,
             "class_map": None if self.class_map is None else list(self.class_map.outputs),
         }
 
@@ -335,6 +335,8 @@ class ClassificationTraining(TrainingTask):
 
     def probe_outputs(self, network: nn.Module, device: torch.device) -> None:
         super().probe_outputs(network, device)
+        if not self.labelled:
+            return
         known = len(self.listing.classes) or int(self.listing.labels.max()) + 1
         if self.outputs != known if self.listing.classes else self.outputs < known:
             raise ValueError(
@@ -346,7 +348,7 @@ class ClassificationTraining(TrainingTask):
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int] | Skipped:
         item = super().__getitem__(key)
-        if not isinstance(item, Skipped):
+        if self.labelled and not isinstance(item, Skipped):
             _check_label(item[1], self.outputs, self.listing.id(key[1]))
         return item
 
@@ -357,6 +359,11 @@ class ClassificationTraining(TrainingTask):
         others = [part for result in results if not isinstance(result, Tensor) for part in tensors(result)]
         loss = sum((part.float().sum() * 0.0 for part in others), loss)
         return loss, (logits.argmax(1) == labels).sum()
+
+    def taught(self, result: object, told: object, target: Tensor) -> tuple[Tensor, Tensor]:
+        del target
+        own, theirs = (self.logits(each).float().log_softmax(1) for each in (result, told))
+        return F.kl_div(own, theirs, reduction="sum", log_target=True), theirs.argmax(1)
 
     def logits(self, result: object) -> Tensor:
         found = class_scores(result)

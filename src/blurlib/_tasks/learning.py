@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from .._common.distributed import ProcessGroup
+from ..blurs import Sharp
 from ..data import Listing, Skipped
 from ..mixes import BlurMixSampler
 from ..protocol import Measure, training_view
@@ -26,7 +27,10 @@ from .settings import TrainingSettings, check_foreign
 
 
 class Batch(NamedTuple):
-    """Training views of a batch: uint8 (n, 3, h, w) with their targets, a pair for each size."""
+    """Training views of a batch: uint8 (n, 3, h, w) with their targets, a pair for each size.
+
+    Where a teacher teaches, each has 6 channels: of the blurred view, and of the same one sharp.
+    """
 
     groups: list[tuple[Tensor, Tensor]]
     skipped: list[Skipped]
@@ -73,6 +77,7 @@ class TrainingTask(ABC, Dataset[Any]):
         feed: how the network takes images, once it has run.
         outputs: number of the network's classes, likewise.
         needs_several: whether batch norm cannot take the statistics of a single image.
+        teacher: the original network in evaluation mode, where it teaches.
     """
 
     name: ClassVar[str]
@@ -96,6 +101,7 @@ class TrainingTask(ABC, Dataset[Any]):
         self.listing = self.opened(root, settings, split="train", workers=workers)
         self.outputs = 0
         self.needs_several = False
+        self.teacher: nn.Module | None = None
 
     @property
     @abstractmethod
@@ -115,8 +121,20 @@ class TrainingTask(ABC, Dataset[Any]):
     def loss(self, results: list[Any], targets: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Summed loss of what the network returned for each group, and how many labels it had right."""
 
+    @abstractmethod
+    def taught(self, result: object, told: object, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Of a group: summed KL divergence, in nats, of the outputs from the teacher's; the teacher's labels.
+
+        What does not count in the target counts in neither.
+        """
+
     def prepare(self, *, workers: int) -> None:
         """Check the data before the first epoch."""
+
+    @property
+    def labelled(self) -> bool:
+        """Whether labels enter the loss: not where the teacher's outputs are all of it."""
+        return self.settings.teacher != 1.0
 
     def void(self, target: Tensor) -> int:  # noqa: ARG002  for tasks with void
         """How many of the labels do not count."""
@@ -150,16 +168,19 @@ class TrainingTask(ABC, Dataset[Any]):
     def view(self, position: int, epoch: int, image: Image.Image, target: Any) -> tuple[Tensor, Any]:
         """View and target; a ValueError is the image's fault."""
         index = int(self.listing.index[position])
-        return training_view(
+        made = functools.partial(
+            training_view,
             image,
-            target,
-            self.mix.draw(index, epoch),
             protocol=self.protocol,
             seed=self.settings.seed,
             epoch=epoch,
             index=index,
             hflip=self.settings.hflip,
         )
+        view, target_seen = made(target, self.mix.draw(index, epoch))
+        if self.settings.teacher is not None:
+            view = torch.cat([view, made(None, Sharp())[0]])  # the teacher's
+        return view, target_seen
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Any] | Skipped:
         epoch, position = key
@@ -186,17 +207,27 @@ class TrainingTask(ABC, Dataset[Any]):
         if not batch.groups:
             return *self.zero_loss(parallel, team), 0
         results, targets = [], []
+        share, divergence = self.settings.teacher, torch.zeros((), device=team.device)
         for views, target in batch.groups:
-            images = self.images(views, team.device)
+            moved, labels = (each.to(team.device, non_blocking=True) for each in (views, target))
             with self.passing(team.device):
-                results.append(applied(parallel, images, settings=self.sizes_by))
-            targets.append(target.to(team.device, non_blocking=True))
-        return *self.loss(results, targets), self.counted(batch)
+                result = applied(parallel, self.images(moved), settings=self.sizes_by)
+            if self.teacher is not None:
+                with torch.no_grad(), self.passing(team.device):
+                    told = applied(self.teacher, self.images(moved[:, 3:]), settings=self.sizes_by)
+                added, found = self.taught(result, told, labels)
+                divergence = divergence + added
+                labels = found if share == 1.0 else labels
+            results.append(result)
+            targets.append(labels)
+        loss, correct = self.loss(results, targets)
+        if share is not None:
+            loss = (1 - share) * loss + share * divergence
+        return loss, correct, self.counted(batch)
 
-    def images(self, views: Tensor, device: torch.device) -> Tensor:
-        """The network's input, of views of one size."""
-        moved = views.to(device, non_blocking=True)
-        images = self.feed.images(moved, self.settings.mean, self.settings.std)
+    def images(self, views: Tensor) -> Tensor:
+        """The network's input, of views of one size on its device."""
+        images = self.feed.images(views[:, :3], self.settings.mean, self.settings.std)
         return images.contiguous(memory_format=torch.channels_last) if self.settings.channels_last else images
 
     def counted(self, batch: Batch) -> int:

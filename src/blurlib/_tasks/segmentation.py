@@ -299,3 +299,11 @@ class SegmentationTraining(TrainingTask):
                 loss = loss + _AUXILIARY * F.cross_entropy(second, labels, ignore_index=VOID, reduction="sum")
             correct += (logits.argmax(1) == labels).sum()
         return loss, correct
+
+    def taught(self, result: object, told: object, target: Tensor) -> tuple[Tensor, Tensor]:
+        own, theirs = (
+            pixel_logits(each, target.shape[-2:]).float().log_softmax(1) for each in (result, told)
+        )
+        void = target == VOID
+        each = F.kl_div(own, theirs, reduction="none", log_target=True).sum(1)
+        return each.masked_fill(void, 0.0).sum(), theirs.argmax(1).masked_fill(void, VOID)

@@ -66,6 +66,8 @@ class TrainingSettings:
         warmup: epochs of linear rise.
         clip: largest norm of the gradients, or None.
         ema: decay of the moving average of the weights, or None.
+        teacher: share of the original network's outputs in the loss, or None.
+        interpolate: places between the original weights and the tuned ones, of which one is the result.
         validate_every: epochs from one validation to the next; 0 for none.
         accumulate: in how many parts a process's share of a batch is shown to the network.
         momentum: of SGD.
@@ -103,6 +105,8 @@ class TrainingSettings:
     warmup: float = 0.0
     clip: float | None = None
     ema: float | None = None
+    teacher: float | None = None
+    interpolate: tuple[float, ...] = ()
     accumulate: int = 1
     validate_every: int = 0
     momentum: float = 0.9
@@ -161,6 +165,11 @@ class TrainingSettings:
                 raise ValueError(
                     "`ema` must be below 1, got 1.0, which keeps the first weights; 0.999 is usual"
                 )
+        if self.teacher is not None:
+            _check("teacher", self.teacher, high=1.0, above=0.0)
+        object.__setattr__(self, "interpolate", _several("interpolate", self.interpolate, least=0))
+        for place in self.interpolate:
+            _check("interpolate", place, high=1.0, above=0.0)
         if self.amp == "bf16":
             object.__setattr__(self, "amp", True)
         if not isinstance(self.amp, bool) and self.amp != "fp16":
@@ -198,12 +207,13 @@ def check_foreign(
             raise ValueError(f"`{name}` must be left out for {task}, {reason}, got {value!r}")
 
 
-def _several(name: str, value: Any) -> tuple[Any, ...]:
+def _several(name: str, value: Any, *, least: int = 1) -> tuple[Any, ...]:
     if isinstance(value, (int, float)):
         return (value,)
     if isinstance(value, str) or not isinstance(value, Sequence):
-        raise TypeError(f"`{name}` must be a number or one for each phase, got {value!r}")
-    if not value:
+        each = "one for each phase" if least else "several"
+        raise TypeError(f"`{name}` must be a number or {each}, got {value!r}")
+    if len(value) < least:
         raise ValueError(f"`{name}` must have at least one phase, got {value!r}")
     return tuple(value)
 

@@ -15,10 +15,24 @@ from .._common.devices import sent
 from ..blurs import Blur, PerImage, cached_kernel, fingerprints
 from ..functional import Outside, check_outside
 from ..notation import parse_mix
-from ..transforms import BlurTransform
+from ..transforms import BlurTransform, CameraShakeBlur, DiskBlur, GaussianBlur, MotionBlur
 from ._items import check_channels_first
 
 _DRAW = 0xB1  # purpose of a keyed draw
+
+
+def wide() -> dict[Any, float]:
+    """The mix "wide": sizes that lenses, motion and hands make, for a camera of which nothing is known."""
+    return {
+        "sharp": 0.2,
+        DiskBlur((0.5, 8.0)): 0.3,
+        MotionBlur((2.0, 16.0)): 0.15,
+        CameraShakeBlur(size=(9, 25)): 0.3,
+        GaussianBlur((0.5, 3.0)): 0.05,
+    }
+
+
+_NAMED = {"wide": wide}
 
 
 class _BatchBlur(BlurTransform):
@@ -86,7 +100,8 @@ class BlurMixSampler:
         seed: int = 0,
         border: Outside = "reflect",
     ) -> None:
-        self.shares = parse_mix(mix)
+        named = _NAMED.get(mix.strip()) if isinstance(mix, str) else None
+        self.shares = parse_mix(mix if named is None else named())
         self.seed = rng.check_seed(seed)
         self.border = check_outside(border)
         for each in self.shares:

@@ -70,6 +70,8 @@ def finetune(
     optimizer: MakeOptimizer | None = None,
     clip: float | None = None,
     ema: float | None = None,
+    teacher: float | None = None,
+    interpolate: float | Sequence[float] = (),
     momentum: float = 0.9,
     weight_decay: float = 0.0,
     batch_size: int | None = None,
@@ -128,8 +130,9 @@ def finetune(
             w); sides are geometric means, masks follow their images and are
             never blurred, the loss is that of labelled pixels, with half that of "aux" where
             the network returns it.
-        blur: the mix: a text such as "0.2 sharp + 0.8 shake", a mapping to shares, or a sampler (whose own
-            seed then chooses the blurs). `shake` takes kernels of the train bank.
+        blur: the mix: a text such as "0.2 sharp + 0.8 shake" or "wide", a mapping to shares, or a sampler
+            (whose own seed then chooses the blurs), see :class:`blurlib.BlurMixSampler`. `shake` takes
+            kernels of the train bank.
         epochs: epochs of each phase; None takes the paper's, 2 and 1, or 6 and 2 for segmentation.
         lr: learning rate of each phase; None takes the paper's, 1e-3 and 1e-4, or a tenth of them for
             segmentation; with an `optimizer` its own rates, a tenth of them in the second phase, and so on.
@@ -141,6 +144,13 @@ def finetune(
         clip: largest norm of all gradients together, above 0; None leaves them as they are.
         ema: decay, in (0, 1), of a moving average over the steps of weights and buffers, which then is the
             result; None takes the last weights.
+        teacher: share of the loss, above 0 to 1, that is the KL divergence of the outputs from those of the
+            original network, in evaluation mode, for the same view without its blur; the rest is
+            cross-entropy. At 1 labels do not count, and `top1` is agreement with the teacher: `root` may have
+            any class folders. A step shows each image to a second network, forward alone.
+        interpolate: a place between the original weights (0) and the tuned ones (1), which becomes the result
+            after the last epoch, or several, of which `validation` chooses by the score of `validate_every`.
+            For each the statistics of batch norm are computed anew, as by "recalibrate".
         momentum: of that SGD, 0 to 1.
         weight_decay: of that SGD, at least 0; many networks were trained with 5e-4 or 1e-4.
         batch_size: images in a global batch, None for 128 (segmentation: 8); the last batch of an epoch may
@@ -247,6 +257,8 @@ def finetune(
         warmup=warmup,
         clip=clip,
         ema=ema,
+        teacher=teacher,
+        interpolate=interpolate,  # type: ignore[arg-type]  # likewise
         accumulate=accumulate,
         validate_every=validate_every,
         momentum=momentum,
@@ -281,7 +293,8 @@ def finetune(
         raise ValueError(
             "`output` must name the run's folder when `resume` is True, got None; pass the folder"
         )
-    if validation is not None and not validate_every:
+    judged = bool(validate_every) or len(settings.interpolate) > 1
+    if validation is not None and not judged:
         raise ValueError(
             "`validation` must be left out where `validate_every` is 0, got "
             f"{type(validation).__name__}; pass validate_every=1"
@@ -313,11 +326,13 @@ def finetune(
         check_precision(training.feed.dtype, amp=settings.amp, show=team.rank == 0)
         if channels_last:
             reordered(network, torch.channels_last)
+        if teacher is not None:
+            training.teacher = copied(network).eval().requires_grad_(False)
         steps = -(-len(listing) // batch_size)
         optimisation = Optimisation(network, settings, steps=steps, make=optimizer)
         check_batch_norm(batch_norm, network, team)
         validated = None
-        if validate_every:
+        if judged:
             validated = Validation(
                 optimisation.result, training, validation, root, device=picked, workers=processes
             )
@@ -332,6 +347,7 @@ def finetune(
                 folder.start(state)
             run = Run(
                 network,
+                model,
                 optimisation,
                 training,
                 team,
@@ -350,6 +366,7 @@ def finetune(
         weights=None if folder is None else folder.weights,
         skipped=tuple(Skipped(name, reason) for name, reason in sorted(run.skipped.items())),
         best=networks[1],
+        interpolation=tuple(run.interpolation),
     )
 
 

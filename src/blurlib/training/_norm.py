@@ -103,7 +103,7 @@ def recalibrate(network: nn.Module, task: TrainingTask, shares: Shares, *, worke
         for batch in shares.of(batches(loader), largest=-(-len(sampler) // team.world)):
             for views, _ in batch.groups:
                 with running_statistics(network, when=task.needs_several and len(views) == 1):
-                    yield task.images(views, team.device)
+                    yield task.images(views.to(team.device, non_blocking=True))
 
     with seeded_rng(seed=settings.seed, epoch=_EPOCH, team=team), task.passing(team.device):
         update_bn(shown(), network)
