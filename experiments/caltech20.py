@@ -66,7 +66,7 @@ def pretrained(seed: int) -> nn.Module:
 
 
 def fitted(
-    network: nn.Module, root: Any, *, blur: str, schedule: dict[str, Any], seed: int, work: Path
+    network: nn.Module, root: Any, *, blur: Any, schedule: dict[str, Any], seed: int, work: Path
 ) -> nn.Module:
     """The network after one run of `finetune`, resumed where an earlier call stopped."""
     result = blurlib.finetune(
