@@ -1,8 +1,10 @@
 """The mix `wide` and what may come with it, beside the paper's mixes: top-1 under blurs, some in no mix.
 
     python experiments/wide.py choose ROOT        # the shares, on held-out training photographs
+    python experiments/wide.py costs ROOT         # time of a step with a teacher
     python experiments/wide.py run ROOT 0         # all runs of a seed
     python experiments/wide.py run ROOT 1 2 --only control shake wide
+    python experiments/wide.py scenes FRAMES      # segmentation, with the network of experiments/camvid.py
     python experiments/wide.py table              # the tables of the docs, from the records
 
 ROOT is the folder of experiments/caltech20.py. Each run goes on from the seed's network that was trained on
@@ -14,19 +16,25 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import tempfile
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 import blurlib
 import caltech20
+import camvid
 from blurlib import CameraShakeBlur, DiskBlur, GaussianBlur, MotionBlur
 from blurlib.blurs import Blur
-from tolerance import write_dense
+from blurlib.metrics import ImageValues
+from blurlib.reporting import Record, markdown_table
+from tolerance import read_dense, write_dense
 
 RECORDS = Path(__file__).parent / "results" / "wide"
 
@@ -78,6 +86,9 @@ RUNS: dict[str, dict[str, Any]] = {
 }
 
 
+SCENES = ("control", "defocus", "shake", "wide")  # of RUNS, for segmentation
+
+
 def mix(sharp: float, disk: float, line: float, shake: float, gaussian: float) -> dict[Any, float]:
     """Shares of what `wide` is made of."""
     shares = {
@@ -124,6 +135,34 @@ def choose(root: Path, work: Path) -> None:
     (RECORDS / "choice.json").write_text(json.dumps(choice, indent=1) + "\n", encoding="utf-8")
 
 
+def costs(root: Path) -> None:
+    """Time of a step with a teacher, and of one whose mix is `wide`, beside the paper's mix; interleaved."""
+    kinds: dict[str, dict[str, Any]] = {
+        "defocus": {"blur": caltech20.MIX},
+        "wide": {"blur": "wide"},
+        "teacher": {"blur": "wide", "teacher": 0.5},
+    }
+    network = caltech20.pretrained(0)
+    seconds: dict[str, list[float]] = {name: [] for name in kinds}
+    for _ in range(7):
+        for name, settings in kinds.items():
+            result = blurlib.finetune(
+                network, root, network_side=183, batch_size=32, limit=96, epochs=1, lr=1e-6, workers=1,
+                progress=False, **settings, **caltech20.VIEW,
+            )  # fmt: skip
+            seconds[name].append(result.history[0]["seconds"])
+    medians = {name: statistics.median(each) for name, each in seconds.items()}
+    found = {
+        "threads": torch.get_num_threads(),
+        "date": f"{datetime.now(timezone.utc):%Y-%m-%d}",
+        "seconds of 3 steps": seconds,
+        "ratio to defocus": {name: round(each / medians["defocus"], 3) for name, each in medians.items()},
+    }
+    print(json.dumps(found, indent=1))
+    RECORDS.mkdir(parents=True, exist_ok=True)
+    (RECORDS / "costs.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
 def run(root: Path, seed: int, work: Path, only: list[str]) -> None:
     """The runs of a seed that have no record yet."""
     place = work / f"seed{seed}"
@@ -150,6 +189,26 @@ def tuned(sharp: nn.Module, root: Any, settings: dict[str, Any], seed: int, work
     )
 
 
+def scenes(root: Path, work: Path) -> None:
+    """Segmentation: the paper's mixes, `wide` and the control, one seed."""
+    sharp = camvid.original(root, work / "camvid")
+    for name in ("original", *SCENES):
+        place = RECORDS / "camvid" / name
+        if (place / "report.json").exists():
+            continue
+        network = sharp
+        if name != "original":
+            network = blurlib.finetune(
+                sharp, root, task="segmentation", seed=1000, output=work / "camvid" / name, resume=True,
+                workers=0, **RUNS[name], **camvid.TUNE, **camvid.USUAL, **camvid.COLOURS,
+            ).model  # fmt: skip
+        report = blurlib.evaluate(
+            network, root, task="segmentation", blurs=["sharp", *FAMILIES, *UNSEEN], scales=camvid.SIDE,
+            output=place, workers=0, **camvid.COLOURS,
+        )  # fmt: skip
+        print(name, {each.blur: round(each.miou, 4) for each in report.records}, flush=True)
+
+
 def record(name: str, network: nn.Module, root: Path, seed: int, place: Path) -> None:
     """Measure a network and keep which photographs it recognised."""
     path = RECORDS / f"seed{seed}" / f"{name}.json"
@@ -164,19 +223,98 @@ def record(name: str, network: nn.Module, root: Path, seed: int, place: Path) ->
     write_dense(report, path)
 
 
+def right(seeds: list[int]) -> dict[str, dict[str, np.ndarray]]:
+    """Of the runs that all seeds have, which photographs were recognised under each blur: the seeds' mean."""
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for name in ("original", *RUNS):
+        paths = [RECORDS / f"seed{seed}" / f"{name}.json" for seed in seeds]
+        if all(path.exists() for path in paths):
+            reports = [{each.blur: _correct(each) for each in read_dense(path).records} for path in paths]
+            found[name] = {blur: np.mean([each[blur] for each in reports], axis=0) for blur in reports[0]}
+    return found
+
+
+def _correct(each: Record) -> np.ndarray:
+    assert isinstance(each.images, ImageValues)
+    return each.images.correct.astype(float)
+
+
+class Figures:
+    """Top-1 of a run, in percent, and of 2 000 resamplings of the photographs, the same for every run."""
+
+    def __init__(self, images: dict[str, np.ndarray], costly: list[str]) -> None:
+        count = len(images["sharp"])
+        drawn = np.random.default_rng(0).integers(0, count, (2000, count))
+        each = np.stack(list(images.values()))
+        means = 100 * np.concatenate([each.mean(axis=1)[:, None], each[:, drawn].mean(axis=2)], axis=1)
+        self.of = dict(zip(images, means, strict=True))  # of each blur (1 + 2000,), the first of all images
+        blurred = np.stack([self.of[blur] for blur in images if blur != "sharp"])
+        self.of["mean"], self.of["worst"] = blurred.mean(axis=0), self.costly(costly).min(axis=0)
+
+    def costly(self, blurs: list[str]) -> np.ndarray:
+        """Those of some blurs."""
+        return np.stack([self.of[blur] for blur in blurs])
+
+
+def difference(first: np.ndarray, second: np.ndarray) -> str:
+    """Points between two figures, with the paired 95 % interval."""
+    change = first - second
+    low, high = np.quantile(change[1:], [0.025, 0.975])
+    return f"{change[0]:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
+def tables() -> None:
+    """Write the tables of the page."""
+    text = [f"### One seed\n\n{table([0])}", f"### Three seeds\n\n{table([0, 1, 2])}"]
+    (RECORDS / "table.md").write_text("\n\n".join(text) + "\n", encoding="utf-8")
+    print("\n\n".join(text))
+
+
+def table(seeds: list[int]) -> str:
+    """Top-1 of all runs that these seeds have, and differences between them."""
+    everything = right(seeds)
+    original = {blur: 100 * each.mean() for blur, each in everything["original"].items()}
+    costly = [blur for blur in original if original["sharp"] - original[blur] > 10]
+    figures = {name: Figures(images, costly) for name, images in everything.items()}
+    rows = [
+        [each, *(f"{run.of[each][0]:.1f}" for run in figures.values())] for each in figures["original"].of
+    ]
+    best = max((name for name in PAPER if name in figures), key=lambda name: figures[name].of["worst"][0])
+    header = ["run", f"worst, against {best}", f"mean, against {best}", "sharp, against original"]
+    against = [
+        [
+            name,
+            *(difference(run.of[each], figures[best].of[each]) for each in ("worst", "mean")),
+            difference(run.of["sharp"], figures["original"].of["sharp"]),
+        ]
+        for name, run in figures.items()
+        if name != "original"
+    ]
+    said = (
+        f"Mean: over all blurs. Worst: of {', '.join(costly)}, which cost the original more than 10 points."
+    )
+    return "\n\n".join([markdown_table(["blur", *figures], rows), said, markdown_table(header, against)])
+
+
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", choices=("choose", "run", "table"))
+    parser.add_argument("command", choices=("choose", "costs", "run", "scenes", "table"))
     parser.add_argument("root", nargs="?", type=Path)
     parser.add_argument("seeds", nargs="*", type=int)
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "blurlib-wide")
     arguments = parser.parse_args()
-    if arguments.command == "choose":
+    if arguments.command == "table":
+        tables()
+    elif arguments.command == "choose":
         choose(arguments.root, arguments.work)
+    elif arguments.command == "costs":
+        costs(arguments.root)
+    elif arguments.command == "scenes":
+        scenes(arguments.root, arguments.work)
     for seed in arguments.seeds:
         run(arguments.root, seed, arguments.work, arguments.only)
 

@@ -19,6 +19,7 @@ TRANSFORMS = {
     "level motion": MotionBlur((0, 20), angle=0),
     "shake": CameraShakeBlur(),
     "test shake": CameraShakeBlur(bank="test"),
+    "shakes of sizes": CameraShakeBlur(size=(5, 13)),
     "gaussian": GaussianBlur((0.0, 3.0)),
 }
 

@@ -264,12 +264,34 @@ def test_shakes_are_drawn_evenly(bank, count):
     assert scipy.stats.chisquare(bins).pvalue > 1e-3
 
 
+def test_sizes_of_shakes_are_drawn_evenly_and_apart_from_the_kernel():
+    generator = torch.Generator().manual_seed(1)
+    drawn = [CameraShakeBlur(size=(9, 25)).draw(generator) for _ in range(4000)]
+    sizes = np.array([each.size for each in drawn])
+    assert set(sizes) == set(range(9, 26, 2)) and {each.bank for each in drawn} == {"train"}
+    assert scipy.stats.chisquare(np.unique(sizes, return_counts=True)[1]).pvalue > 1e-3
+    assert abs(scipy.stats.spearmanr(sizes, [each.index for each in drawn]).statistic) < 0.06
+    assert drawn[0].kernel().shape == (drawn[0].size,) * 2
+
+
+def test_a_size_that_is_fixed_moves_no_draw():
+    """A kernel of the bank is drawn by one number, whatever its size is."""
+    draws = []
+    for transform in (CameraShakeBlur(), CameraShakeBlur(size=17), CameraShakeBlur(size=41)):
+        generator = torch.Generator().manual_seed(3)
+        draws.append([transform.draw(generator).index for _ in range(9)])
+    generator = torch.Generator().manual_seed(3)
+    expected = [int(torch.randint(10_000, (), generator=generator)) for _ in range(9)]
+    assert draws == [expected] * 3
+
+
 def test_a_number_means_fixed():
     assert {DiskBlur(4).draw() for _ in range(5)} == {Disk(4, antialias=True)}
     assert {DiskBlur(4, antialias=False).draw() for _ in range(5)} == {Disk(4)}
     assert {MotionBlur(8, angle=30).draw() for _ in range(5)} == {Line(8, 30)}
     assert {GaussianBlur(2).draw() for _ in range(5)} == {Gaussian(2)}
     assert {DiskBlur((3, 3)).draw() for _ in range(5)} == {Disk(3, antialias=True)}
+    assert {CameraShakeBlur(size=(9, 9)).draw().size for _ in range(5)} == {9}
 
 
 # Worker processes
@@ -675,6 +697,24 @@ def test_bad_angles(value):
         MotionBlur(4, angle=value)
 
 
+@pytest.mark.parametrize(
+    ("size", "error", "text"),
+    [
+        (16, ValueError, "`size` must be odd, got 16; use 17"),
+        ((9, 24), ValueError, "`size` must be odd, got 24"),
+        ((25, 9), ValueError, "`size` must be .*low <= high"),
+        ((9, 17, 25), ValueError, "`size` must be a number or"),
+        (1, ValueError, "`size` must be"),
+        ((9, 515), ValueError, "`size` must be"),
+        (17.0, TypeError, "`size` must be a whole number"),
+        ("17", TypeError, "`size` must be a whole number"),
+    ],
+)
+def test_bad_sizes_of_shakes(size, error, text):
+    with pytest.raises(error, match=text):
+        CameraShakeBlur(size=size)
+
+
 def test_bad_bank_and_border():
     with pytest.raises(ValueError, match="`bank`"):
         CameraShakeBlur(bank="tset")
@@ -687,6 +727,26 @@ def test_bad_bank_and_border():
 
 
 FIVE = "sharp + D2 + D4 + D6 + D8"
+
+
+def test_the_named_mix_draws_from_its_ranges():
+    """Its text is its shares and ranges, and so is the record of a run."""
+    mix = BlurMixSampler("wide", seed=5)
+    assert repr(mix) == repr(BlurMixSampler(mix.shares, seed=5)) and "wide" not in repr(mix)
+    drawn = [mix.draw(index) for index in range(4000)]
+    kinds = {"Sharp": [], "Disk": [], "Line": [], "Shake": [], "Gaussian": []}
+    for blur in drawn:
+        kinds[type(blur).__name__].append(blur)
+    shares = list(mix.shares.values())
+    observed = [len(each) for each in kinds.values()]
+    assert len(shares) == 5 and abs(sum(shares) - 1) < 1e-12
+    assert scipy.stats.chisquare(observed, np.array(shares) * 4000).pvalue > 1e-3
+    assert all(0.5 <= blur.radius <= 8 and blur.antialias for blur in kinds["Disk"])
+    assert all(2 <= blur.length <= 16 for blur in kinds["Line"])
+    assert {blur.size for blur in kinds["Shake"]} == set(range(9, 26, 2))
+    assert {blur.bank for blur in kinds["Shake"]} == {"train"}
+    assert all(0.5 <= blur.sigma <= 3 for blur in kinds["Gaussian"])
+    assert str(BlurMixSampler(" wide ")) == str(mix)
 
 
 def test_mix_of_a_transform_alone():

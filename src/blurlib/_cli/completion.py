@@ -43,7 +43,7 @@ def networks(incomplete: str) -> list[str]:
 
 blur = words(_BLURS)
 blurs = separated(_BLURS, ",")
-mix = separated(_BLURS, "+")
+mix = separated((*_BLURS, "wide"), "+")
 borders = words(get_args(Border))
 devices = words(("cpu", "cuda", "mps"))
 tasks = words(("classification", "segmentation"))

@@ -116,7 +116,9 @@ OPTIONS: dict[str, Any] = {
     "blurs": option(
         "NAMES", "Blurs, with commas. Default: the paper's, twelve or five.", propose=completion.blurs
     ),
-    "blur": option("MIX", "Equal shares, or stated ones: 0.2 sharp + 0.8 shake.", propose=completion.mix),
+    "blur": option(
+        "MIX", "Equal shares, or stated ones: 0.2 sharp + 0.8 shake; or wide.", propose=completion.mix
+    ),
     "output": option("FOLDER", "Keep the report there.", "--output", "-o"),
     "overwrite": option(None, "Write over the report of another evaluation in --output.", "--force", "-f"),
     "examples": option("N", "Keep N images with the predictions, for the page; at most 8."),
@@ -134,6 +136,10 @@ OPTIONS: dict[str, Any] = {
     "optimizer": training("MODULE:FUNCTION", "Such as torch.optim:AdamW. Default: SGD."),
     "clip": training("X", "Largest norm of the gradients."),
     "ema": training("X", "Decay of a moving average of the weights, such as 0.999."),
+    "teacher": training("X", "Share of the original network's outputs in the loss; 1: no labels."),
+    "interpolate": training(
+        "X,X", "Places between original weights (0) and tuned ones (1); --validation chooses."
+    ),
     "accumulate": training("N", "Show a GPU's share of a batch in N parts."),
     "momentum": training("X", "Of SGD."),
     "weight_decay": training("X", "Of SGD."),

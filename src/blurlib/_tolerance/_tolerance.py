@@ -23,6 +23,7 @@ from ._result import FILE, Tolerance
 
 _PILOT = 200  # images that find about where each curve crosses its target
 _ROUNDS = 3  # of sizes added on all images
+_CLOSE = 0.07  # of a crossing: no closer are the sizes next to it brought
 _LEAST = 10  # images
 _RESAMPLES = 2000
 
@@ -172,7 +173,7 @@ def _missing(curve: Measured, target: float) -> list[float]:
         return [size for size in curve.ladder.sizes if size > sizes[-1]][:2]
     above = next(number for number, size in enumerate(sizes) if size >= at)
     low, high = sizes[max(above - 1, 0)], sizes[above]
-    if high - low <= max(0.3 * high, curve.ladder.step):
+    if high - low <= max(_CLOSE * high, curve.ladder.step):
         return []
     return curve.ladder.between(low, high)
 

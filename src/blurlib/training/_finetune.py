@@ -21,7 +21,7 @@ from .._common.agreement import united
 from .._common.checks import check_integer, check_number, one_of
 from .._common.devices import pick_device, pick_workers
 from .._common.distributed import local_world_size, process_group
-from .._common.model_config import ignored_config, load_plain_state
+from .._common.model_config import ignored_config
 from .._common.provenance import model_facts, with_metadata
 from .._tasks import (
     BatchNorm,
@@ -41,7 +41,7 @@ from ..metrics import VOID
 from ..mixes import BlurMixSampler
 from ..protocol import Protocol, Resample, normalisation, normalisation_source
 from ._identity import check_changes, facts_of, record_of
-from ._network import Trainable, check_precision, copied, reordered, select
+from ._network import Trainable, check_precision, copied, finished, reordered, select
 from ._norm import check_batch_norm
 from ._optimisation import MakeOptimizer, Optimisation
 from ._result import FinetuneResult
@@ -71,7 +71,7 @@ def finetune(
     clip: float | None = None,
     ema: float | None = None,
     teacher: float | None = None,
-    interpolate: float | Sequence[float] = (),
+    interpolate: float | Sequence[float] | None = None,
     momentum: float = 0.9,
     weight_decay: float = 0.0,
     batch_size: int | None = None,
@@ -293,7 +293,7 @@ def finetune(
         raise ValueError(
             "`output` must name the run's folder when `resume` is True, got None; pass the folder"
         )
-    judged = bool(validate_every) or len(settings.interpolate) > 1
+    judged = bool(validate_every) or len(settings.interpolate or ()) > 1
     if validation is not None and not judged:
         raise ValueError(
             "`validation` must be left out where `validate_every` is 0, got "
@@ -358,7 +358,7 @@ def finetune(
             )
             run.train(workers=processes, resume=resume, progress=progress)
 
-    networks = _finished(optimisation.result, run.best, wanted, settings, next(model.parameters()).device)
+    networks = finished(optimisation.result, run.best, wanted, settings, next(model.parameters()).device)
     return FinetuneResult(
         model=networks[0],
         history=run.history,
@@ -368,29 +368,6 @@ def finetune(
         best=networks[1],
         interpolation=tuple(run.interpolation),
     )
-
-
-def _finished(
-    network: nn.Module,
-    best: Mapping[str, Any] | None,
-    wanted: Mapping[str, bool],
-    settings: TrainingSettings,
-    home: torch.device,
-) -> tuple[nn.Module, nn.Module | None]:
-    """The network and a copy with the best weights, as the network was given: `wanted` which gradients."""
-    other = None if best is None else copied(network)
-    if other is not None and best is not None:
-        load_plain_state(other, best["model"])
-    for each in (network, other):
-        if each is None:
-            continue
-        if settings.channels_last:
-            reordered(each, torch.contiguous_format)
-        for name, parameter in each.named_parameters():
-            parameter.requires_grad_(wanted[name])
-            parameter.grad = None
-        each.to(home).eval()
-    return network, other
 
 
 def _check_sgd(**given: float) -> None:

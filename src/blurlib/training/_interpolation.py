@@ -36,7 +36,7 @@ def interpolate(
     tuned = {name: each.detach().clone() for name, each in network.named_parameters()}
     rows: list[dict[str, Any]] = []
     best: dict[str, Any] | None = None
-    for place in settings.interpolate:
+    for place in settings.interpolate or ():
         with torch.no_grad():
             for name, parameter in network.named_parameters():
                 parameter.copy_(torch.lerp(first[name].to(parameter), tuned[name], place))

@@ -1,4 +1,4 @@
-"""The network that is trained: a copy, of which some parameters are chosen."""
+"""The network that is trained: a copy, of which some parameters are chosen; and as it is returned."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import copy
 import fnmatch
 import io
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
 
-from .._common.model_config import plain_name, unwrapped
-from .._tasks import compiler_failed, said
+from .._common.model_config import load_plain_state, plain_name, unwrapped
+from .._tasks import TrainingSettings, compiler_failed, said
 
 Trainable = Callable[[str, nn.Parameter], bool] | Sequence[str] | None
 
@@ -119,3 +119,26 @@ def select(network: nn.Module, trainable: Trainable) -> list[str]:
     for name, parameter in named:
         parameter.requires_grad_(name in set(chosen))
     return chosen
+
+
+def finished(
+    network: nn.Module,
+    best: Mapping[str, Any] | None,
+    wanted: Mapping[str, bool],
+    settings: TrainingSettings,
+    home: torch.device,
+) -> tuple[nn.Module, nn.Module | None]:
+    """The network and a copy with the best weights, as the network was given: `wanted` which gradients."""
+    other = None if best is None else copied(network)
+    if other is not None and best is not None:
+        load_plain_state(other, best["model"])
+    for each in (network, other):
+        if each is None:
+            continue
+        if settings.channels_last:
+            reordered(each, torch.contiguous_format)
+        for name, parameter in each.named_parameters():
+            parameter.requires_grad_(wanted[name])
+            parameter.grad = None
+        each.to(home).eval()
+    return network, other

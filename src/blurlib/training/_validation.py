@@ -172,6 +172,8 @@ def _settings(task: TrainingTask, members: Mapping[Blur, float]) -> EvaluationSe
 
 
 def _check_classes(validation: EvaluationTask, task: TrainingTask) -> None:
+    if not task.labelled:
+        return
     ours, theirs = (getattr(each.listing, "classes", ()) for each in (task, validation))
     if ours and theirs and list(ours) != list(theirs) and task.settings.class_map is None:
         other = next(iter({*ours} ^ {*theirs}), "their order")
