@@ -77,8 +77,8 @@ class BlurMixSampler:
     Args:
         mix: "sharp + D2 + D4 + D6 + D8" (equal shares), "0.2 sharp + 0.8 shake" (`shake`: a random kernel of
             the train bank), "wide" (0.2 sharp, 0.3 disks of radius 0.5 to 8, 0.2 lines of length 2 to 16 at
-            any angle, 0.3 camera shakes of 9 to 25 px), a blur or a transform alone, or a mapping from names, blurs and transforms to
-            shares, ``{"sharp": 0.2, CameraShakeBlur(): 0.8}``,
+            any angle, 0.3 camera shakes of 9 to 25 px), a blur or a transform alone, or a mapping from names,
+            blurs and transforms to shares, ``{"sharp": 0.2, CameraShakeBlur(): 0.8}``,
             ``{"sharp": 0.5, blurs.PointSpread.load("lens.npy"): 0.5}``.
         seed: of the keyed draws.
         border: see :func:`blurlib.blur`.
