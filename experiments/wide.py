@@ -33,7 +33,7 @@ import camvid
 from blurlib import CameraShakeBlur, DiskBlur, GaussianBlur, MotionBlur
 from blurlib.blurs import Blur
 from blurlib.metrics import ImageValues
-from blurlib.reporting import Record, markdown_table
+from blurlib.reporting import Record, Report, markdown_table, percent, points, with_interval
 from tolerance import read_dense, write_dense
 
 RECORDS = Path(__file__).parent / "results" / "wide"
@@ -265,9 +265,64 @@ def difference(first: np.ndarray, second: np.ndarray) -> str:
 
 def tables() -> None:
     """Write the tables of the page."""
-    text = [f"### One seed\n\n{table([0])}", f"### Three seeds\n\n{table([0, 1, 2])}"]
-    (RECORDS / "table.md").write_text("\n\n".join(text) + "\n", encoding="utf-8")
-    print("\n\n".join(text))
+    parts = {
+        "wide": f"### One seed\n\n{table([0])}\n\n### Three seeds\n\n{table([0, 1, 2])}",
+        "wide-choice": choice_table(),
+        "wide-guide": guide_table(),
+        "wide-scenes": scenes_table(),
+    }
+    for name, text in parts.items():
+        place = RECORDS.parent / name
+        place.mkdir(exist_ok=True)
+        (place / "table.md").write_text(text + "\n", encoding="utf-8")
+        print(f"{text}\n")
+
+
+def guide_table() -> str:
+    """Mean top-1 of each mix by kind of blur, for the decision guide: seed 0, which has all mixes."""
+    groups = {
+        "sharp": ["sharp"],
+        "defocus: `D4`, `D8`, `D12`, `hexagon8`, `ring8`": ["D4", "D8", "D12", "hexagon8", "ring8"],
+        "motion: `H8`, `V8`, `L16@45`": ["H8", "V8", "L16@45"],
+        "camera shake: `shake`, `shake@41`": ["shake", "shake@41"],
+    }
+    everything, rows = right([0]), []
+    for name, images in everything.items():
+        if name in ("original", "control", *PAPER, "wide"):
+            mix = name if name == "original" else f"`{RUNS[name]['blur']}`"
+            top1 = [100 * np.mean([images[blur] for blur in each]) for each in groups.values()]
+            worst = 100 * min(each.mean() for each in images.values())
+            rows.append([mix, *(f"{value:.1f}" for value in top1), f"{worst:.1f}"])
+    return markdown_table(["tuned on", *groups, "worst blur"], rows)
+
+
+def choice_table() -> str:
+    """Shares, and top-1 with cross-entropy on the held-out photographs."""
+    choice = json.loads((RECORDS / "choice.json").read_text(encoding="utf-8"))
+    rows = []
+    for each in choice.values():
+        shares = " + ".join(f"{share:g} {blur.partition('(')[0]}" for blur, share in each["shares"].items())
+        found = each["top-1 and cross-entropy"]
+        rows.append([shares, *(f"{100 * top1:.1f} ({loss:.2f})" for top1, loss in found.values())])
+    return markdown_table(["shares", *found], rows)
+
+
+def scenes_table() -> str:
+    """Mean IoU of each run, and the differences between `wide` and the paper's mixes."""
+    reports = {name: Report.load(RECORDS / "camvid" / name) for name in ("original", *SCENES)}
+    names = ["defocus", "shake"]
+    compared = {name: blurlib.compare(reports["wide"], reports[name]) for name in names}
+    rows = []
+    for each in reports["original"].records:
+        changes = [compared[name][each.blur].miou for name in names]
+        rows.append(
+            [
+                each.blur,
+                *(percent(report[each.blur].miou) for report in reports.values()),
+                *(with_interval(change.difference, change.difference_interval, points) for change in changes),
+            ]
+        )
+    return markdown_table(["blur", *reports, *(f"wide - {name}" for name in names)], rows)
 
 
 def table(seeds: list[int]) -> str:
