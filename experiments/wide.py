@@ -4,6 +4,7 @@
     python experiments/wide.py costs ROOT         # time of a step with a teacher
     python experiments/wide.py run ROOT 0         # all runs of a seed
     python experiments/wide.py run ROOT 1 2 --only control shake wide
+    python experiments/wide.py between ROOT 0     # weights between the original's and those of wide
     python experiments/wide.py scenes FRAMES      # segmentation, with the network of experiments/camvid.py
     python experiments/wide.py table              # the tables of the docs, from the records
 
@@ -15,6 +16,7 @@ each network recognised under each blur, to experiments/results/wide.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import statistics
 import tempfile
@@ -81,9 +83,8 @@ RUNS: dict[str, dict[str, Any]] = {
     "wide": {"blur": "wide"},
     "teacher": {"blur": "wide", "teacher": 0.5, "epochs": FEWER},
     "teacher alone": {"blur": "wide", "teacher": 1.0, "epochs": FEWER},
-    # As many steps as the others: five epochs of four fifths, whose rest chooses the place.
-    "interpolated": {"blur": "wide", "interpolate": (0.25, 0.5, 0.75, 1.0), "epochs": (4, 1)},
 }
+PLACES = (0.25, 0.5, 0.75)  # between the weights of the original, 0, and those of wide, 1
 
 
 SCENES = ("control", "defocus", "shake", "wide")  # of RUNS, for segmentation
@@ -174,11 +175,7 @@ def run(root: Path, seed: int, work: Path, only: list[str]) -> None:
     for name in only or RUNS:
         if name == "original" or (RECORDS / f"seed{seed}" / f"{name}.json").exists():
             continue
-        settings, images = RUNS[name], root
-        if "interpolate" in settings:
-            images, check = caltech20.held_out(root)
-            settings = {**settings, "validation": check}
-        record(name, tuned(sharp, images, settings, seed, place / name), root, seed, place)
+        record(name, tuned(sharp, root, RUNS[name], seed, place / name), root, seed, place)
 
 
 def tuned(sharp: nn.Module, root: Any, settings: dict[str, Any], seed: int, work: Path) -> nn.Module:
@@ -187,6 +184,27 @@ def tuned(sharp: nn.Module, root: Any, settings: dict[str, Any], seed: int, work
     return caltech20.fitted(
         sharp, root, blur=schedule.pop("blur"), schedule=schedule, seed=seed + 1000, work=work
     )
+
+
+def between(root: Path, seed: int, work: Path) -> None:
+    """Weights between those of the original and those of wide: whether a better network lies there.
+
+    Batch norm's statistics are computed anew, in a run of finetune whose steps are too small to count.
+    """
+    place = work / f"seed{seed}"
+    sharp = caltech20.fitted(
+        caltech20.pretrained(seed), root, blur="sharp", schedule=caltech20.TRAIN, seed=seed,
+        work=place / "original",
+    )  # fmt: skip
+    wide = tuned(sharp, root, RUNS["wide"], seed, place / "wide")
+    for share in PLACES:
+        network = copy.deepcopy(wide)
+        with torch.no_grad():
+            for one, other in zip(network.parameters(), sharp.parameters(), strict=True):
+                one.copy_(torch.lerp(other, one, share))
+        settings = {"blur": "wide", "epochs": 1, "lr": 1e-12, "batch_norm": "recalibrate"}
+        name = f"between-{share:g}"
+        record(name, tuned(network, root, settings, seed, place / name), root, seed, place)
 
 
 def scenes(root: Path, work: Path) -> None:
@@ -226,7 +244,7 @@ def record(name: str, network: nn.Module, root: Path, seed: int, place: Path) ->
 def right(seeds: list[int]) -> dict[str, dict[str, np.ndarray]]:
     """Of the runs that all seeds have, which photographs were recognised under each blur: the seeds' mean."""
     found: dict[str, dict[str, np.ndarray]] = {}
-    for name in ("original", *RUNS):
+    for name in ("original", *RUNS, *(f"between-{share:g}" for share in PLACES)):
         paths = [RECORDS / f"seed{seed}" / f"{name}.json" for seed in seeds]
         if all(path.exists() for path in paths):
             reports = [{each.blur: _correct(each) for each in read_dense(path).records} for path in paths]
@@ -356,7 +374,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", choices=("choose", "costs", "run", "scenes", "table"))
+    parser.add_argument("command", choices=("choose", "costs", "run", "between", "scenes", "table"))
     parser.add_argument("root", nargs="?", type=Path)
     parser.add_argument("seeds", nargs="*", type=int)
     parser.add_argument("--only", nargs="*", default=[])
@@ -370,7 +388,9 @@ def main() -> None:
         costs(arguments.root)
     elif arguments.command == "scenes":
         scenes(arguments.root, arguments.work)
-    for seed in arguments.seeds:
+    for seed in arguments.seeds if arguments.command == "between" else ():
+        between(arguments.root, seed, arguments.work)
+    for seed in arguments.seeds if arguments.command == "run" else ():
         run(arguments.root, seed, arguments.work, arguments.only)
 
 
