@@ -555,19 +555,15 @@ def test_finetune_takes_the_options_of_a_step(place):
     options = shlex.split(
         "--optimizer torch.optim:AdamW --schedule cosine --warmup 0.5 --clip 1 --ema 0.9 --accumulate 2"
         " --amp no --channels-last --batch-norm recalibrate --validate-every 2 --network-side 24"
-        " --epochs 3 --lr 1e-2 --blur wide --teacher 0.5 --interpolate 0.5,1"
+        " --epochs 3 --lr 1e-2 --blur wide --teacher 0.5"
     )
     text = run("finetune", "networks:tiny", "data", *SMALL, *options, "--output", "a").stdout
     assert [("val_top1" in line) for line in text.splitlines()[:3]] == [False, True, True]
-    between = re.findall(
-        r"^weights at (0.5|1) between the original and the tuned ones, val_top1 .*", text, re.M
-    )
-    assert between == ["0.5", "1"] and text.count(", chosen\n") == 1
     kept = json.loads((place / "a" / "settings.json").read_text())["settings"]
     assert kept["optimizer"]["class"] == "torch.optim.adamw.AdamW"
     expected = {"schedule": "cosine", "warmup": 0.5, "clip": 1.0, "ema": 0.9, "accumulate": 2, "amp": False}
     expected |= {"channels_last": True, "batch_norm": "recalibrate", "validate_every": 2, "compile": False}
-    expected |= {"teacher": 0.5, "interpolate": [0.5, 1.0]}
+    expected |= {"teacher": 0.5}
     assert {name: kept[name] for name in expected} == expected
     assert (place / "a" / "best.pt").exists()
     for wrong, told in (

@@ -1,8 +1,4 @@
-"""The original network as teacher, and weights between it and the tuned one, against torch's functions."""
-
-import csv
-import os
-import signal
+"""The original network as teacher, against torch's own functions."""
 
 import numpy as np
 import pytest
@@ -17,26 +13,18 @@ from test_options import (
     close,
     network,
     resumed,
-    rows,
     same,
-    settings,
     tuned,
     weights,
 )
 from torch import nn
-from torch.optim import swa_utils
 
 from blurlib._common import rng
 from blurlib.blurs import Sharp
 from blurlib.data import open_images
-from blurlib.evaluation import evaluate
 from blurlib.mixes import BlurMixSampler
 from blurlib.protocol import Protocol, normalised, training_view
 from blurlib.training import finetune
-
-HELD_OUT = [Images()[number] for number in range(9)]
-PLACES = (0.2, 0.7, 1.0)
-BETWEEN = {"interpolate": PLACES, "validation": HELD_OUT, "epochs": 2, "lr": 0.1}
 
 
 def norm():
@@ -143,91 +131,6 @@ def test_runs_with_a_teacher_resume(tmp_path):
     resumed(tmp_path, nn.BatchNorm2d(6), nn.Dropout(0.3), teacher=0.5, epochs=2)
 
 
-# --- weights between -------------------------------------------------------------------------------------
-
-
-def between(model, end, place, epochs=2):
-    """Weights by torch.lerp, batch norm's statistics by torch's update_bn."""
-    made = norm()
-    first, last = weights(model), weights(end)
-    made.load_state_dict({name: torch.lerp(first[name].float(), last[name].float(), place) for name in first})
-    listing, mix = open_images(Images(), split="train"), BlurMixSampler("sharp + D2")
-    protocol, epoch = Protocol(canonical_side=24, network_side=16, crop=12), 2**32
-    views = [
-        training_view(*listing.load(i), mix.draw(i, epoch), protocol=protocol, epoch=epoch, index=i)[0]
-        for i in rng.permutation(COUNT, seed=0, key=(epoch, 22)).tolist()
-    ]
-    images = normalised(torch.stack(views), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    swa_utils.update_bn(images.split(8), made)
-    return made.eval()
-
-
-@pytest.mark.parametrize("ema", [None, 0.5])
-def test_one_place_between_needs_no_validation(ema):
-    model, end = norm(), tuned(norm(), ema=ema, epochs=2).model
-    result = tuned(model, ema=ema, epochs=2, interpolate=0.4)
-    close(weights(result.model), weights(between(model, end, 0.4)), 1e-6)
-    assert result.interpolation == ({"place": 0.4, "chosen": True},)
-    assert rows(result) == rows(tuned(norm(), ema=ema, epochs=2))  # training is what it was
-
-
-def test_the_best_place_is_chosen_on_the_validation(tmp_path):
-    model = norm()
-    end = tuned(norm(), epochs=2, lr=0.1).model
-    result = tuned(model, output=tmp_path, **BETWEEN)
-    options = {"scales": 16, "crop": 12, "canonical_side": 24, "device": "cpu", "workers": 0}
-    scores = []
-    for place in PLACES:
-        report = evaluate(between(model, end, place), HELD_OUT, blurs="sharp, D2", progress=False, **options)
-        scores.append((report["sharp"].top1 + report["D2"].top1) / 2)
-    assert [row["val_top1"] for row in result.interpolation] == pytest.approx(scores)
-    assert scores[0] < scores[1]
-    best = int(np.argmax(scores))  # the first of equals
-    assert [row["chosen"] for row in result.interpolation] == [number == best for number in range(3)]
-    close(weights(result.model), weights(between(model, end, PLACES[best])), 1e-6)
-    assert same(torch.load(tmp_path / "model.pt", weights_only=True), weights(result.model))
-    with (tmp_path / "interpolation.csv").open() as file:
-        kept = list(csv.DictReader(file))
-    assert [float(row["place"]) for row in kept] == list(PLACES)
-    assert [row["chosen"] for row in kept] == [str(number == best) for number in range(3)]
-    assert settings(tmp_path)["interpolate"] == list(PLACES)
-    assert "val_top1" not in result.history[0]
-
-
-def test_fixed_statistics_stay_between():
-    result = tuned(norm(), batch_norm="eval", interpolate=0.4)
-    assert torch.equal(result.model[1].running_mean, torch.zeros(6))
-
-
-class Stopping(list):
-    def __init__(self, images, after):
-        super().__init__(images)
-        self.left = after
-
-    def __getitem__(self, index):
-        self.left -= 1
-        if self.left == 0:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return super().__getitem__(index)
-
-
-@pytest.mark.usefixtures("usual_handlers")
-def test_a_stop_at_the_second_place_goes_on(tmp_path, capfd):
-    whole = tuned(norm(), **BETWEEN)
-    images = Stopping(HELD_OUT, after=-1)
-    tuned(norm(), **BETWEEN | {"validation": images})
-    images.left = -1 - images.left - 4  # of the reads of a whole run, all but four
-    with pytest.raises(SystemExit, match="143"):
-        tuned(norm(), output=tmp_path, **BETWEEN | {"validation": images})
-    assert "after the last epoch; kept in" in capfd.readouterr().err
-    assert not (tmp_path / "model.pt").exists()
-    items = Images(len(PLACES) * COUNT)  # for batch norm at each place: none is trained on again
-    images.left = -1
-    part = tuned(norm(), items, output=tmp_path, resume=True, **BETWEEN | {"validation": images})
-    assert items.left == 0
-    assert same(weights(part.model), weights(whole.model)) and part.interpolation == whole.interpolation
-
-
 @pytest.mark.parametrize(
     ("options", "error", "told"),
     [
@@ -235,10 +138,6 @@ def test_a_stop_at_the_second_place_goes_on(tmp_path, capfd):
         ({"teacher": 1.5}, ValueError, "`teacher` must be above 0 and at most 1, got 1.5"),
         ({"teacher": True}, TypeError, "`teacher` must be a number, got bool"),
         ({"teacher": network()}, TypeError, "`teacher` must be a number, got Sequential"),
-        ({"interpolate": 1.2}, ValueError, "`interpolate` must be above 0 and at most 1, got 1.2"),
-        ({"interpolate": "half"}, TypeError, "`interpolate` must be a number or several, got 'half'"),
-        ({"interpolate": PLACES}, ValueError, "`validation` must be given where `root` is a dataset without"),
-        ({"interpolate": 0.5, "validation": HELD_OUT}, ValueError, "`validation` must be left out where"),
     ],
     ids=str,
 )

@@ -157,9 +157,7 @@ def shared(folder):
     images = [Images()[number] for number in range(5)]
     options = {"validate_every": 1, "validation": images, "epochs": 3, "lr": 0.1, "output": folder}
     runs["validated"] = tuned(**options)
-    runs["between"] = tuned(
-        network(nn.BatchNorm2d(6)), teacher=0.5, interpolate=(0.5, 1), validation=images, lr=1e-9
-    )
+    runs["taught"] = tuned(teacher=0.5)
     return {name: (weights(run.model), rows(run), type(run.model[1])) for name, run in runs.items()}
 
 
@@ -180,8 +178,7 @@ def test_two_processes_synchronise_recalibrate_and_validate(tmp_path):
     images = [Images()[number] for number in range(5)]
     alone = tuned(validate_every=1, validation=images, epochs=3, lr=0.1)
     assert [row["val_top1"] for row in first["validated"][1]] == [row["val_top1"] for row in alone.history]
-    alone = tuned(network(nn.BatchNorm2d(6)), teacher=0.5, interpolate=(0.5, 1), validation=images, lr=1e-9)
-    close(first["between"][0], weights(alone.model), 1e-4)
+    close(first["taught"][0], weights(tuned(teacher=0.5).model), 1e-4)
 
 
 # --- validation ------------------------------------------------------------------------------------------

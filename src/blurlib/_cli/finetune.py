@@ -89,9 +89,6 @@ def finetune(
             + (f", {row['skipped']} skipped" if row["skipped"] else "")
             + (f", batch norm's running statistics for single images: {single}" if single else "")
         )
-    for row in result.interpolation:
-        chosen = ", chosen" if row["chosen"] else ""
-        echo(f"weights at {row['place']:g} between the original and the tuned ones{_validated(row)}{chosen}")
     given = {"arch": arch or model, "classes": classes, "scales": sides}
     # The network is to see images as it did in training.
     for name in (

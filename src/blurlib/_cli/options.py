@@ -137,9 +137,6 @@ OPTIONS: dict[str, Any] = {
     "clip": training("X", "Largest norm of the gradients."),
     "ema": training("X", "Decay of a moving average of the weights, such as 0.999."),
     "teacher": training("X", "Share of the original network's outputs in the loss; 1: no labels."),
-    "interpolate": training(
-        "X,X", "Places between original weights (0) and tuned ones (1); --validation chooses."
-    ),
     "accumulate": training("N", "Show a GPU's share of a batch in N parts."),
     "momentum": training("X", "Of SGD."),
     "weight_decay": training("X", "Of SGD."),

@@ -67,8 +67,6 @@ class TrainingSettings:
         clip: largest norm of the gradients, or None.
         ema: decay of the moving average of the weights, or None.
         teacher: share of the original network's outputs in the loss, or None.
-        interpolate: places between the original weights and the tuned ones, of which one is the result, or
-            None.
         validate_every: epochs from one validation to the next; 0 for none.
         accumulate: in how many parts a process's share of a batch is shown to the network.
         momentum: of SGD.
@@ -107,7 +105,6 @@ class TrainingSettings:
     clip: float | None = None
     ema: float | None = None
     teacher: float | None = None
-    interpolate: tuple[float, ...] | None = None
     accumulate: int = 1
     validate_every: int = 0
     momentum: float = 0.9
@@ -168,10 +165,6 @@ class TrainingSettings:
                 )
         if self.teacher is not None:
             _check("teacher", self.teacher, high=1.0, above=0.0)
-        if self.interpolate is not None:
-            object.__setattr__(self, "interpolate", _several("interpolate", self.interpolate, of="several"))
-            for place in self.interpolate:
-                _check("interpolate", place, high=1.0, above=0.0)
         if self.amp == "bf16":
             object.__setattr__(self, "amp", True)
         if not isinstance(self.amp, bool) and self.amp != "fp16":
@@ -209,13 +202,13 @@ def check_foreign(
             raise ValueError(f"`{name}` must be left out for {task}, {reason}, got {value!r}")
 
 
-def _several(name: str, value: Any, *, of: str = "one for each phase") -> tuple[Any, ...]:
+def _several(name: str, value: Any) -> tuple[Any, ...]:
     if isinstance(value, (int, float)):
         return (value,)
     if isinstance(value, str) or not isinstance(value, Sequence):
-        raise TypeError(f"`{name}` must be a number or {of}, got {value!r}")
+        raise TypeError(f"`{name}` must be a number or one for each phase, got {value!r}")
     if not value:
-        raise ValueError(f"`{name}` must be a number or {of}, got {value!r}")
+        raise ValueError(f"`{name}` must have at least one phase, got {value!r}")
     return tuple(value)
 
 

@@ -71,7 +71,6 @@ def finetune(
     clip: float | None = None,
     ema: float | None = None,
     teacher: float | None = None,
-    interpolate: float | Sequence[float] | None = None,
     momentum: float = 0.9,
     weight_decay: float = 0.0,
     batch_size: int | None = None,
@@ -148,9 +147,6 @@ def finetune(
             original network, in evaluation mode, for the same view without its blur; the rest is
             cross-entropy. At 1 labels do not count, and `top1` is agreement with the teacher: `root` may have
             any class folders. A step shows each image to a second network, forward alone.
-        interpolate: a place between the original weights (0) and the tuned ones (1), which becomes the result
-            after the last epoch, or several, of which `validation` chooses by the score of `validate_every`.
-            For each the statistics of batch norm are computed anew, as by "recalibrate".
         momentum: of that SGD, 0 to 1.
         weight_decay: of that SGD, at least 0; many networks were trained with 5e-4 or 1e-4.
         batch_size: images in a global batch, None for 128 (segmentation: 8); the last batch of an epoch may
@@ -258,7 +254,6 @@ def finetune(
         clip=clip,
         ema=ema,
         teacher=teacher,
-        interpolate=interpolate,  # type: ignore[arg-type]  # likewise
         accumulate=accumulate,
         validate_every=validate_every,
         momentum=momentum,
@@ -293,8 +288,7 @@ def finetune(
         raise ValueError(
             "`output` must name the run's folder when `resume` is True, got None; pass the folder"
         )
-    judged = bool(validate_every) or len(settings.interpolate or ()) > 1
-    if validation is not None and not judged:
+    if validation is not None and not validate_every:
         raise ValueError(
             "`validation` must be left out where `validate_every` is 0, got "
             f"{type(validation).__name__}; pass validate_every=1"
@@ -332,7 +326,7 @@ def finetune(
         optimisation = Optimisation(network, settings, steps=steps, make=optimizer)
         check_batch_norm(batch_norm, network, team)
         validated = None
-        if judged:
+        if validate_every:
             validated = Validation(
                 optimisation.result, training, validation, root, device=picked, workers=processes
             )
@@ -347,7 +341,6 @@ def finetune(
                 folder.start(state)
             run = Run(
                 network,
-                model,
                 optimisation,
                 training,
                 team,
@@ -366,7 +359,6 @@ def finetune(
         weights=None if folder is None else folder.weights,
         skipped=tuple(Skipped(name, reason) for name, reason in sorted(run.skipped.items())),
         best=networks[1],
-        interpolation=tuple(run.interpolation),
     )
 
 

@@ -25,11 +25,10 @@ class FinetuneResult:
         weights: path of the weights, model.pt, likewise.
         best: a copy with the weights of the epoch that was best in validation, or None without.
         skipped: the broken images that were left out.
-        interpolation: for each place of `interpolate` its score, and whether it was chosen.
 
     Example:
         >>> FinetuneResult(model=nn.Identity(), history=[], checkpoint=None)
-        FinetuneResult(history=[], checkpoint=None, weights=None, skipped=(), interpolation=())
+        FinetuneResult(history=[], checkpoint=None, weights=None, skipped=())
     """
 
     model: nn.Module = field(repr=False)
@@ -38,4 +37,3 @@ class FinetuneResult:
     weights: Path | None = None
     skipped: tuple[Skipped, ...] = ()
     best: nn.Module | None = field(default=None, repr=False)
-    interpolation: tuple[dict[str, Any], ...] = ()

@@ -18,7 +18,6 @@ from .._common.interrupts import StopRequest, stop_requests
 from .._common.model_config import load_plain_state, plain_state
 from .._tasks import TrainingTask
 from ..data import KeyedSampler
-from ._interpolation import interpolate
 from ._loop import Done, _epoch
 from ._network import compiling
 from ._norm import recalibrate, synchronised
@@ -35,13 +34,11 @@ class Run:
 
     Attributes:
         history: a row for each finished epoch.
-        interpolation: a row for each place between the original weights and the tuned ones.
         best: of the epoch that was best in validation: "epoch", its "score" and the weights, "model".
         skipped: the broken images, with the reasons.
 
     Args:
         network: what is trained.
-        original: the network that it is a copy of.
         optimisation: of its parameters.
         task: of the run.
         team: its processes.
@@ -54,7 +51,6 @@ class Run:
     def __init__(
         self,
         network: nn.Module,
-        original: nn.Module,
         optimisation: Optimisation,
         task: TrainingTask,
         team: ProcessGroup,
@@ -65,11 +61,9 @@ class Run:
         state: Mapping[str, Any] | None,
     ) -> None:
         self.network, self.optimisation, self.task, self.team = network, optimisation, task, team
-        self.original = original
         self.folder, self.every, self.validation = folder, every, validation
         self.best: dict[str, Any] | None = None
         self.history: list[dict[str, Any]] = []
-        self.interpolation: list[dict[str, Any]] = []
         self.skipped: dict[str, str] = {}
         self._done, self._own = Done(), dict[str, Any]()
         self._kept, self._when = state is not None, time.monotonic()
@@ -130,29 +124,19 @@ class Run:
                     whole = self._train(parallel, loader, sampler, stop, progress=progress)
             finally:
                 end_workers(loader)
-            if whole:
-                whole = self._settled(Shares(team, stop), workers=workers)
+            if whole and settings.batch_norm == "recalibrate":
+                shares = Shares(team, stop)
+                whole = recalibrate(self.optimisation.result, self.task, shares, workers=workers)
             if whole and self.folder is not None and self.team.rank == 0:
                 state = plain_state(self.optimisation.result)
                 if settings.channels_last:
                     filters = {name: each.contiguous() for name, each in state.items() if each.ndim == 4}
                     state = {**state, **filters}
-                self.folder.finish(state, self.interpolation)
+                self.folder.finish(state)
             # One may have come since, or to one process alone; this also waits for the first one's writing.
             stop.signum = max(self.team.gather(stop.signum))
         if stop:
             raise stop.told(self._place(resume=resume), show=self.team.rank == 0)
-
-    def _settled(self, shares: Shares, *, workers: int) -> bool:
-        """Whether what comes after the last epoch was done before a request to stop."""
-        settings, result = self.task.settings, self.optimisation.result
-        if settings.interpolate:
-            rows = interpolate(result, self.original, self.task, shares, self.validation, workers=workers)
-            self.interpolation = rows or []
-            return rows is not None
-        if settings.batch_norm == "recalibrate":
-            return recalibrate(result, self.task, shares, workers=workers)
-        return True
 
     def _train(
         self,
@@ -189,7 +173,7 @@ class Run:
                     return False
             for each in dict.fromkeys((self.network, self.optimisation.result)):
                 self.team.share_buffers(each)
-            if self.task.settings.validate_every and not self._validated(row, stop):
+            if self.validation is not None and not self._validated(row, stop):
                 self.save(self._done)  # the epoch but for its validation
                 return False
             self.history.append(row)

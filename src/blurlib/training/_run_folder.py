@@ -25,8 +25,7 @@ from ._identity import FORMAT, check_same, touched
 from ._tensorboard import write_tensorboard
 
 _LAST, _BEFORE = "checkpoint.pt", "checkpoint.previous.pt"
-_TABLES = ("log.csv", "skipped.csv", "interpolation.csv")
-_FILES = (_LAST, _BEFORE, *_TABLES, "model.pt", "model.safetensors", "best.pt")
+_FILES = (_LAST, _BEFORE, "log.csv", "model.pt", "model.safetensors", "skipped.csv", "best.pt")
 _REMEDY = "put a copy in its place, or remove it to start the run anew"
 
 
@@ -159,17 +158,13 @@ class RunFolder:
         self.checkpoint = self._somewhere(write) / _LAST
         self._damaged = False
 
-    def finish(self, model: Mapping[str, Any], interpolation: Sequence[Mapping[str, Any]]) -> None:
-        """Write model.pt, the weights alone, and model.safetensors, where that package is installed.
-
-        Beside them interpolation.csv, where the weights are one of several.
-        """
+    def finish(self, model: Mapping[str, Any]) -> None:
+        """Write model.pt, the weights alone, and model.safetensors, where that package is installed."""
 
         def write(folder: Path) -> None:
             with _saved(model, folder / "model.pt"):
                 pass
             _write_safetensors(model, folder / "model.safetensors")
-            _write_rows(folder / "interpolation.csv", interpolation)
 
         self.weights = self._somewhere(write) / "model.pt"
         if self._spare is not None and self._spare not in (self.checkpoint.parent, self.weights.parent):
@@ -258,16 +253,12 @@ def _write_log(folder: Path, state: Mapping[str, Any]) -> None:
     # Whole, from the checkpoint's own history: after a stop and a resume no row is there twice, or missing.
     history, skipped = state["history"], state["skipped"]
     if history:
-        _write_rows(folder / "log.csv", history)
+        table = csv_table(list(history[0]), [list(row.values()) for row in history])
+        written(table, folder / "log.csv", durable=False)
         write_tensorboard(folder, history)
     if skipped:
         table = csv_table(["image", "reason"], sorted(skipped.items()))
         written(table, folder / "skipped.csv", durable=False)
-
-
-def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    if rows:
-        written(csv_table(list(rows[0]), [list(row.values()) for row in rows]), path, durable=False)
 
 
 def _write_safetensors(model: Mapping[str, Any], path: Path) -> None:
