@@ -14,8 +14,8 @@ from blurlib.functional import apply
 def folder(tmp_path, monkeypatch):
     photograph = Image.fromarray(load_sample_image("china.jpg"))
     (tmp_path / "photos").mkdir()
-    apply(photograph, "D4a").save(tmp_path / "photos" / "soft.png")
-    Image.new("RGB", (90, 90)).save(tmp_path / "photos" / "flat.png")
+    apply(photograph, "D4a").save(tmp_path / "photos" / "soft.bmp")
+    Image.new("RGB", (90, 90)).save(tmp_path / "photos" / "flat.bmp")
     photograph.save(tmp_path / "sharp.jpg")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -25,7 +25,7 @@ def test_a_line_for_each_photograph(folder):
     lines = run("gauge", "sharp.jpg", "photos").stdout.splitlines()
     assert "photograph" in lines[0] and "size at 384 px" in lines[0]
     names = [line.split()[:2] for line in lines[2:]]
-    assert names == [["sharp.jpg", "sharp"], ["photos/flat.png", "unknown"], ["photos/soft.png", "defocus"]]
+    assert names == [["sharp.jpg", "sharp"], ["photos/flat.bmp", "unknown"], ["photos/soft.bmp", "defocus"]]
     assert "too smooth to tell" in lines[3]
 
 

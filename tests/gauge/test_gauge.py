@@ -53,12 +53,12 @@ def test_a_sharp_photograph_is_sharp(photograph):
 
 
 def test_angles_make_no_difference(photograph):
-    sizes = [gauge(apply(photograph, f"L10@{angle}")).size_in_image for angle in range(0, 180, 15)]
+    sizes = [gauge(apply(photograph, f"L10@{angle}")).size_in_image for angle in (0, 20, 45, 77, 90, 130)]
     assert np.median(sizes) == pytest.approx(10, rel=0.15)
     assert max(sizes) < 1.4 * min(sizes)
 
 
-@pytest.mark.parametrize("side", [100, 200, 300, 427])
+@pytest.mark.parametrize("side", [100, 200, 427])
 def test_sizes_are_those_of_a_side_of_384(photograph, side):
     small = photograph.resize((round(640 * side / 427), side), Image.Resampling.LANCZOS)
     found = gauge(apply(small, "D4a"))
@@ -122,6 +122,12 @@ def test_too_smooth_to_tell(picture):
     found = gauge(picture)
     assert (found.kind, found.size, found.interval, found.size_in_image) == ("unknown", None, None, None)
     assert str(found) == "too smooth to tell"
+
+
+def test_too_faint_to_tell(photograph):
+    levels = np.asarray(photograph)
+    assert gauge(levels // 4).kind == "sharp"
+    assert gauge(levels // 32).kind == "unknown"
 
 
 @pytest.mark.parametrize("shape", [(63, 300), (300, 1), (1, 1)])

@@ -21,13 +21,13 @@ def stands(kinds, **settings):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     root = tmp_path_factory.mktemp("photos")
-    photograph = Image.fromarray(load_sample_image("china.jpg"))  # 640 x 427
+    photograph = Image.fromarray(load_sample_image("china.jpg")).resize((480, 320))
     (root / "deeper").mkdir()
-    photograph.save(root / "sharp.png")
-    apply(photograph, "D3a").save(root / "deeper" / "D3.png")
-    apply(photograph, "D8a").save(root / "D8.png")
-    apply(photograph, "L14@20").save(root / "L14.png")
-    Image.new("L", (99, 99)).save(root / "flat.png")
+    photograph.save(root / "sharp.bmp")
+    apply(photograph, "D3a").save(root / "deeper" / "D3.bmp")
+    apply(photograph, "D8a").save(root / "D8.bmp")
+    apply(photograph, "L14@20").save(root / "L14.bmp")
+    Image.new("L", (99, 99)).save(root / "flat.bmp")
     (root / "text.jpg").write_text("no image")
     return root
 
@@ -38,17 +38,17 @@ def names(paths):
 
 def test_share_of_a_folder(folder):
     found = stands({"defocus": 5.0, "motion": 20.0}).share(folder)
-    assert names(found.beyond) == {"D8.png"}
-    assert names(found.within) == {"sharp.png", "D3.png", "L14.png"}
-    assert names(found.unknown) == {"flat.png", "text.jpg"}
+    assert names(found.beyond) == {"D8.bmp"}
+    assert names(found.within) == {"sharp.bmp", "D3.bmp", "L14.bmp"}
+    assert names(found.unknown) == {"flat.bmp", "text.jpg"}
     assert found.share == 0.25
     assert str(found) == "1 of 4 pictures beyond the tolerance, 2 unknown"
 
 
 def test_kinds_that_were_not_measured_are_unknown(folder):
     found = stands({"motion": 5.0}).share(folder)
-    assert names(found.beyond) == {"L14.png"} and names(found.within) == {"sharp.png"}
-    assert names(found.unknown) == {"D3.png", "D8.png", "flat.png", "text.jpg"}
+    assert names(found.beyond) == {"L14.bmp"} and names(found.within) == {"sharp.bmp"}
+    assert names(found.unknown) == {"D3.bmp", "D8.bmp", "flat.bmp", "text.jpg"}
 
 
 def test_at_least_is_the_largest_size_measured(folder):
@@ -56,14 +56,14 @@ def test_at_least_is_the_largest_size_measured(folder):
 
 
 def test_sizes_are_at_the_canonical_side(folder):
-    """8 px of 427 are 3.6 px of 192, or 2.9 px where the mean of both sides is 192."""
-    kinds, settings = {"defocus": 3.2, "motion": 20.0}, {"settings": {"canonical_side": 192}}
-    assert names(stands(kinds, **settings).share(folder).beyond) == {"D8.png"}
+    """8 px of 320 are 4.8 px of 192, or 3.9 px where the mean of both sides, 392 px, becomes 192."""
+    kinds, settings = {"defocus": 4.4, "motion": 20.0}, {"settings": {"canonical_side": 192}}
+    assert names(stands(kinds, **settings).share(folder).beyond) == {"D8.bmp"}
     assert not stands(kinds, task="segmentation", **settings).share(folder).beyond
 
 
 def test_nothing_known(tmp_path):
-    Image.new("L", (99, 99)).save(tmp_path / "flat.png")
+    Image.new("L", (99, 99)).save(tmp_path / "flat.bmp")
     assert stands({"defocus": 5.0}).share(str(tmp_path)).share is None
 
 

@@ -16,6 +16,10 @@ from ._network import BLURS, CLASSES, RANGES, trained
 from ._spectrum import WINDOW, spectra
 
 _BEYOND = 1.25  # times the largest size of the training; more is a guess
+_LEAST_SHARE = 0.5  # of the kind
+# Of the window with most detail, as a logarithm: a standard deviation of about 6 levels. Below it rounding
+# and JPEG leave too little: of dark photographs, sharp ones were taken for blurred.
+_LEAST_ENERGY = 10.0
 _MASK = "which is a mask; give the image itself"
 
 #: px: the side at which sizes are stated, and to which larger pictures are reduced.
@@ -34,14 +38,14 @@ class BlurEstimate:
     """The blur of a picture, as :func:`blurlib.gauge` finds it.
 
     Attributes:
-        kind: "sharp", "defocus", "motion", "shake", "gaussian", or "unknown" where the picture is too small
-            or too smooth to tell.
+        kind: "sharp", "defocus", "motion", "shake", "gaussian", or "unknown" where the picture is too small,
+            too smooth or too faint to tell.
         size: in px at a shorter side of 384 px: of defocus the radius of a disk, of motion the length of a
             line, of shake the side of the kernel, of a Gaussian the standard deviation; 0 of "sharp", None
             of "unknown".
         interval: of the size, 90 %, if the kind is right; of "sharp" from 0 to the largest disk that may have
             gone unseen; None of "unknown".
-        probability: of the kind.
+        probability: of the kind, as the network sees it.
         image_size: (width, height) of the picture in px.
 
     Example:
@@ -90,7 +94,8 @@ def gauge(image: Image.Image | np.ndarray | Tensor) -> BlurEstimate:
             of uint8 or floating in [0, 1].
 
     Returns:
-        Kind, size and interval; "unknown" where the picture is too smooth, or smaller than 64 px.
+        Kind, size and interval; "unknown" where the picture is too smooth, too faint or smaller than 64 px,
+        or no kind has half of the probability.
 
     Raises:
         TypeError: if `image` is something else, such as a mask.
@@ -108,11 +113,14 @@ def gauge(image: Image.Image | np.ndarray | Tensor) -> BlurEstimate:
     grey = to_rgb(picture).convert("L")
     if min(size) > SIDE:
         grey = grey.resize(scaled_size(*grey.size, SIDE), Image.Resampling.BILINEAR)
+    levels, extras = spectra(np.asarray(grey))
     with torch.inference_mode():
-        logits, log_sizes = trained()(*(torch.from_numpy(part)[None] for part in spectra(np.asarray(grey))))
+        logits, log_sizes = trained()(torch.from_numpy(levels)[None], torch.from_numpy(extras)[None])
     shares = logits[0].double().softmax(0).tolist()
     kind = CLASSES[int(np.argmax(shares))]
     answer: dict[str, Any] = {"size": None, "interval": None}
+    if max(shares) < _LEAST_SHARE or extras[-1] < _LEAST_ENERGY:
+        kind = "unknown"
     if kind != "unknown":
         scale = SIDE / min(grey.size)
         like = "defocus" if kind == "sharp" else kind
@@ -123,7 +131,8 @@ def gauge(image: Image.Image | np.ndarray | Tensor) -> BlurEstimate:
             answer = {"size": scale * middle, "interval": (scale * low, scale * high)}
         else:
             kind = "unknown"
-    return BlurEstimate(kind=kind, probability=max(shares), image_size=size, **answer)
+    probability = shares[CLASSES.index(kind)]
+    return BlurEstimate(kind=kind, probability=probability, image_size=size, **answer)
 
 
 def _pillow(image: object) -> Image.Image:
