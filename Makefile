@@ -93,6 +93,7 @@ tables: $(VENV)/.dev  ## write the result tables of README and docs from the com
 	$(BIN)/python experiments/deblurring.py table
 	$(BIN)/python experiments/tolerance.py table
 	$(BIN)/python experiments/wide.py table
+	$(BIN)/python experiments/gauge.py table
 	$(BIN)/python benchmarks/speed_page.py
 	$(BIN)/python docs/tables.py
 

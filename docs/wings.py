@@ -12,7 +12,7 @@ ROWS = {
     "entry points": ("training", "evaluation"),
     "tasks": ("_tasks",),
     "batches": ("mixes", "deblurring"),
-    "inputs": ("transforms", "models", "data"),
+    "inputs": ("transforms", "models", "data", "_gauge"),
     "results": ("reporting",),
     "views": ("protocol",),
     "one blur": ("functional",),

@@ -33,7 +33,7 @@ ORDER = (
     "functional",
     "protocol",
     "reporting",
-    "transforms models data",
+    "transforms models data _gauge",
     "mixes deblurring",
     "_tasks",
     "training evaluation",

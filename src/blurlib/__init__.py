@@ -26,7 +26,8 @@ from . import (
     training,
     transforms,
 )
-from ._tolerance import Camera, KindTolerance, Tolerance, tolerance
+from ._gauge import BlurEstimate, gauge
+from ._tolerance import BlurShare, Camera, KindTolerance, Tolerance, tolerance
 from .evaluation import evaluate
 from .functional import backends, blur
 from .mixes import BlurMixSampler
@@ -37,7 +38,9 @@ from .transforms import CameraShakeBlur, DiskBlur, GaussianBlur, MotionBlur
 __version__ = _version("blurlib")
 
 __all__ = [
+    "BlurEstimate",
     "BlurMixSampler",
+    "BlurShare",
     "Camera",
     "CameraShakeBlur",
     "DiskBlur",
@@ -56,6 +59,7 @@ __all__ = [
     "evaluation",
     "finetune",
     "functional",
+    "gauge",
     "integrations",
     "kernels",
     "metrics",

@@ -106,7 +106,10 @@ def commands():
 
 @pytest.mark.parametrize(
     "name",
-    ["demo", "blur", "show", "corrupt", "evaluate", "tolerance", "finetune", "reproduce", "report", "doctor"],
+    [
+        *("demo", "blur", "show", "corrupt", "gauge", "evaluate", "tolerance", "finetune", "reproduce"),
+        *("report", "doctor"),
+    ],
 )
 def test_help_has_examples_that_parse(name, monkeypatch):
     monkeypatch.setenv("TERMINAL_WIDTH", "80")
@@ -126,6 +129,7 @@ def test_help_of_the_whole_lists_the_commands():
         "blur",
         "show",
         "corrupt",
+        "gauge",
         "evaluate",
         "tolerance",
         "finetune",

@@ -22,6 +22,7 @@ from .demo import demo
 from .doctor import doctor
 from .evaluate import evaluate
 from .finetune import finetune
+from .gauge import gauge
 from .options import _warning, echo, echo_err, echo_error
 from .report import report
 from .reproduce import reproduce
@@ -109,5 +110,5 @@ def _options(
     """
 
 
-for _command in (demo, blur, show, corrupt, evaluate, tolerance, finetune, reproduce, report, doctor):
+for _command in (demo, blur, show, corrupt, gauge, evaluate, tolerance, finetune, reproduce, report, doctor):
     app.command()(_command)

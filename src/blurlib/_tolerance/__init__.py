@@ -2,6 +2,7 @@
 
 from ._camera import Camera
 from ._result import KindTolerance, Tolerance
+from ._share import BlurShare
 from ._tolerance import tolerance
 
-__all__ = ["Camera", "KindTolerance", "Tolerance", "tolerance"]
+__all__ = ["BlurShare", "Camera", "KindTolerance", "Tolerance", "tolerance"]

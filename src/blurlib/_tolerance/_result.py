@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from ..reporting import Report, percent, plain_table
 from ._camera import Camera
 from ._curves import crossings, falling_curve
 from ._ladders import LADDERS, measured
+from ._share import BlurShare, share_of
 
 FILE = "tolerance.json"
 """The name of a result in its folder."""
@@ -280,6 +282,23 @@ class Tolerance:
         from ._page import tolerance_page
 
         return tolerance_page(path, self, before=before, camera=camera)
+
+    def share(self, folder: str | os.PathLike[str]) -> BlurShare:
+        """Which pictures of a folder are blurred beyond the sizes, as :func:`blurlib.gauge` finds it.
+
+        Where the Gaussian was not measured it counts as a disk of the same variance.
+
+        Args:
+            folder: of pictures, at any depth.
+
+        Returns:
+            Their paths, and the share.
+
+        Raises:
+            FileNotFoundError: if there is no such folder.
+            ValueError: if it holds no pictures.
+        """
+        return share_of(self, folder)
 
     def to_json(self, path: str | Path | None = None) -> str:
         """All numbers as JSON, which :meth:`load` reads.
