@@ -82,7 +82,7 @@ RUNS: dict[str, dict[str, Any]] = {
     **{name: {"blur": mix} for name, mix in PAPER.items()},
     "wide": {"blur": "wide"},
     "teacher": {"blur": "wide", "teacher": 0.5, "epochs": FEWER},
-    "teacher alone": {"blur": "wide", "teacher": 1.0, "epochs": FEWER},
+    "teacher-alone": {"blur": "wide", "teacher": 1.0, "epochs": FEWER},
 }
 PLACES = (0.25, 0.5, 0.75)  # between the weights of the original, 0, and those of wide, 1
 
