@@ -124,6 +124,12 @@ def test_too_smooth_to_tell(picture):
     assert str(found) == "too smooth to tell"
 
 
+def test_no_kind_is_likely():
+    """This one, reduced, may be sharp, or under a small Gaussian or disk."""
+    found = gauge(data.astronaut())
+    assert (found.kind, found.text) == ("unknown", "no kind is likely") and 0 < found.probability < 0.5
+
+
 def test_too_faint_to_tell(photograph):
     levels = np.asarray(photograph)
     assert gauge(levels // 4).kind == "sharp"

@@ -72,7 +72,9 @@ class BlurEstimate:
     def text(self) -> str:
         """The size with its interval, such as "4.0 px [3.5, 4.4]"."""
         if self.size is None or self.interval is None:
-            return "too small to tell" if min(self.image_size) < WINDOW else "too smooth to tell"
+            if min(self.image_size) < WINDOW:
+                return "too small to tell"
+            return "too smooth to tell" if self.probability >= _LEAST_SHARE else "no kind is likely"
         return f"{self.size:.1f} px [{self.interval[0]:.1f}, {self.interval[1]:.1f}]"
 
     def __str__(self) -> str:
@@ -117,9 +119,11 @@ def gauge(image: Image.Image | np.ndarray | Tensor) -> BlurEstimate:
     with torch.inference_mode():
         logits, log_sizes = trained()(torch.from_numpy(levels)[None], torch.from_numpy(extras)[None])
     shares = logits[0].double().softmax(0).tolist()
-    kind = CLASSES[int(np.argmax(shares))]
+    kind, probability = CLASSES[int(np.argmax(shares))], max(shares)
     answer: dict[str, Any] = {"size": None, "interval": None}
-    if max(shares) < _LEAST_SHARE or extras[-1] < _LEAST_ENERGY:
+    if extras[-1] < _LEAST_ENERGY:
+        kind, probability = "unknown", 1.0
+    elif probability < _LEAST_SHARE:
         kind = "unknown"
     if kind != "unknown":
         scale = SIDE / min(grey.size)
@@ -131,7 +135,6 @@ def gauge(image: Image.Image | np.ndarray | Tensor) -> BlurEstimate:
             answer = {"size": scale * middle, "interval": (scale * low, scale * high)}
         else:
             kind = "unknown"
-    probability = shares[CLASSES.index(kind)]
     return BlurEstimate(kind=kind, probability=probability, image_size=size, **answer)
 
 
