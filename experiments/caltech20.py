@@ -76,6 +76,11 @@ def fitted(
     return result.model
 
 
+def original(root: Any, seed: int, work: Path) -> nn.Module:
+    """The network that was trained on sharp photographs."""
+    return fitted(pretrained(seed), root, blur="sharp", schedule=TRAIN, seed=seed, work=work / "original")
+
+
 def measured(network: nn.Module, root: Any, blurs: str, output: Path) -> Report:
     """The evaluation, from its record where there is one."""
     if (output / "report.json").exists():
@@ -118,7 +123,7 @@ def choose(root: Path, work: Path) -> None:
 def run(root: Path, seed: int, work: Path) -> None:
     """One seed: train on sharp photographs; from there the mix and, for as many steps, the control."""
     place, records = work / f"seed{seed}", RECORDS / f"seed{seed}"
-    sharp = fitted(pretrained(seed), root, blur="sharp", schedule=TRAIN, seed=seed, work=place / "original")
+    sharp = original(root, seed, place)
     # Another seed than before: the control would otherwise see the views of sharp training once more.
     runs = {"original": sharp}
     for name, blur in (("mix", MIX), ("control", "sharp")):

@@ -40,9 +40,7 @@ VIEW: dict[str, Any] = {"scales": 183, "workers": 1, **caltech20.VIEW}
 
 def run(root: Path, work: Path) -> None:
     """Train as caltech20 does, measure both networks, and sweep the original's sizes densely."""
-    sharp = caltech20.fitted(
-        caltech20.pretrained(0), root, blur="sharp", schedule=caltech20.TRAIN, seed=0, work=work / "original"
-    )
+    sharp = caltech20.original(root, 0, work)
     mix = caltech20.fitted(
         sharp, root, blur=caltech20.MIX, schedule=caltech20.TUNE, seed=1000, work=work / "mix"
     )

@@ -117,10 +117,7 @@ def choose(root: Path, work: Path) -> None:
     """Compare shares on the held-out photographs, under the blurs that mixes may contain."""
     learn, check = caltech20.held_out(root)
     place = work / "choose"
-    sharp = caltech20.fitted(
-        caltech20.pretrained(0), learn, blur="sharp", schedule=caltech20.TRAIN, seed=0,
-        work=place / "original",
-    )  # fmt: skip
+    sharp = caltech20.original(learn, 0, place)
     choice: dict[str, Any] = {}
     for name, shares in CANDIDATES.items():
         network = tuned(sharp, learn, {"blur": shares}, 0, place / name)
@@ -170,10 +167,7 @@ def costs(root: Path) -> None:
 def run(root: Path, seed: int, work: Path, only: list[str]) -> None:
     """The runs of a seed that have no record yet."""
     place = work / f"seed{seed}"
-    sharp = caltech20.fitted(
-        caltech20.pretrained(seed), root, blur="sharp", schedule=caltech20.TRAIN, seed=seed,
-        work=place / "original",
-    )  # fmt: skip
+    sharp = caltech20.original(root, seed, place)
     record("original", sharp, root, seed, place)
     for name in only or RUNS:
         if name == "original" or (RECORDS / f"seed{seed}" / f"{name}.json").exists():
@@ -195,10 +189,7 @@ def between(root: Path, seed: int, work: Path) -> None:
     Batch norm's statistics are computed anew, in a run of finetune whose steps are too small to count.
     """
     place = work / f"seed{seed}"
-    sharp = caltech20.fitted(
-        caltech20.pretrained(seed), root, blur="sharp", schedule=caltech20.TRAIN, seed=seed,
-        work=place / "original",
-    )  # fmt: skip
+    sharp = caltech20.original(root, seed, place)
     wide = tuned(sharp, root, RUNS["wide"], seed, place / "wide")
     for share in PLACES:
         network = copy.deepcopy(wide)
