@@ -746,6 +746,9 @@ def test_the_named_mix_draws_from_its_ranges():
     assert {blur.size for blur in kinds["Shake"]} == set(range(9, 26, 2))
     assert {blur.bank for blur in kinds["Shake"]} == {"train"}
     assert str(BlurMixSampler(" wide ")) == str(mix)
+    for text in ("Wide", "wide + D4", "0.5 wide + 0.5 D4"):
+        with pytest.raises(ValueError, match=r"`mix` must be 'wide' alone.*BlurMixSampler\('wide'\)\.shares"):
+            BlurMixSampler(text)
 
 
 def test_mix_of_a_transform_alone():

@@ -37,6 +37,19 @@ def wide() -> dict[Any, float]:
 _NAMED = {"wide": wide}
 
 
+def _named(mix: Any) -> Any:
+    """What a text that names a mix stands for; anything else as it is."""
+    words = mix.lower().split() if isinstance(mix, str) else []
+    for name in _NAMED.keys() & words:
+        if mix.strip() != name:
+            raise ValueError(
+                f"`mix` must be {name!r} alone, for it is a mix already, got {mix!r}; for another one take "
+                f"its parts, `BlurMixSampler({name!r}).shares`"
+            )
+        return _NAMED[name]()
+    return mix
+
+
 class _BatchBlur(BlurTransform):
     """One kernel for each image of a batch, as a v2 transform: what is not an image passes through."""
 
@@ -103,8 +116,7 @@ class BlurMixSampler:
         seed: int = 0,
         border: Outside = "reflect",
     ) -> None:
-        named = _NAMED.get(mix.strip()) if isinstance(mix, str) else None
-        self.shares = parse_mix(mix if named is None else named())
+        self.shares = parse_mix(_named(mix))
         self.seed = rng.check_seed(seed)
         self.border = check_outside(border)
         for each in self.shares:
