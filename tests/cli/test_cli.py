@@ -815,7 +815,7 @@ def test_a_network_may_end_the_program(place, monkeypatch):
 
 @pytest.mark.parametrize(
     ("door", "imported"),
-    [("-m", "numpy"), exhaustive("-m", "torch"), ("script", "torch._C"), ("script", "typer")],
+    [("-m", "numpy"), exhaustive("-m", "torch"), ("script", "torch._C"), exhaustive("script", "typer")],
 )
 def test_ctrl_c_while_the_command_is_imported(tmp_path, door, imported):
     """The interpreter tells of each import; the signal comes right after one of them."""

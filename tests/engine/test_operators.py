@@ -182,7 +182,8 @@ def check_compiled(compiled: Callable, function: Callable, image: torch.Tensor) 
 
 @pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.parametrize(
-    ("backend", "all_layouts"), [("aot_eager", True), ("inductor", False), exhaustive("inductor", True)]
+    ("backend", "all_layouts"),
+    [("aot_eager", True), exhaustive("inductor", False), exhaustive("inductor", True)],
 )
 def test_compile_without_a_break(backend, all_layouts):
     if backend == "inductor":

@@ -195,7 +195,7 @@ def test_the_sizes_lie_around_the_crossing(tmp_path, monkeypatch):
         assert each.size is not None
         above = next(number for number, size in enumerate(each.sizes) if size >= each.size)
         step = {"defocus": 0.25, "motion": 0.5, "shake": 4}[each.kind]
-        assert each.sizes[above] - each.sizes[above - 1] <= max(0.3 * each.sizes[above], step)
+        assert each.sizes[above] - each.sizes[above - 1] <= max(0.07 * each.sizes[above], step)
         dense = {
             "defocus": [f"D{size:g}a" for size in np.arange(0.75, each.largest, 0.25)],
             "motion": [f"L{size:g}@any" for size in np.arange(1.5, each.largest, 0.5)],
@@ -207,8 +207,10 @@ def test_the_sizes_lie_around_the_crossing(tmp_path, monkeypatch):
     assert found.settings["views"] >= found.count * (1 + 3 * 4)
     assert Tolerance.load(tmp_path) == found
     assert {path.name for path in tmp_path.iterdir()} >= {"pilot", "sizes", "tolerance.json"}
-    again = tolerance(Stripes(), photographs, target=0.8, output=tmp_path, overwrite=True, **SMALL)
-    assert again.kinds == found.kinds
+    again = tolerance(
+        Stripes(), photographs, target=0.8, kinds="defocus", output=tmp_path, overwrite=True, **SMALL
+    )
+    assert again.kinds == found.kinds[:1]
 
 
 def test_a_network_that_stands_everything():
