@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,15 +53,18 @@ def share_of(tolerance: Tolerance, folder: str | os.PathLike[str]) -> BlurShare:
     root = os.fspath(folder)
     if not os.path.isdir(root):  # noqa: PTH112  text, as image_paths takes it
         raise FileNotFoundError(f"`folder` must be a folder of pictures, there is none at {root!r}")
+    limits = {each.kind: each.largest if each.size is None else each.size for each in tolerance.kinds}
+    if "defocus" in limits:
+        limits.setdefault("gaussian", limits["defocus"] / 2)  # whose variance is the same
     found: dict[bool | None, list[str]] = {True: [], False: [], None: []}
     for name in image_paths(root):
-        found[_is_beyond(tolerance, Path(root) / name)].append(name)
+        found[_is_beyond(tolerance, limits, Path(root) / name)].append(name)
     if not any(found.values()):
         raise ValueError(f"`folder` must hold pictures, got none in {root!r}; name another folder")
     return BlurShare(beyond=tuple(found[True]), within=tuple(found[False]), unknown=tuple(found[None]))
 
 
-def _is_beyond(tolerance: Tolerance, path: Path) -> bool | None:
+def _is_beyond(tolerance: Tolerance, limits: Mapping[str, float], path: Path) -> bool | None:
     try:
         with warnings.catch_warnings(), open_image(path) as image:
             warnings.simplefilter("ignore")  # on size and broken metadata: pictures count as they decode
@@ -69,9 +73,6 @@ def _is_beyond(tolerance: Tolerance, path: Path) -> bool | None:
         return None
     if found.kind == "sharp":
         return False
-    limits = {each.kind: each.largest if each.size is None else each.size for each in tolerance.kinds}
-    if "defocus" in limits:
-        limits.setdefault("gaussian", limits["defocus"] / 2)  # whose variance is the same
     if found.size_in_image is None or found.kind not in limits:
         return None
     width, height = found.image_size
